@@ -1,0 +1,48 @@
+"""Durable, isolated conversations for Flask chat apps, on the host's own Flask-SQLAlchemy."""
+
+from __future__ import annotations
+
+from . import errors, signals
+from .errors import (
+    ClientIdConflict,
+    ConfigurationError,
+    ConversationsError,
+    Forbidden,
+    IdentityRequired,
+    NotFound,
+    RateLimited,
+    RunInProgress,
+    StorageUnavailable,
+    ValidationFailed,
+    VersionConflict,
+)
+from .extension import Conversations
+from .identity import Identity
+from .models import ConversationMixin, MessageMixin
+from .proxies import current_conversations, current_identity
+from .service import ConversationService
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClientIdConflict",
+    "ConfigurationError",
+    "ConversationMixin",
+    "ConversationService",
+    "Conversations",
+    "ConversationsError",
+    "Forbidden",
+    "Identity",
+    "IdentityRequired",
+    "MessageMixin",
+    "NotFound",
+    "RateLimited",
+    "RunInProgress",
+    "StorageUnavailable",
+    "ValidationFailed",
+    "VersionConflict",
+    "current_conversations",
+    "current_identity",
+    "errors",
+    "signals",
+]

@@ -1,0 +1,150 @@
+"""What goes out: JSON, problems (RFC 9457), entity tags, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from .. import errors
+from .spelling import to_camel
+
+logger = logging.getLogger("flask_conversations")
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+def json_answer(
+    payload: Any, status: int = 200, headers: Mapping[str, str] | None = None, *, case: str = "snake"
+) -> Response:
+    """*payload* as JSON in the spelling of the mount."""
+    body = encoded(to_camel(payload) if case == "camel" else payload)
+    return Response(body, status, dict(headers or {}), mimetype="application/json")
+
+
+def encoded(payload: Any) -> bytes:
+    """JSON text. A spoilt value from the database (NaN, a lone surrogate, bytes) does not take the answer down with it."""
+    try:
+        return _encode(payload).encode()
+    except (ValueError, TypeError):
+        return json.dumps(_mended(payload), allow_nan=False).encode()
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, Mapping):
+        return {str(name): _mended(one) for name, one in value.items()}
+    return [_mended(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def request_id() -> str:
+    """The id of this request: the caller's `X-Request-ID` if it is a plain one, else our own."""
+    found = g.get("_conversations_request_id")
+    if found is None:
+        given = request.headers.get("X-Request-ID", "")
+        found = g._conversations_request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(found)
+
+
+def problem(error: errors.ConversationsError, case: str | None = None) -> Response:
+    """The answer to an error of ours, in a route of ours or of the host."""
+    case = case or g.get("_conversations_case", "snake")
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id(),
+        "retryable": error.retryable,
+    }
+    if isinstance(error, errors.ValidationFailed) and error.errors:
+        body["errors"] = error.errors
+    if isinstance(error, errors.VersionConflict) and error.current is not None:
+        body["current"] = error.current
+    if error.status >= 500:
+        # the sentence is for the operator, who has the log; the client gets the class's own
+        logger.error("%s (request %s)", error.detail, request_id(), exc_info=error)
+        body["detail"] = (type(error).__doc__ or "").strip().splitlines()[0]
+    answer = json_answer(body, error.status, _problem_headers(error), case=case or "snake")
+    answer.mimetype = "application/problem+json"
+    return answer
+
+
+def _problem_headers(error: errors.ConversationsError) -> dict[str, str]:
+    headers = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="conversations"'
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.VersionConflict) and error.current is not None:
+        headers["ETag"] = f'"{error.current["etag"]}"'
+    return headers
+
+
+_BY_STATUS = {
+    400: errors.MalformedRequest,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+def http_problem(error: HTTPException) -> Response:
+    """A werkzeug error in a route of ours, a rate limit of the host's say, as a problem."""
+    if error.response is not None:
+        return error.response  # type: ignore[return-value]
+    if isinstance(error, RequestEntityTooLarge):
+        return problem(errors.PayloadTooLarge())
+    status = error.code or 500
+    known = _BY_STATUS.get(status)
+    ours = known() if known else errors.ConversationsError(error.description)
+    if known is None:
+        ours.status, ours.title, ours.code = status, error.name, error.name.lower().replace(" ", "_")
+        ours.retryable = status in (429, 502, 503, 504)
+    answer = problem(ours)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            answer.headers[name] = value
+    return answer
+
+
+def unexpected(error: Exception) -> Response:
+    """A bug of ours or of the host's hooks: logged, and answered without internals."""
+    logger.exception("Unexpected error (request %s)", request_id())
+    return problem(errors.ConversationsError())
+
+
+def finished(answer: Response) -> Response:
+    """The headers that every answer of ours carries."""
+    answer.headers.setdefault("Cache-Control", "private, no-store")
+    answer.headers["X-Request-ID"] = request_id()
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.vary.update(("Authorization", "Cookie"))
+    return answer
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """Whether a list of entity tags names *etag*. A weak prefix is no difference: proxies that compress add it."""
+    if header is None:
+        return False
+    tags = re.findall(r'\*|(?:[Ww]/)?"([^"]*)"', header)
+    return header.strip() == "*" or etag in tags
+
+
+def is_entity_tags(header: str) -> bool:
+    """Whether a header is `*` or a list of quoted tags."""
+    tag = r'(?:[Ww]/)?"[^"\x00-\x20]*"'
+    return re.fullmatch(rf"\s*(?:\*|{tag}(?:\s*,\s*{tag})*)\s*", header) is not None

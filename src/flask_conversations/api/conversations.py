@@ -1,0 +1,171 @@
+"""Conversations over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request, url_for
+
+from .. import errors
+from ..identity.guest import forget_guest, guest_from_cookie
+from ..proxies import current_conversations, state
+from ..schemas import forms
+from . import answers
+from .routing import Routes
+
+routes = Routes()
+
+
+@routes.add("GET", "", query=forms.ListQuery, answers={200: forms.ConversationPage})
+def list_conversations(query: dict[str, Any]) -> Any:
+    """List the user's conversations, a page at a time."""
+    query.pop("min_version", None)
+    if query.pop("include", None) == "messages":
+        return current_conversations.load_conversations(**query)
+    return current_conversations.list_conversations(**query)
+
+
+@routes.add("POST", "", body=forms.ConversationIn, answers={201: forms.ConversationOut, 200: forms.ConversationOut})
+def create_conversation(body: dict[str, Any]) -> Any:
+    """Create a conversation."""
+    messages = [_creatable(item) for item in body.pop("messages", ())]
+    refuse_roles(messages)
+    outcome = current_conversations.create_or_replay(**body, messages=messages)
+    return with_etag(outcome.result, 200 if outcome.replayed else 201, _location(outcome.result), outcome.replayed)
+
+
+def _creatable(item: dict[str, Any]) -> dict[str, Any]:
+    kept_by_server = ("conversation_id", "seq", "version", "rating", "feedback", "updated_at", "edited_at", "parent_id")
+    return {name: value for name, value in item.items() if name not in kept_by_server}
+
+
+def refuse_roles(messages: list[dict[str, Any]]) -> None:
+    """Raise `ValidationFailed` for a message in a role that clients may not write."""
+    allowed = state().config.client_roles
+    if any(item.get("role", "user") not in allowed for item in messages):
+        raise errors.ValidationFailed({"role": [f"Clients may write: {', '.join(allowed)}."]})
+
+
+def _location(conversation: Any) -> dict[str, str]:
+    return {"Location": url_for(f"{request.blueprint}.get_conversation", conversation_id=conversation["id"])}
+
+
+def with_etag(
+    conversation: Any, status: int = 200, headers: dict[str, str] | None = None, replayed: bool = False
+) -> Any:
+    """A conversation with its entity tag, and the mark of a replay."""
+    extra = {"Idempotency-Replayed": "true"} if replayed else {}
+    return conversation, status, {"ETag": f'"{conversation["etag"]}"', **(headers or {}), **extra}
+
+
+@routes.add(
+    "GET",
+    "/<conversation_id>",
+    query=forms.ConversationQuery,
+    answers={200: forms.ConversationWithMessages, 304: "Not modified"},
+)
+def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
+    """Get a conversation with its newest messages."""
+    conversation = current_conversations.get_conversation(conversation_id, min_version=query.get("min_version"))
+    headers = {"ETag": f'"{conversation["etag"]}"'}
+    if answers.matches(request.headers.get("If-None-Match"), conversation["etag"]):
+        return Response(status=304, headers=headers)
+    page = current_conversations.get_messages(
+        conversation["id"], limit=query.get("limit", 50), before=query.get("before")
+    )
+    return {**page, **conversation}, 200, headers
+
+
+@routes.add(
+    "PATCH",
+    "/<conversation_id>",
+    body=forms.ConversationPatch,
+    answers={200: forms.ConversationOut},
+    preconditions=True,
+)
+def update_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Change fields of a conversation."""
+    expected = body.pop("expected_version", None)
+    with current_conversations.transaction():
+        matched = version_matched(conversation_id)
+        changed = current_conversations.update_conversation(
+            conversation_id, expected_version=expected if matched is None else matched, **body
+        )
+    return with_etag(changed)
+
+
+def version_matched(conversation_id: str) -> int | None:
+    """The version that `If-Match` names; None without the header. Raises `PreconditionFailed` if it is not the current one."""
+    wanted = request.headers.get("If-Match")
+    if wanted is None:
+        return None
+    if not answers.is_entity_tags(wanted):
+        raise errors.MalformedRequest("If-Match must be * or a list of quoted entity tags.")
+    current = current_conversations.lock_conversation(conversation_id)
+    if not answers.matches(wanted, current["etag"]):
+        raise errors.PreconditionFailed(current=current)
+    return current["version"]
+
+
+@routes.add("PUT", "/<conversation_id>", body=forms.Snapshot, answers={200: forms.SavedSnapshot}, preconditions=True)
+def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Save a client's copy of a conversation, merging it with what others have saved."""
+    base, force = body.pop("base_version", None), body.pop("force_overwrite", False)
+    with current_conversations.transaction():
+        matched = version_matched(conversation_id)
+        saved = current_conversations.save_conversation(
+            {**body, "id": conversation_id},
+            base_version=base if matched is None else matched,
+            force_overwrite=force,
+            refuse_conflicts=True,
+            create=False,
+            roles=state().config.client_roles,
+        )
+        conversation = saved["conversation"]
+        page = current_conversations.get_messages(conversation["id"])
+    return with_etag({**page, **conversation, "outcome": saved["outcome"], "conflicts": saved["conflicts"]})
+
+
+@routes.add("DELETE", "/<conversation_id>", query=forms.DeleteQuery, answers={200: forms.Deleted})
+def delete_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
+    """Delete a conversation: into the trash, or permanently."""
+    permanent = query.get("permanent", False)
+    with current_conversations.transaction():
+        version_matched(conversation_id)
+        if not current_conversations.delete_conversation(conversation_id, permanent=permanent):
+            raise errors.ConversationNotFound
+    return {"success": True, "id": conversation_id, "permanent": permanent or state().config.trash_days == 0}
+
+
+@routes.add("POST", "/<conversation_id>/archive", body=forms.Empty, answers={200: forms.ConversationOut})
+def archive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Archive a conversation."""
+    return with_etag(current_conversations.archive_conversation(conversation_id))
+
+
+@routes.add("POST", "/<conversation_id>/unarchive", body=forms.Empty, answers={200: forms.ConversationOut})
+def unarchive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Bring a conversation back among the active ones."""
+    return with_etag(current_conversations.unarchive_conversation(conversation_id))
+
+
+@routes.add("POST", "/<conversation_id>/resolve", body=forms.Empty, answers={200: forms.ConversationOut})
+def resolve_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Mark a conversation as settled."""
+    return with_etag(current_conversations.resolve_conversation(conversation_id))
+
+
+@routes.add("POST", "/<conversation_id>/restore", body=forms.Empty, answers={200: forms.ConversationOut})
+def restore_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Bring a conversation back from the trash."""
+    return with_etag(current_conversations.restore_conversation(conversation_id))
+
+
+@routes.add("POST", "/claim", body=forms.Empty, answers={200: forms.Claimed})
+def claim_conversations(body: dict[str, Any]) -> Any:
+    """Take over the conversations of the guest that this browser was before the user logged in."""
+    guest = guest_from_cookie()
+    claimed = current_conversations.claim(guest) if guest else 0
+    if guest:
+        forget_guest()
+    return {"claimed": claimed}

@@ -1,0 +1,108 @@
+"""Messages over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request, url_for
+
+from .. import errors
+from ..proxies import current_conversations
+from ..schemas import canonical, forms
+from . import answers
+from .conversations import refuse_roles
+from .routing import Routes
+
+routes = Routes()
+
+
+@routes.add("GET", "/<conversation_id>/messages", query=forms.MessagesQuery, answers={200: forms.MessagePage})
+def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
+    """Get a page of messages, oldest first."""
+    return current_conversations.get_messages(conversation_id, **query)
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/messages",
+    body=forms.MessageIn,
+    answers={201: forms.MessageOut, 200: forms.MessageOut},
+    many=True,
+)
+def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Append a message. The answer is an array."""
+    refuse_roles([body])
+    outcome = current_conversations.save_or_replay(conversation_id, body)
+    message = outcome.result
+    location = url_for(
+        f"{request.blueprint}.get_message", conversation_id=message["conversation_id"], message_id=message["id"]
+    )
+    if outcome.replayed:
+        return [message], 200, {"Location": location, "Idempotency-Replayed": "true"}
+    return [message], 201, {"Location": location}
+
+
+def _etag(message: Any) -> str:
+    digest = canonical.digest(message["id"], message["role"], message["content"])
+    return f"{message['version']}-{canonical.checksum_text(digest)}"
+
+
+def _tagged(message: Any) -> Any:
+    return message, 200, {"ETag": f'"{_etag(message)}"'}
+
+
+@routes.add(
+    "GET",
+    "/<conversation_id>/messages/<message_id>",
+    query=forms.Query,
+    answers={200: forms.MessageOut, 304: "Not modified"},
+)
+def get_message(conversation_id: str, message_id: str, query: dict[str, Any]) -> Any:
+    """Get one message."""
+    message = current_conversations.get_message(conversation_id, message_id, **query)
+    if answers.matches(request.headers.get("If-None-Match"), _etag(message)):
+        return Response(status=304, headers={"ETag": f'"{_etag(message)}"'})
+    return _tagged(message)
+
+
+@routes.add(
+    "PATCH",
+    "/<conversation_id>/messages/<message_id>",
+    body=forms.MessagePatch,
+    answers={200: forms.MessageOut},
+    preconditions=True,
+)
+def update_message(conversation_id: str, message_id: str, body: dict[str, Any]) -> Any:
+    """Edit a message."""
+    with current_conversations.transaction():
+        _check_match(conversation_id, message_id)
+        return _tagged(current_conversations.update_message(conversation_id, message_id, **body))
+
+
+def _check_match(conversation_id: str, message_id: str) -> None:
+    """Hold the conversation, and compare `If-Match` with the message's entity tag, or the conversation's."""
+    wanted = request.headers.get("If-Match")
+    if wanted is None:
+        return
+    if not answers.is_entity_tags(wanted):
+        raise errors.MalformedRequest("If-Match must be * or a list of quoted entity tags.")
+    current = current_conversations.lock_conversation(conversation_id)
+    message = current_conversations.get_message(conversation_id, message_id)
+    if not answers.matches(wanted, _etag(message)) and not answers.matches(wanted, current["etag"]):
+        raise errors.PreconditionFailed(current=current)
+
+
+@routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: forms.MessageOut})
+def delete_message(conversation_id: str, message_id: str) -> Any:
+    """Delete a message for good; the answer shows it once more."""
+    with current_conversations.transaction():
+        _check_match(conversation_id, message_id)
+        return current_conversations.delete_message(conversation_id, message_id)
+
+
+@routes.add(
+    "PUT", "/<conversation_id>/messages/<message_id>/feedback", body=forms.FeedbackIn, answers={200: forms.MessageOut}
+)
+def rate_message(conversation_id: str, message_id: str, body: dict[str, Any]) -> Any:
+    """Rate a message."""
+    return _tagged(current_conversations.rate_message(conversation_id, message_id, **body))

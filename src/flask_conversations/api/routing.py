@@ -1,0 +1,250 @@
+"""From a request to a call: which route, who asks, what was sent, and whether it was sent before."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Blueprint, Response, current_app, g, request
+from marshmallow import EXCLUDE, Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from .. import errors
+from ..proxies import current_conversations, state
+from ..schemas import canonical, rules
+from . import answers
+from .spelling import snake, to_camel, to_snake
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """One method of one path: what it takes, what it answers, and the function that does it."""
+
+    method: str
+    path: str
+    view: Callable[..., Any]
+    summary: str
+    query: type[Schema] | None = None
+    body: type[Schema] | None = None
+    answers: Mapping[int, type[Schema] | str] = dataclasses.field(default_factory=dict)
+    public: bool = False
+    many: bool = False
+    preconditions: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.view.__name__.strip("_")
+
+
+class Routes(list[Route]):
+    """The routes of one noun, collected by decorators."""
+
+    def add(self, method: str, path: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the decorated function; its docstring's first line is the summary."""
+
+        def register(view: Callable[..., Any]) -> Callable[..., Any]:
+            summary = (view.__doc__ or "").strip().splitlines()[0]
+            self.append(Route(method, path, view, summary, **options))
+            return view
+
+        return register
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """How one blueprint is spelled."""
+
+    name: str
+    resource: str
+    case: str
+
+
+def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
+    """Add *routes* to a blueprint, with an honest 405 and OPTIONS for every path."""
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(f"/{place.resource}{route.path}", []).append(route)
+    blueprint.record(lambda setup: _refuse_taken(setup, by_path))
+    for path, some in by_path.items():
+        for route in some:
+            blueprint.add_url_rule(
+                path, route.name, _view(route, place), methods=[route.method], provide_automatic_options=False
+            )
+        allowed = _allowed(some)
+        others = [method for method in (*METHODS, "OPTIONS") if method not in allowed or method == "OPTIONS"]
+        blueprint.add_url_rule(
+            path,
+            f"other_methods_of_{some[0].name}",
+            _other_methods(allowed),
+            methods=others,
+            provide_automatic_options=False,
+        )
+
+
+def _allowed(routes: list[Route]) -> list[str]:
+    methods = [method for method in METHODS if any(route.method == method for route in routes)]
+    return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
+
+
+def _other_methods(allowed: list[str]) -> Callable[..., Response]:
+    def answer(**_: Any) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": ", ".join(allowed)})
+        refusal = answers.problem(errors.MethodNotAllowed())
+        refusal.headers["Allow"] = ", ".join(allowed)
+        return refusal
+
+    return answer
+
+
+def _refuse_taken(setup: Any, by_path: Mapping[str, list[Route]]) -> None:
+    """Raise `ConfigurationError` if the host already answers one of our URLs."""
+    prefix = setup.options.get("url_prefix") or setup.blueprint.url_prefix or ""
+    ours = {_shape(prefix.rstrip("/") + path): {route.method for route in routes} for path, routes in by_path.items()}
+    for rule in setup.app.url_map.iter_rules():
+        taken = ours.get(_shape(rule.rule), set()) & (rule.methods or set())
+        if taken:
+            raise errors.ConfigurationError(
+                f"{sorted(taken)[0]} {rule.rule} is already answered by {rule.endpoint!r}. Mount the conversations elsewhere with "
+                "CONVERSATIONS_URL_PREFIX or CONVERSATIONS_RESOURCE, or remove that route."
+            )
+
+
+def _shape(rule: str) -> str:
+    return re.sub(r"<[^>]*>", "<>", rule)
+
+
+def _view(route: Route, place: Mount) -> Callable[..., Response]:
+    def view(**arguments: str) -> Response:
+        g._conversations_case = place.case
+        try:
+            return _answered(route, place, arguments)
+        except errors.ConversationsError as error:
+            return answers.problem(_respelled(error, place.case), place.case)
+        except HTTPException as error:
+            return answers.http_problem(error)
+        except Exception as error:  # noqa: BLE001 -- the edge: a bug must not show its insides
+            return answers.unexpected(error)
+
+    return view
+
+
+def _respelled(error: errors.ConversationsError, case: str) -> errors.ConversationsError:
+    if case == "camel" and isinstance(error, errors.ValidationFailed):
+        error.errors = to_camel(error.errors)
+    return error
+
+
+def _answered(route: Route, place: Mount, arguments: dict[str, str]) -> Response:
+    request.max_content_length = _max_bytes()
+    if not route.public:
+        state().resolved()
+        state().check_csrf()
+    if route.query is not None:
+        arguments["query"] = _loaded(route.query, _query(place), EXCLUDE)
+    if route.body is not None:
+        arguments["body"] = _loaded(route.body, _body(place))
+    if route.preconditions:
+        _demand_precondition(arguments.get("body") or {})
+    if route.method == "POST" and not route.public and "Idempotency-Key" in request.headers:
+        return _once(route, place, arguments)
+    return _response(route.view(**arguments), place)
+
+
+def _max_bytes() -> int:
+    ours = state().config.max_request_bytes
+    hosts = current_app.config.get("MAX_CONTENT_LENGTH")
+    return int(ours if hosts is None else min(ours, hosts))
+
+
+def _response(result: Any, place: Mount) -> Response:
+    """A view returns a Response, or a payload with status and headers as it needs them."""
+    if isinstance(result, Response):
+        return result
+    payload, status, headers = result if isinstance(result, tuple) else (result, 200, {})
+    return answers.json_answer(payload, status, headers, case=place.case)
+
+
+def _query(place: Mount) -> dict[str, Any]:
+    values = {snake(name) if place.case == "camel" else name: value for name, value in request.args.items()}
+    order = values.get("order")
+    if place.case == "camel" and order:
+        values["order"] = snake(order)
+    return values
+
+
+def _body(place: Mount) -> dict[str, Any]:
+    raw = request.get_data(cache=True)
+    if not raw.strip():
+        if request.mimetype and not _is_json(request.mimetype):
+            raise errors.UnsupportedMediaType
+        return {}
+    if not _is_json(request.mimetype):
+        raise errors.UnsupportedMediaType
+    try:
+        value = rules.parse_json(raw)
+    except ValueError:
+        raise errors.MalformedRequest("The body is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise errors.ValidationFailed({"body": ["Not a valid object."]})
+    # deeper than any field may be; here, so that nothing below recurses into it
+    rules.check("body", rules.json_value, value)
+    return to_snake(value) if place.case == "camel" else value  # type: ignore[no-any-return]
+
+
+def _is_json(mimetype: str) -> bool:
+    return mimetype == "application/json" or (mimetype.startswith("application/") and mimetype.endswith("+json"))
+
+
+def _loaded(schema: type[Schema], values: Mapping[str, Any], unknown: str | None = None) -> dict[str, Any]:
+    try:
+        return schema().load(values, unknown=unknown)  # type: ignore[return-value]
+    except ValidationError as error:
+        raise errors.ValidationFailed(error.messages_dict) from None
+
+
+def _demand_precondition(body: Mapping[str, Any]) -> None:
+    """Where the host wants it, no change without saying which version it is for."""
+    named = body.get("expected_version", body.get("base_version"))
+    if state().config.require_preconditions and named is None and "If-Match" not in request.headers:
+        raise errors.PreconditionRequired
+
+
+def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
+    """Answer a POST with an Idempotency-Key: effect and answer in one transaction, the same answer for ever after."""
+    key = request.headers["Idempotency-Key"].strip()
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise errors.MalformedRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.")
+    asked = {
+        "path": request.path,
+        "query": sorted(request.args.items(multi=True)),
+        "body": request.get_data().decode("utf-8", "replace"),
+    }
+    mark = canonical.fingerprint(asked)
+    service = current_conversations._get_current_object()  # type: ignore[attr-defined]
+    kept = service.answer_once(
+        f"POST {route.name}", key, mark, lambda: _kept(_response(route.view(**arguments), place))
+    )
+    answer = Response(
+        kept.result["body"], kept.result["status"], kept.result["headers"], mimetype=kept.result["mimetype"]
+    )
+    if kept.replayed:
+        answer.status_code = 200
+        answer.headers["Idempotency-Replayed"] = "true"
+    return answer
+
+
+def _kept(answer: Response) -> dict[str, Any]:
+    headers = {
+        name: value for name, value in answer.headers.items() if name in ("Location", "ETag", "Idempotency-Replayed")
+    }
+    return {
+        "status": answer.status_code,
+        "headers": headers,
+        "mimetype": answer.mimetype,
+        "body": answer.get_data(as_text=True),
+    }

@@ -1,0 +1,48 @@
+"""snake_case and camelCase: our own member names change their spelling, what users put into a message does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+OPAQUE = frozenset(
+    [
+        "metadata",
+        "raw",
+        "parts",
+        "content",
+        "usage",
+        "action_params",
+        "action_result",
+        "component_data",
+        "attachments",
+        "contexts",
+        "yours",
+    ]
+)
+"""Members whose values belong to the user."""
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def to_camel(value: Any) -> Any:
+    """A payload of ours with camelCase names."""
+    if isinstance(value, Mapping):
+        return {camel(name): one if name in OPAQUE else to_camel(one) for name, one in value.items()}
+    return [to_camel(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_snake(value: Any) -> Any:
+    """A camelCase body as our schemas know it. A name that is no camelCase stays, and is refused later if it is unknown."""
+    if isinstance(value, Mapping):
+        renamed = ((snake(name) if name.isascii() else name, one) for name, one in value.items())
+        return {name: one if name in OPAQUE else to_snake(one) for name, one in renamed}
+    return [to_snake(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,94 @@
+"""Column types that behave the same on SQLite and PostgreSQL, and read a spoilt value as absent instead of failing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+logger = logging.getLogger("flask_conversations.storage")
+
+_Processor = Callable[[Any], Any] | None
+
+
+class UUIDString(TypeDecorator[str]):
+    """A UUID that Python sees as its canonical text: `UUID` on PostgreSQL, `CHAR(32)` on SQLite."""
+
+    impl = sa.Uuid(as_uuid=False)
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> _Processor:
+        if dialect.name == "sqlite":
+            return _dashed
+        return cast("_Processor", super().result_processor(dialect, coltype))
+
+
+class UTCDateTime(TypeDecorator[dt.datetime]):
+    """A moment: always aware and in UTC in Python, whatever the database keeps."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(dt.timezone.utc)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> _Processor:
+        return _moment_from_text if dialect.name == "sqlite" else _moment
+
+
+class JSONValue(TypeDecorator[Any]):
+    """Any JSON value, given back equal: `JSON` on both databases, since `JSONB` rewrites numbers. None is SQL NULL."""
+
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> _Processor:
+        if dialect.name == "sqlite":
+            return _json_from_text
+        return cast("_Processor", super().result_processor(dialect, coltype))
+
+
+def _dashed(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    if len(text) != 32:
+        return text
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _moment(value: dt.datetime | None) -> dt.datetime | None:
+    return None if value is None else value.astimezone(dt.timezone.utc)
+
+
+def _moment_from_text(value: Any) -> dt.datetime | None:
+    if value is None:
+        return None
+    try:
+        return dt.datetime.fromisoformat(value).replace(tzinfo=dt.timezone.utc)
+    except (TypeError, ValueError):
+        logger.warning("A row holds something that is no time; it is read as absent.")
+        return None
+
+
+def _json_from_text(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return json.loads(value, parse_constant=_absent)
+    except (TypeError, ValueError, RecursionError):
+        logger.warning("A row holds something that is no JSON; it is read as absent.")
+        return None
+
+
+def _absent(constant: str) -> None:
+    """NaN and Infinity are no JSON, although Python writes them."""

@@ -1,0 +1,229 @@
+"""Every setting of the extension: its type, its default and the sentence that explains it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .errors import ConfigurationError
+
+PREFIX = "CONVERSATIONS_"
+
+LATER = frozenset(
+    {"redis_url", "cache", "cache_limit", "cache_ttl", "cache_prefix", "cache_max_staleness", "run_lease"}
+)
+"""Settings of parts that this version does not have yet: accepted, so that a host may set them, and said to be idle."""
+
+logger = logging.getLogger("flask_conversations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of one app. A field `cache_limit` is the key `CONVERSATIONS_CACHE_LIMIT`."""
+
+    # -- where things are ---------------------------------------------------------------------------------------------
+    database_url: str | None = None
+    """Database of a host app without Flask-SQLAlchemy of its own; SQLite in the instance folder if unset."""
+    bind_key: str | None = None
+    """The Flask-SQLAlchemy bind that holds the tables; the default database if unset."""
+    table_prefix: str = ""
+    """Put before every table name, for hosts that own tables of the same names."""
+    schema: str | None = None
+    """PostgreSQL schema of the tables."""
+    lock_timeout: float = 5.0
+    """Seconds a call waits for a row or database lock before it gives up with StorageUnavailable."""
+    sqlite_wal: bool = True
+    """Switch SQLite files to write-ahead logging, so that readers and the writer do not block each other."""
+    autocommit: bool = True
+    """Commit at the end of each call; False leaves the commit to the host."""
+
+    # -- HTTP ---------------------------------------------------------------------------------------------------------
+    register_blueprint: bool = True
+    """Mount the REST API in init_app."""
+    url_prefix: str = "/api"
+    """Where the REST API is mounted."""
+    resource: str = "conversations"
+    """The path segment of the collection."""
+    json_case: str = "snake"
+    """Spelling of JSON keys and query parameters: `snake` or `camel`."""
+    client_roles: Sequence[str] = ("user", "assistant")
+    """Roles that a client may write over HTTP."""
+    max_request_bytes: int = 16 * 1024 * 1024
+    """Largest request body in bytes."""
+    foreign_status: int = 404
+    """Status of another user's conversation: 404 hides that it exists, 403 admits it."""
+    require_preconditions: bool = False
+    """Answer 428 to a PATCH or PUT without If-Match or expected version."""
+    csrf: str = "origin"
+    """Who proves that a request with a cookie comes from this site: `origin` (we do), `host` (the app does), `exempt`."""
+    trusted_origins: Sequence[str] = ()
+    """Further origins, as `https://chat.example`, that may send requests with cookies."""
+    idempotency_hours: int = 24
+    """How long the answer to an Idempotency-Key is kept."""
+
+    # -- conversations and messages -----------------------------------------------------------------------------------
+    history_limit: int = 20
+    """Messages that get_conversation_history returns if no limit is given (MAX_HISTORY)."""
+    trash_days: int = 30
+    """Days a deleted conversation can be restored; 0 deletes at once."""
+    temporary_hours: int = 24
+    """Hours after its last change that a temporary conversation is kept; `prune` removes it then."""
+    max_content_length: int | None = None
+    """Longest message text in characters; unlimited if unset (over HTTP the request size limits it)."""
+    token_counter: Callable[[str], int] | str | None = None
+    """Counts the tokens of a text for `max_tokens`: a callable or its import path; an estimate if unset."""
+    titler: Callable[..., str | None] | str | None = None
+    """Makes a title from the first user message: a callable `(text) -> str | None` or its import path."""
+    audit: bool = False
+    """Write one row per call into the query log."""
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+    identity: Any = None
+    """The identity resolver: a callable or its import path."""
+    jwt_key: Any = None
+    """Verification key of the tokens: one key, a list for rotation, or a mapping by `kid`."""
+    jwt_algorithms: Sequence[str] = ("HS256",)
+    """Algorithms a token may be signed with; nothing else is accepted."""
+    jwt_audience: str | Sequence[str] | None = None
+    """The `aud` a token must carry; required as soon as it is set."""
+    jwt_issuer: str | Sequence[str] | None = None
+    """The `iss` a token must carry; required as soon as it is set."""
+    jwt_leeway: float = 0.0
+    """Seconds by which clocks may differ, at most 30."""
+    jwt_user_claim: str | Sequence[str] = "sub"
+    """The claim with the user id; a list tries each in turn."""
+    jwt_org_claim: str | None = None
+    """The claim with the organisation, required as soon as it is set."""
+    jwt_session_claim: str | None = None
+    """The claim with the browser session, kept for the query log only."""
+    jwt_required: Sequence[str] = ("exp", "iat")
+    """Claims a token must carry besides the user claim."""
+    jwt_jwks_url: str | None = None
+    """Address of a JSON Web Key Set with the verification keys."""
+    jwt_cookie: str | None = None
+    """Cookie that carries the token where there is no Authorization header; then requests need CSRF protection."""
+    guest_cookie: str = "conversations_guest"
+    """Name of the cookie of AnonymousIdentity."""
+    guest_days: int = 7
+    """Days a guest's cookie lasts."""
+    trusted_proxies: Sequence[str] = ()
+    """Addresses or networks of the proxies whose headers HeaderIdentity believes."""
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], **options: Any) -> Config:
+        """Read the `CONVERSATIONS_*` keys of *mapping*; *options* given in code win.
+
+        Raises `ConfigurationError` for unknown keys and for values out of range.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in mapping.items():
+            if key.startswith(PREFIX) and key.removeprefix(PREFIX).lower() in LATER:
+                logger.warning("%s has no effect: this version reads and writes the database only.", key)
+            elif key.startswith(PREFIX):
+                values[_field_name(key, fields)] = value
+        if "history_limit" not in values and mapping.get("MAX_HISTORY") is not None:
+            values["history_limit"] = mapping["MAX_HISTORY"]
+        values.update({name: value for name, value in options.items() if value is not None})
+        hints = typing.get_type_hints(cls)
+        config = cls(**{name: _coerce(name, value, hints[name]) for name, value in values.items()})
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        at_least = {
+            "lock_timeout": 0.001,
+            "max_request_bytes": 1024,
+            "idempotency_hours": 24,
+            "history_limit": 1,
+            "trash_days": 0,
+            "temporary_hours": 1,
+            "jwt_leeway": 0,
+            "guest_days": 1,
+        }
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but must be at least {least}.")
+        if self.max_content_length is not None and self.max_content_length < 1:
+            raise ConfigurationError(f"{_key('max_content_length')} must be at least 1, or unset.")
+        if self.jwt_leeway > 30:
+            raise ConfigurationError(f"{_key('jwt_leeway')} is {self.jwt_leeway!r}, but may be 30 seconds at most.")
+        _one_of("json_case", self.json_case, ("snake", "camel"))
+        _one_of("foreign_status", self.foreign_status, (403, 404))
+        _one_of("csrf", self.csrf, ("origin", "host", "exempt"))
+        from_wire = set(self.client_roles) - {"user", "assistant", "system", "tool", "developer"}
+        if from_wire:
+            raise ConfigurationError(f"{_key('client_roles')} names unknown roles: {sorted(from_wire)}.")
+        if self.url_prefix and not self.url_prefix.startswith("/"):
+            raise ConfigurationError(
+                f"{_key('url_prefix')} is {self.url_prefix!r}, but must be empty or start with '/'."
+            )
+
+
+def _key(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _field_name(key: str, fields: set[str]) -> str:
+    name = key.removeprefix(PREFIX).lower()
+    if name in fields:
+        return name
+    close = difflib.get_close_matches(name, fields, n=1)
+    hint = f" Did you mean {_key(close[0])}?" if close else ""
+    raise ConfigurationError(f"There is no setting {key}.{hint}")
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be one of {', '.join(map(repr, allowed))}.")
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Environment variables arrive as text: read numbers, truth values and comma lists from it; refuse the rest."""
+    args = typing.get_args(hint)
+    if value is None and type(None) in args:
+        return None
+    if hint is int or int in args:
+        return _number(name, value, int)
+    if hint is float:
+        return _number(name, value, float)
+    if hint is bool:
+        return _truth(name, value)
+    if hint == Sequence[str]:
+        return _names(name, value)
+    if hint is str and not isinstance(value, str):
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be text.")
+    return value
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
+    if isinstance(value, bool):
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a number.")
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a number.") from None
+    if kind is int and not isinstance(value, str) and number != value:
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a whole number.")
+    return number
+
+
+def _truth(name: str, value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in words:
+        return words[str(value).lower()]
+    raise ConfigurationError(f"{_key(name)} is {value!r}, but must be true or false.")
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(one, str) for one in value):
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a list of names.")
+    return tuple(value)

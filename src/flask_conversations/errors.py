@@ -1,0 +1,185 @@
+"""Every error of the extension: its sentence, its HTTP status, its code, and whether trying again can help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FieldErrors = Mapping[str, Any]
+"""Messages by field name, nested the way the input was nested."""
+
+
+class ConversationsError(Exception):
+    """Something went wrong with the conversations."""
+
+    status = 500
+    code = "internal_error"
+    title = "Internal Server Error"
+    retryable = False
+    retry_after: int | None = None
+    """Seconds a client should wait before it tries again, where waiting helps."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+class ConfigurationError(ConversationsError, RuntimeError):
+    """The extension is not set up correctly."""
+
+    code = "configuration_error"
+
+
+class MalformedRequest(ConversationsError):
+    """The request could not be read."""
+
+    status, code, title = 400, "malformed_request", "Bad Request"
+
+
+class IdentityRequired(ConversationsError):
+    """Nobody is logged in, or the credentials are not valid."""
+
+    status, code, title = 401, "identity_required", "Unauthorized"
+
+
+class Forbidden(ConversationsError):
+    """This is not allowed for you."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class CsrfFailed(Forbidden):
+    """The request carries a cookie but no proof that it comes from this site."""
+
+    code = "csrf_failed"
+
+
+class NotFound(ConversationsError):
+    """There is no such thing, or it is not yours."""
+
+    status, code, title = 404, "not_found", "Not Found"
+
+
+class ConversationNotFound(NotFound):
+    """There is no such conversation, or it is not yours."""
+
+    code = "conversation_not_found"
+
+
+class MessageNotFound(NotFound):
+    """There is no such message in this conversation."""
+
+    code = "message_not_found"
+
+
+class MethodNotAllowed(ConversationsError):
+    """This address does not answer that method."""
+
+    status, code, title = 405, "method_not_allowed", "Method Not Allowed"
+
+
+class NotAcceptable(ConversationsError):
+    """None of the offered representations is acceptable."""
+
+    status, code, title = 406, "not_acceptable", "Not Acceptable"
+
+
+class Conflict(ConversationsError):
+    """The request contradicts what is stored."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class VersionConflict(Conflict):
+    """The conversation has changed since the version you named."""
+
+    code = "version_conflict"
+
+    def __init__(self, detail: str | None = None, *, current: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.current = current
+        """The conversation as it is now."""
+
+
+class PreconditionFailed(VersionConflict):
+    """The If-Match precondition failed."""
+
+    status, code, title = 412, "precondition_failed", "Precondition Failed"
+
+
+class PreconditionRequired(ConversationsError):
+    """This server wants an If-Match header with every change."""
+
+    status, code, title = 428, "precondition_required", "Precondition Required"
+
+
+class ClientIdConflict(Conflict):
+    """This client id was used before, with other content."""
+
+    code = "client_id_conflict"
+
+
+class RunInProgress(Conflict):
+    """Another turn is running in this conversation."""
+
+    code, retryable, retry_after = "run_in_progress", True, 1
+
+
+class RequestInProgress(Conflict):
+    """The first request with this Idempotency-Key is still running."""
+
+    code, retryable, retry_after = "request_in_progress", True, 1
+
+
+class PayloadTooLarge(ConversationsError):
+    """The request is larger than this server takes."""
+
+    status, code, title = 413, "payload_too_large", "Content Too Large"
+
+
+class UnsupportedMediaType(ConversationsError):
+    """The body must be JSON, sent as application/json."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported Media Type"
+
+
+class ValidationFailed(ConversationsError, ValueError):
+    """Some fields are not valid."""
+
+    status, code, title = 422, "validation_failed", "Unprocessable Content"
+
+    def __init__(self, errors: FieldErrors | None = None, detail: str | None = None) -> None:
+        if detail is None and errors:
+            detail = f"{type(self).__doc__} See: {', '.join(sorted(map(str, errors)))}."
+        super().__init__(detail)
+        self.errors: dict[str, Any] = dict(errors or {})
+
+
+class IdempotencyKeyReused(ValidationFailed):
+    """This Idempotency-Key was used before, with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class RateLimited(ConversationsError):
+    """Too many requests."""
+
+    status, code, title, retryable, retry_after = 429, "rate_limited", "Too Many Requests", True, 60
+
+
+class StorageUnavailable(ConversationsError):
+    """The database does not answer at the moment."""
+
+    status, code, title, retryable, retry_after = 503, "storage_unavailable", "Service Unavailable", True, 2
+
+
+class IdentityUnavailable(ConversationsError):
+    """The server that knows the login keys does not answer at the moment."""
+
+    status, code, title, retryable, retry_after = 503, "identity_unavailable", "Service Unavailable", True, 5
+
+
+class SchemaMissing(StorageUnavailable):
+    """The database has no conversation tables yet."""
+
+    code, retryable = "schema_missing", False

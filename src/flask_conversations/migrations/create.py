@@ -1,0 +1,63 @@
+"""Tables made without migrations: whoever runs `create_all()` gets the version row with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import ConfigurationError
+from ..models import VERSION, Models
+from .runner import all_models, create_schema, current, names_of, operations, refuse_unversioned, stamp
+from .steps import HEAD
+
+
+def attach(models: Models) -> None:
+    """Let every `create_all()` on the metadata of *models* write down the step its tables stand at. Once is enough."""
+    _refuse_renamed(models)
+    metadata: sa.MetaData = models.SchemaVersion.metadata
+    for moment, listener in (("before_create", _before_create), ("after_create", _after_create)):
+        if not sa.event.contains(metadata, moment, listener):
+            sa.event.listen(metadata, moment, listener)
+
+
+def create_tables(connection: sa.Connection, models: Models) -> str | None:
+    """Create those of our tables that are missing, and nothing else; the step they stand at afterwards."""
+    names = names_of(models)
+    if current(connection, names) is None:
+        refuse_unversioned(connection, names)
+        models.SchemaVersion.metadata.create_all(connection, tables=list(models.tables.values()))
+    return current(connection, names)
+
+
+def _refuse_renamed(models: Models) -> None:
+    renamed = [table.name for table in models.tables.values() if not table.name.startswith(models.names.prefix)]
+    for model, name in ((models.Conversation, "conversations"), (models.Message, "conversation_messages")):
+        if model.__table__.name != models.names.table(name):
+            renamed.append(model.__table__.name)
+    if renamed:
+        raise ConfigurationError(
+            f"A model of yours names its table {renamed[0]!r}, where the migrations make "
+            f"{models.names.table('conversations')!r} and {models.names.table('conversation_messages')!r}. Remove its "
+            f"__tablename__, and set CONVERSATIONS_TABLE_PREFIX for other names."
+        )
+
+
+def _before_create(target: sa.MetaData, connection: sa.Connection, *, tables: Sequence[sa.Table], **_: Any) -> None:
+    for models in _created(target, tables):
+        create_schema(operations(connection, models), names_of(models))
+
+
+def _after_create(target: sa.MetaData, connection: sa.Connection, *, tables: Sequence[sa.Table], **_: Any) -> None:
+    for models in _created(target, tables):
+        stamp(connection, models, HEAD)
+
+
+def _created(metadata: sa.MetaData, tables: Sequence[sa.Table]) -> list[Models]:
+    """The models of which *tables* holds everything. If some were there before, nobody knows what they look like."""
+    return [
+        models
+        for models in all_models(metadata)
+        if all(table in tables for name, table in models.tables.items() if name != VERSION)
+    ]

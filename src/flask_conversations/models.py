@@ -1,0 +1,416 @@
+"""The tables: mixins with every column and index, and `build`, which makes the classes on the host's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import secrets
+import threading
+import time
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.sql.naming import conv
+
+from .column_types import JSONValue, UTCDateTime, UUIDString
+from .errors import ConfigurationError
+
+DEFAULT_TITLE = "New Conversation"
+STATUSES = ("active", "archived", "resolved", "deleted")
+ROLES = ("user", "assistant", "system", "tool", "developer")
+MESSAGE_STATUSES = ("pending", "streaming", "delivered", "interrupted", "failed")
+NO_ORG = ""
+"""Stored for an identity without organisation, since a unique key takes two NULLs for different."""
+
+MAX_TITLE_LENGTH = 255
+MAX_CLIENT_ID_LENGTH = 128
+MAX_LABEL_LENGTH = 255
+
+
+def now() -> dt.datetime:
+    """The present moment, aware and in UTC."""
+    return dt.datetime.now(dt.timezone.utc)
+
+
+_clock = threading.Lock()
+_last_ns = 0
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): rising within this process, ordered by creation time across processes."""
+    global _last_ns
+    with _clock:
+        _last_ns = max(time.time_ns(), _last_ns + 256)
+        ns = _last_ns
+    milliseconds, rest = divmod(ns, 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)))
+
+
+def new_rev() -> int:
+    """A random 63-bit number that tells two histories of the same version apart, after a restored backup say."""
+    return secrets.randbits(63)
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What a host may choose about the tables: prefix, schema and foreign keys to its own user and organisation."""
+
+    prefix: str = ""
+    schema: str | None = None
+    user_foreign_key: str | None = None
+    org_foreign_key: str | None = None
+
+    def table(self, name: str) -> str:
+        return self.prefix + name
+
+    def object(self, kind: str, table: str, what: str) -> conv:
+        """The name of an index or constraint, out of reach of the host's naming convention."""
+        return conv(f"{kind}_{self.prefix}{table}_{what}")
+
+
+CONVERSATIONS = "conversations"
+MESSAGES = "conversation_messages"
+TAGS = "conversation_tags"
+IDEMPOTENCY = "conversation_idempotency"
+QUERY_LOG = "conversation_query_log"
+VERSION = "conversation_schema"
+
+
+def _arguments(cls: Any, table: str, *items: sa.schema.SchemaItem) -> tuple[Any, ...]:
+    names: Names = cls.__names__
+    return (*items, {"schema": names.schema} if names.schema else {})
+
+
+def _owner_column(foreign_key: str | None, name: conv, **kwargs: Any) -> Any:
+    keys = [sa.ForeignKey(foreign_key, ondelete="CASCADE", name=name)] if foreign_key else []
+    return mapped_column(sa.String(255), *keys, nullable=False, **kwargs)
+
+
+class ConversationMixin:
+    """One conversation of one owner. A host may subclass it with columns of its own."""
+
+    __names__: Names
+
+    id: Mapped[str] = mapped_column(UUIDString, primary_key=True, default=new_id)
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    title: Mapped[str | None] = mapped_column(sa.String(MAX_TITLE_LENGTH))
+    title_source: Mapped[str] = mapped_column(sa.String(8), nullable=False, default="default")
+    preview: Mapped[str | None] = mapped_column(sa.Text)
+    status: Mapped[str] = mapped_column(sa.String(16), nullable=False, default="active")
+    starred: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+    folder: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    tags: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    context_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    context_id: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    page_context: Mapped[str | None] = mapped_column(sa.Text)
+    meta: Mapped[Any] = mapped_column("metadata", JSONValue, nullable=True)
+    temporary: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+
+    version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=1)
+    field_versions: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    rev: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=new_rev)
+    history_version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
+    last_seq: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
+    message_count: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
+    checksum: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
+    head_id: Mapped[str | None] = mapped_column(UUIDString)
+    # an append moves the head and must learn the old one from the same statement: RETURNING shows new values only
+    previous_head_id: Mapped[str | None] = mapped_column(UUIDString)
+    branched: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    last_message_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    last_activity_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    archived_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    resolved_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    deleted_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+
+    @declared_attr
+    def org_id(cls) -> Mapped[str]:
+        names: Names = cls.__names__
+        return _owner_column(names.org_foreign_key, names.object("fk", CONVERSATIONS, "org"))  # type: ignore[no-any-return]
+
+    @declared_attr
+    def user_id(cls) -> Mapped[str]:
+        names: Names = cls.__names__
+        return _owner_column(names.user_foreign_key, names.object("fk", CONVERSATIONS, "user"))  # type: ignore[no-any-return]
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(CONVERSATIONS)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        return _arguments(
+            cls,
+            CONVERSATIONS,
+            sa.UniqueConstraint("org_id", "user_id", "client_id", name=name("uq", CONVERSATIONS, "client_id")),
+            sa.Index(name("ix", CONVERSATIONS, "activity"), "user_id", "org_id", "status", "last_activity_at", "id"),
+            sa.Index(name("ix", CONVERSATIONS, "updated"), "user_id", "org_id", "updated_at", "id"),
+            sa.Index(name("ix", CONVERSATIONS, "status"), "status", "deleted_at"),
+            sa.Index(name("ix", CONVERSATIONS, "last_message_at"), "last_message_at"),
+        )
+
+
+class MessageMixin:
+    """One message. Its key starts with the conversation, so that the table can be partitioned or distributed by it."""
+
+    __names__: Names
+    __conversation_key__: sa.Column[Any]
+
+    seq: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    id: Mapped[str] = mapped_column(UUIDString, nullable=False, default=new_id)
+    org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
+    parent_id: Mapped[str | None] = mapped_column(UUIDString)
+    version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=1)
+    digest: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
+
+    role: Mapped[str] = mapped_column(sa.String(16), nullable=False)
+    type: Mapped[str] = mapped_column(sa.String(32), nullable=False, default="text")
+    content: Mapped[str] = mapped_column(sa.Text, nullable=False)
+    content_is_parts: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+    parts: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    raw: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    status: Mapped[str] = mapped_column(sa.String(16), nullable=False, default="delivered")
+
+    action_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    action_params: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    action_result: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    action_status: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    component_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    component_data: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    attachments: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    contexts: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    meta: Mapped[Any] = mapped_column("metadata", JSONValue, nullable=True)
+
+    model: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    tokens_used: Mapped[int | None] = mapped_column(sa.BigInteger)
+    usage: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    latency_ms: Mapped[float | None] = mapped_column(sa.Float)
+
+    rating: Mapped[str | None] = mapped_column(sa.String(16))
+    rating_reason: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    rating_comment: Mapped[str | None] = mapped_column(sa.Text)
+
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    edited_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    deleted_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+
+    @declared_attr
+    def conversation_id(cls) -> Mapped[str]:
+        key = cls.__names__.object("fk", MESSAGES, "conversation")
+        return mapped_column(
+            UUIDString,
+            sa.ForeignKey(cls.__conversation_key__, ondelete="CASCADE", name=key),
+            primary_key=True,
+            sort_order=-1,
+        )
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(MESSAGES)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        with_client_id = sa.text("client_id IS NOT NULL")
+        return _arguments(
+            cls,
+            MESSAGES,
+            sa.UniqueConstraint("conversation_id", "id", name=name("uq", MESSAGES, "id")),
+            sa.Index(
+                name("uq", MESSAGES, "client_id"),
+                "conversation_id",
+                "client_id",
+                unique=True,
+                postgresql_where=with_client_id,
+                sqlite_where=with_client_id,
+            ),
+            sa.Index(name("ix", MESSAGES, "created"), "conversation_id", "created_at"),
+            sa.Index(name("ix", MESSAGES, "created_at"), "created_at"),
+            sa.Index(name("ix", MESSAGES, "role"), "role"),
+            sa.Index(name("ix", MESSAGES, "type"), "type"),
+        )
+
+
+class TagMixin:
+    """One tag of one conversation, beside the JSON copy on the conversation, so that a filter by tag uses an index."""
+
+    __names__: Names
+    __conversation_key__: sa.Column[Any]
+
+    user_id: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    tag: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+
+    @declared_attr
+    def conversation_id(cls) -> Mapped[str]:
+        key = cls.__names__.object("fk", TAGS, "conversation")
+        return mapped_column(
+            UUIDString, sa.ForeignKey(cls.__conversation_key__, ondelete="CASCADE", name=key), primary_key=True
+        )
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(TAGS)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        return _arguments(cls, TAGS, sa.Index(name("ix", TAGS, "conversation"), "conversation_id"))
+
+
+class IdempotencyMixin:
+    """The answer to one request with an Idempotency-Key, written in the transaction of its effect."""
+
+    __names__: Names
+
+    user_id: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    scope: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(sa.String(64), nullable=False)
+    answer: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False)
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(IDEMPOTENCY)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        return _arguments(cls, IDEMPOTENCY, sa.Index(name("ix", IDEMPOTENCY, "created_at"), "created_at"))
+
+
+class QueryLogMixin:
+    """One call of the service, for auditing: who did what to which conversation, and how long it took."""
+
+    __names__: Names
+
+    id: Mapped[str] = mapped_column(UUIDString, primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    session_id: Mapped[str | None] = mapped_column(sa.String(255))
+    conversation_id: Mapped[str | None] = mapped_column(UUIDString)
+    action: Mapped[str] = mapped_column(sa.String(64), nullable=False)
+    duration_ms: Mapped[float] = mapped_column(sa.Float, nullable=False)
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False)
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(QUERY_LOG)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        return _arguments(
+            cls,
+            QUERY_LOG,
+            sa.Index(name("ix", QUERY_LOG, "owner"), "user_id", "org_id", "created_at"),
+            sa.Index(name("ix", QUERY_LOG, "conversation"), "conversation_id", "created_at"),
+        )
+
+
+class SchemaVersionMixin:
+    """The migration step the tables stand at, in a row of its own: the database knows best."""
+
+    __names__: Names
+
+    version: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(VERSION)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        return _arguments(cls, VERSION)
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The classes of one metadata, and the names they were built with."""
+
+    names: Names
+    Conversation: Any
+    Message: Any
+    Tag: Any
+    Idempotency: Any
+    QueryLog: Any
+    SchemaVersion: Any
+    statements: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """SQL built once for these classes; see `store.statement`."""
+
+    @property
+    def tables(self) -> dict[str, sa.Table]:
+        """Our tables by their unprefixed names."""
+        classes = (self.Conversation, self.Message, self.Tag, self.Idempotency, self.QueryLog, self.SchemaVersion)
+        return {table.name.removeprefix(self.names.prefix): table for table in (cls.__table__ for cls in classes)}
+
+
+_KEY = "flask_conversations"
+
+
+def build(
+    metadata: sa.MetaData, names: Names | None = None, *, conversation: Any = None, message: Any = None
+) -> Models:
+    """The classes on *metadata*, made once for each choice of names.
+
+    *conversation* and *message* are the host's own: a mapped subclass of `ConversationMixin` or `MessageMixin`, or a plain
+    mixin whose columns are added to ours. Raises `ConfigurationError` if the host already owns a table of one of our names.
+    """
+    names = names or Names()
+    built: dict[Any, Models] = metadata.info.setdefault(_KEY, {})
+    key = (names, conversation, message)
+    if key not in built:
+        _refuse_clash(metadata, names, {cls for cls in (conversation, message) if _is_mapped(cls)})
+        built[key] = _build(metadata, names, conversation, message)
+    return built[key]
+
+
+def _is_mapped(cls: Any) -> bool:
+    return cls is not None and "__table__" in vars(cls)
+
+
+def _refuse_clash(metadata: sa.MetaData, names: Names, own: set[Any]) -> None:
+    substituted = {cls.__table__.key for cls in own}
+    for name in (CONVERSATIONS, MESSAGES, TAGS, IDEMPOTENCY, QUERY_LOG, VERSION):
+        key = f"{names.schema}.{names.table(name)}" if names.schema else names.table(name)
+        if key in metadata.tables and key not in substituted:
+            raise ConfigurationError(
+                f"This app already has a table {key!r}. "
+                f'Set CONVERSATIONS_TABLE_PREFIX, to "chat_" say, to give the tables of Flask-Conversations other names.'
+            )
+
+
+def _build(metadata: sa.MetaData, names: Names, conversation: Any, message: Any) -> Models:
+    base: Any = type("ConversationsBase", (orm.DeclarativeBase,), {"metadata": metadata, "__names__": names})
+
+    def model(name: str, mixin: Any, extra: Any = None, **attributes: Any) -> Any:
+        if _is_mapped(extra):
+            return extra
+        bases = (extra, mixin, base) if extra is not None else (mixin, base)
+        return type(name, bases, {"__module__": __name__, **attributes})
+
+    Conversation = model("Conversation", ConversationMixin, conversation)
+    child: dict[str, Any] = {"__conversation_key__": Conversation.__table__.c.id}
+    return Models(
+        names=names,
+        Conversation=Conversation,
+        Message=model("Message", MessageMixin, message, **child),
+        Tag=model("ConversationTag", TagMixin, **child),
+        Idempotency=model("ConversationIdempotency", IdempotencyMixin),
+        QueryLog=model("ConversationQueryLog", QueryLogMixin),
+        SchemaVersion=model("ConversationSchema", SchemaVersionMixin),
+    )

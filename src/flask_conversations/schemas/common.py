@@ -1,0 +1,44 @@
+"""Pieces that both nouns share: times as text, and a title or preview out of a text."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+TITLE_LENGTH = 80
+PREVIEW_LENGTH = 160
+
+
+def iso(moment: dt.datetime | None) -> str | None:
+    """A time as ISO 8601 in UTC with six digits, so that texts sort like times."""
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def title_from(text: str) -> str | None:
+    """A title out of a first message: its first line with words, at most 80 characters, cut at a word."""
+    line = next((line for line in map(str.strip, text[:4000].splitlines()) if line), "")
+    return shorten(line, TITLE_LENGTH) or None
+
+
+def preview_of(text: str) -> str:
+    """The beginning of a message on one line."""
+    return shorten(text[: 4 * PREVIEW_LENGTH], PREVIEW_LENGTH)
+
+
+def shorten(text: str, length: int) -> str:
+    """*text* on one line, cut at a word where there is one in the last half."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    cut = line[: length + 1].rfind(" ")
+    return line[: cut if cut > length // 2 else length]
+
+
+def text_of(content: Any) -> str:
+    """The plain text of a content: itself, or its text parts one below the other."""
+    if isinstance(content, str):
+        return content
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "\n".join(text for text in texts if isinstance(text, str))

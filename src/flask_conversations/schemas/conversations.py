@@ -1,0 +1,120 @@
+"""A conversation in and out: the fields a caller may set, and the JSON that everyone sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ..errors import ValidationFailed
+from . import rules
+from .canonical import checksum_text
+from .common import iso
+from .shapes import Conversation
+
+DEFAULT_TITLE = "New Conversation"
+MAX_TITLE_LENGTH = 255
+
+RULES: dict[str, rules.Rule] = {
+    "title": rules.optional(rules.text(MAX_TITLE_LENGTH)),
+    "starred": rules.boolean,
+    "folder": rules.optional(rules.text(255)),
+    "tags": rules.tag_list,
+    "context_type": rules.optional(rules.text(255)),
+    "context_id": rules.optional(rules.text(255)),
+    "page_context": rules.optional(rules.text()),
+    "metadata": rules.optional(rules.json_object),
+    "status": rules.one_of(("active", "archived", "resolved")),
+}
+"""The fields of a conversation that its owner may set."""
+
+
+def changes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The column values for *fields*. Raises `ValidationFailed` for unknown fields and refused values."""
+    problems = rules.Problems()
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name not in RULES:
+            problems.errors[name] = ["Unknown field."]
+        else:
+            values[name] = problems.take(name, RULES[name], value)
+    problems.raise_any()
+    if "title" in values:
+        values["title"], values["title_source"] = titled(values["title"])
+    return values
+
+
+def titled(title: str | None) -> tuple[str | None, str]:
+    """The stored title and where it comes from: none and the default one may still be replaced."""
+    if title is None or not title.strip() or title.strip() == DEFAULT_TITLE:
+        return None, "default"
+    return title, "user"
+
+
+def own_id(value: Any) -> tuple[str | None, str | None]:
+    """(id, client id) of an id that a client chose: a UUID is taken as the id, other text as the client id."""
+    if value is None:
+        return None, None
+    as_uuid = rules.uuid_or_none(value)
+    return (as_uuid, None) if as_uuid else (None, rules.check("id", rules.conversation_client_id, value))
+
+
+COLUMNS = [
+    "id",
+    "client_id",
+    "org_id",
+    "user_id",
+    "title",
+    "title_source",
+    "preview",
+    "status",
+    "starred",
+    "folder",
+    "tags",
+    "context_type",
+    "context_id",
+    "page_context",
+    "metadata",
+    "temporary",
+    "message_count",
+    "version",
+    "checksum",
+    "created_at",
+    "updated_at",
+    "last_message_at",
+    "last_activity_at",
+    "archived_at",
+    "resolved_at",
+    "deleted_at",
+]
+"""The members of a conversation's JSON, which are columns of the same names."""
+
+STORED = [*COLUMNS, "rev", "field_versions", "last_seq", "head_id", "branched", "history_version"]
+"""What the store reads of a conversation: its JSON and what the rules need."""
+
+_REV = STORED.index("rev")
+_MOMENTS = [name for name in COLUMNS if name.endswith("_at")]
+
+
+def dump(row: Any) -> Conversation:
+    """The JSON of a stored conversation; *row* begins with `COLUMNS`."""
+    found = dict(zip(COLUMNS, row, strict=False))
+    for name in _MOMENTS:
+        found[name] = iso(found[name])
+    found["org_id"] = found["org_id"] or None
+    found["title"] = found["title"] or DEFAULT_TITLE
+    found["tags"] = found["tags"] if isinstance(found["tags"], list) else []
+    found["checksum"] = checksum_text(found["checksum"])
+    found["etag"] = f"{found['version']}-{row[_REV]:x}"
+    return cast("Conversation", found)
+
+
+def expected(version: Any, field: str = "expected_version") -> int | None:
+    """A version that a caller has seen; None if it named none."""
+    return rules.check(field, rules.optional(rules.integer(0)), version)  # type: ignore[no-any-return]
+
+
+def refuse_unknown(names: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    """Raise `ValidationFailed` for every name that is not *allowed*."""
+    unknown = {name: ["Unknown field."] for name in names if name not in allowed}
+    if unknown:
+        raise ValidationFailed(unknown)

@@ -1,0 +1,307 @@
+"""What a value must be to be stored: the same answer for the service, for REST, and on every database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..errors import ValidationFailed
+
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+RESERVED_WORDS = frozenset(
+    [
+        "search",
+        "sync",
+        "events",
+        "export",
+        "import",
+        "bulk",
+        "tags",
+        "stats",
+        "claim",
+        "openapi.json",
+        "docs",
+        "static",
+        "shared",
+        "actions",
+        "state",
+        "stream",
+        "messages",
+        "branches",
+        "shares",
+        "attachments",
+        "archive",
+        "unarchive",
+        "resolve",
+        "restore",
+        "fork",
+    ]
+)
+"""Words that are paths of their own under the collection, and so no client ids."""
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]{1,400}", re.ASCII)
+
+
+class Invalid(ValueError):
+    """One value breaks one rule; the message is for the person who sent it."""
+
+
+Rule = Callable[[Any], Any]
+
+
+class Problems:
+    """Collects the broken rules of one input, field by field, and raises them together."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, Any] = {}
+
+    def take(self, field: str, rule: Rule, value: Any) -> Any:
+        """What *rule* makes of *value*; None, and a problem noted, if it is refused."""
+        try:
+            return rule(value)
+        except Invalid as problem:
+            self.errors.setdefault(field, []).append(str(problem))
+        except ValidationFailed as nested:
+            self.errors[field] = nested.errors
+        return None
+
+    def raise_any(self) -> None:
+        if self.errors:
+            raise ValidationFailed(self.errors)
+
+
+def check(field: str, rule: Rule, value: Any) -> Any:
+    """What *rule* makes of *value*, or `ValidationFailed` naming *field*."""
+    try:
+        return rule(value)
+    except Invalid as problem:
+        raise ValidationFailed({field: [str(problem)]}) from None
+
+
+def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
+    """Text that every database stores unchanged: no NUL, no lone surrogates, not too long."""
+
+    def rule(value: Any) -> str:
+        if not isinstance(value, str):
+            raise Invalid("Not a valid string.")
+        if max_length is not None and len(value) > max_length:
+            raise Invalid(f"Longer than {max_length} characters.")
+        if not blank and not value.strip():
+            raise Invalid("May not be blank.")
+        return _storable(value)
+
+    return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what *rule* accepts."""
+    return lambda value: None if value is None else rule(value)
+
+
+def _storable(value: str) -> str:
+    if "\x00" in value:
+        raise Invalid("May not contain NUL characters.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Invalid("May not contain lone surrogates.") from None
+    return value
+
+
+def json_value(value: Any) -> Any:
+    """Any JSON value that comes back equal, as a copy of plain types: finite numbers, text keys, bounded depth, storable text."""
+    return _plain(value, 0)
+
+
+def json_object(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise Invalid("Not a valid object.")
+    return _plain(value, 0)
+
+
+def json_list(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("Not a valid list.")
+    return _plain(value, 0)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, (int, float)):
+        return _number(value)
+    if depth >= MAX_DEPTH:
+        raise Invalid(f"Nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, depth + 1) for one in value]
+    raise Invalid(f"{type(value).__name__} is not a JSON type.")
+
+
+def _number(value: int | float) -> int | float:
+    # beyond a double's range JavaScript reads Infinity; Python itself refuses to write more than 4,300 digits
+    if isinstance(value, int) and value.bit_length() > 1023:
+        raise Invalid("A number is too large.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Invalid("NaN and Infinity are not JSON.")
+    return value
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise Invalid("Keys must be strings.")
+    return _storable(key)
+
+
+def one_of(allowed: Iterable[str]) -> Rule:
+    choices = tuple(allowed)
+
+    def rule(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise Invalid(f"Must be one of: {', '.join(choices)}.")
+        return value
+
+    return rule
+
+
+def boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid("Not a valid boolean.")
+    return value
+
+
+def integer(least: int, most: int = MAX_INTEGER) -> Rule:
+    def rule(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Invalid("Not a valid integer.")
+        if not least <= value <= most:
+            raise Invalid(f"Must be between {least} and {most}.")
+        return value
+
+    return rule
+
+
+def milliseconds(value: Any) -> float:
+    """A duration: a finite number of milliseconds, not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Invalid("Not a valid number.")
+    if not 0 <= value <= 1e15:
+        raise Invalid("Must be between 0 and 10^15.")
+    return float(value)
+
+
+def digits(value: Any) -> int:
+    """A whole number from a query string: ASCII digits and nothing else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise Invalid("Not a valid integer.")
+    return int(value)
+
+
+def page_limit(most: int) -> Rule:
+    """How many of a page: at least 1; more than *most* means *most*."""
+
+    def rule(value: Any) -> int:
+        number = digits(value)
+        if number < 1:
+            raise Invalid("Must be at least 1.")
+        return min(number, most)
+
+    return rule
+
+
+def offset(value: Any) -> int:
+    number = digits(value)
+    if number > MAX_INTEGER:
+        raise Invalid(f"Must be at most {MAX_INTEGER}.")
+    return number
+
+
+def moment(value: Any) -> dt.datetime:
+    """A time, given as a datetime or as ISO 8601 text; without an offset it is taken as UTC."""
+    if isinstance(value, str):
+        value = _parsed_moment(value)
+    if not isinstance(value, dt.datetime):
+        raise Invalid("Not a valid ISO 8601 time.")
+    try:
+        return value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
+    except (OverflowError, ValueError):
+        raise Invalid("Not a valid ISO 8601 time.") from None
+
+
+def _parsed_moment(value: str) -> dt.datetime:
+    # Python 3.10 knows neither "Z" nor other fractions than 3 or 6 digits
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|z|[+-]\d\d:?\d\d)?", value, re.ASCII
+    )
+    if not match:
+        raise Invalid("Not a valid ISO 8601 time.")
+    base, fraction, zone = match.groups()
+    zone = "+00:00" if not zone or zone in "Zz" else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    if fraction and base.count(":") < 2:
+        raise Invalid("Not a valid ISO 8601 time.")
+    try:
+        return dt.datetime.fromisoformat(base + (f".{fraction[:6]:0<6}" if fraction else "") + zone)
+    except ValueError:
+        raise Invalid("Not a valid ISO 8601 time.") from None
+
+
+def uuid_or_none(value: Any) -> str | None:
+    """The canonical text of a UUID in its usual form with dashes; None for anything else."""
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return value.lower() if isinstance(value, str) and _UUID.fullmatch(value) else None
+
+
+def is_client_id(value: Any) -> bool:
+    return isinstance(value, str) and _CLIENT_ID.fullmatch(value) is not None
+
+
+def client_id(value: Any) -> str:
+    """A client's own string for a thing: 1 to 128 of `A-Za-z0-9._:-`, not only dots, which a URL would swallow."""
+    if isinstance(value, str) and _CLIENT_ID.fullmatch(value) and value.strip("."):
+        return value
+    raise Invalid("Must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'.")
+
+
+def conversation_client_id(value: Any) -> str:
+    """A client id that is not one of the paths under the collection."""
+    if isinstance(value, str) and value.lower() in RESERVED_WORDS:
+        raise Invalid("This word is reserved.")
+    return client_id(value)
+
+
+def tag_list(value: Any) -> list[str]:
+    """Up to 50 different tags of 1 to 64 characters, in the order given."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("Not a valid list.")
+    one_tag = text(64, blank=False)
+    found = list(dict.fromkeys(one_tag(tag) for tag in value))
+    if len(found) > 50:
+        raise Invalid("At most 50 tags.")
+    return found
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value of a request body. Raises `ValueError` for anything RFC 8259 does not allow."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

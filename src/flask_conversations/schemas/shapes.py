@@ -1,0 +1,105 @@
+"""The JSON of every noun as types: what the service returns, and what REST, cache and export carry."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Conversation(TypedDict):
+    """One conversation, without its messages."""
+
+    id: str
+    client_id: str | None
+    org_id: str | None
+    user_id: str
+    title: str
+    title_source: str
+    preview: str | None
+    status: str
+    starred: bool
+    folder: str | None
+    tags: list[str]
+    context_type: str | None
+    context_id: str | None
+    page_context: str | None
+    metadata: dict[str, Any] | None
+    temporary: bool
+    message_count: int
+    version: int
+    checksum: str
+    etag: str
+    created_at: str
+    updated_at: str
+    last_message_at: str | None
+    last_activity_at: str
+    archived_at: str | None
+    resolved_at: str | None
+    deleted_at: str | None
+
+
+class Feedback(TypedDict):
+    """What the owner thinks of a message."""
+
+    rating: str | int
+    reason: str | None
+    comment: str | None
+
+
+class Message(TypedDict):
+    """One message of a conversation."""
+
+    id: str
+    conversation_id: str
+    client_id: str | None
+    seq: int
+    parent_id: str | None
+    version: int
+    role: str
+    type: str
+    content: Any
+    parts: list[Any] | None
+    raw: Any
+    status: str
+    action_type: str | None
+    action_params: Any
+    action_result: Any
+    action_status: str | None
+    component_type: str | None
+    component_data: Any
+    attachments: list[Any]
+    contexts: list[Any]
+    metadata: dict[str, Any] | None
+    model: str | None
+    tokens_used: int | None
+    usage: dict[str, Any] | None
+    latency_ms: float | None
+    rating: str | int | None
+    feedback: Feedback | None
+    created_at: str
+    updated_at: str
+    edited_at: str | None
+
+
+class ConversationPage(TypedDict):
+    """Some conversations, and where the next ones begin."""
+
+    conversations: list[Conversation]
+    next_cursor: str | None
+    has_more: bool
+
+
+class MessagePage(TypedDict):
+    """Some messages of one conversation, oldest first, and where the next ones begin."""
+
+    messages: list[Message]
+    next_cursor: str | None
+    has_more: bool
+    version: int
+
+
+class SaveOutcome(TypedDict):
+    """What became of a saved snapshot."""
+
+    conversation: Conversation
+    outcome: str
+    conflicts: list[dict[str, Any]]

@@ -1,0 +1,102 @@
+"""What every part of the service stands on: the identity, the host's session, the store and the settings."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from blinker import Signal
+from flask import Flask, has_app_context
+from flask.globals import app_ctx
+from sqlalchemy.orm import Session
+
+from .. import transaction
+from ..config import Config
+from ..errors import ConfigurationError
+from ..identity.base import Identity
+from ..models import Models
+from ..store import Store
+
+_opened: contextvars.ContextVar[Any] = contextvars.ContextVar("flask_conversations.opened", default=None)
+"""The app context that a service made with `app=` has opened, which the calls inside a group share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """One app's side of the service: where its rows are and which rules hold."""
+
+    app: Flask
+    scoped_session: Any
+    models: Models
+    config: Config
+    secrets: Callable[[], list[str]]
+    """Keys that sign cursors, the newest first."""
+    titler: Callable[[str], str | None] | None = None
+    token_counter: Callable[[str], int] | None = None
+    guards: Sequence[Callable[[dict[str, Any], Any], Any]] = ()
+    """Each may change or refuse a message before it is stored."""
+
+
+class Base:
+    """A part of the service, bound to one identity; `identity=None` is the system."""
+
+    def __init__(self, backend: Callable[[], Backend], identity: Identity | None, app: Flask | None = None) -> None:
+        self._backend = backend
+        self._app = app
+        self.identity = identity
+
+    @property
+    def backend(self) -> Backend:
+        return self._backend()
+
+    @property
+    def config(self) -> Config:
+        return self.backend.config
+
+    @property
+    def session(self) -> Session:
+        return self.backend.scoped_session()  # type: ignore[no-any-return]
+
+    @property
+    def store(self) -> Store:
+        backend = self.backend
+        return Store(
+            self.session,
+            backend.models,
+            self.identity,
+            lock_timeout=backend.config.lock_timeout,
+            foreign_status=backend.config.foreign_status,
+        )
+
+    @property
+    def leaves_commit_to_host(self) -> bool:
+        return not self.config.autocommit or transaction.is_joined(self.session)
+
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """The app context a call runs in: its own for a service made with `app=`, closed again when the call ends."""
+        if self._app is None:
+            if not has_app_context():
+                raise ConfigurationError(
+                    "There is no app context here. Pass the app, as in conversations.as_user('ada', app=app), "
+                    "or call inside `with app.app_context():`."
+                )
+            yield
+        elif app_ctx and _opened.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
+            yield
+        else:
+            with self._app.app_context():
+                token = _opened.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
+                try:
+                    yield
+                finally:
+                    _opened.reset(token)
+
+    def announce(self, signal: Signal, **payload: Any) -> None:
+        """Send *signal* once what this call did is really committed."""
+        if signal.receivers:
+            app, identity = self.backend.app, self.identity
+            transaction.after_commit(self.session, lambda: signal.send(app, identity=identity, **payload) and None)

@@ -1,0 +1,59 @@
+"""Guards: functions of the host that may change or refuse a message before it is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import ConversationsError, ValidationFailed
+from ..identity.base import Identity
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardContext:
+    """Where a message is about to go."""
+
+    conversation_id: str
+    identity: Identity | None
+
+
+Guard = Callable[[dict[str, Any], GuardContext], Any]
+
+
+def guard(function: Callable[..., Any]) -> Guard:
+    """*function* as a guard: it may take the message alone, or the message and a `GuardContext`."""
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    takes_context = len(positional) > 1 or any(one.kind is one.VAR_POSITIONAL for one in positional)
+    return function if takes_context else lambda message, context: function(message)
+
+
+def guarded(guards: Sequence[Guard], message: dict[str, Any], context: GuardContext) -> dict[str, Any]:
+    """The message as the guards leave it.
+
+    A guard returns the changed message, its new text, or None for no objection; False or a `ValueError` refuses it with
+    `ValidationFailed`; errors of ours pass through.
+    """
+    for each in guards:
+        message = _asked(each, dict(message), context)
+    return message
+
+
+def _asked(each: Guard, message: dict[str, Any], context: GuardContext) -> dict[str, Any]:
+    original = dict(message)
+    try:
+        answer = each(message, context)
+    except ConversationsError:
+        raise
+    except ValueError as refusal:
+        raise ValidationFailed({"content": [str(refusal) or "Refused."]}) from refusal
+    if answer is False:
+        raise ValidationFailed({"content": ["Refused."]})
+    if isinstance(answer, str):
+        return {**original, "content": answer}
+    return dict(answer) if isinstance(answer, Mapping) else original

@@ -1,0 +1,191 @@
+"""A window of stored messages as a history that a provider accepts, whatever was stored, cut or interrupted.
+
+How tools are stored. An assistant message keeps its calls in `parts`, a tool message its answers:
+
+    {"type": "tool_call", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}}
+    {"type": "tool_result", "tool_call_id": "call_1", "content": "21 degrees"}
+
+`arguments` may be JSON text, `content` text, parts or any JSON; without `content` the message's own content is the
+answer. Equally understood, in `content`, in `parts` and as the framework's own item in `raw`: OpenAI chat messages
+(`tool_calls`, `tool_call_id`), Responses items (`function_call`, `function_call_output`), Anthropic blocks (`tool_use`,
+`tool_result`), LangChain message dicts and the AI SDK's tool parts. In a user message, which a client may have written,
+a tool result only counts in `raw`.
+
+What holds for every format but `ui`: a call is there with its answer directly behind it, or neither is; ids are unique
+and of a spelling that all providers take; empty messages are left out. The input is never changed, but the result may
+share parts with it. docs/reference/history-formats.md tells the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..errors import ValidationFailed
+from .history_formats import FORMATS, leading, result_entries
+from .history_reading import JSON, Call, Entry, Media, Other, Text, Turn, json_arguments, json_text, read
+from .tokens import estimate_tokens
+
+MEDIA_TOKENS = 1000
+"""What a picture or a file is taken to cost: no provider counts its bytes as text."""
+
+_PLAIN_ROLES = frozenset({"user", "assistant", "system", "developer"})
+
+_WIRE_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+def render(
+    messages: Sequence[Any],
+    *,
+    format: str = "openai",
+    max_tokens: int | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+) -> list[JSON]:
+    """The messages, oldest first, as *format* wants them; of more than *max_tokens*, the newest that fit."""
+    if not isinstance(format, str) or format not in FORMATS:
+        raise ValidationFailed({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
+    if max_tokens is None and format == "openai" and (plain := _plain(messages)) is not None:
+        return plain
+    turns = _turns(messages)
+    if format != "ui":
+        _settle_calls(turns)
+    if max_tokens is not None:
+        turns = _fitting(turns, _checked(max_tokens), count_tokens or estimate_tokens)
+    return FORMATS[format](turns)
+
+
+def system_prompt(messages: Sequence[Any]) -> str:
+    """The text of the leading system and developer messages: what Anthropic takes as `system=`."""
+    return "\n\n".join(turn.text for turn in leading(_turns(messages)) if turn.text)
+
+
+def _plain(messages: Sequence[Any]) -> list[JSON] | None:
+    """The history if it is text and nothing else, or None: the hot path, so it is one loop without a call of ours."""
+    plain = []
+    try:
+        for message in messages:
+            content, role = message["content"], message["role"]
+            if (
+                content.__class__ is not str
+                or not content
+                or role not in _PLAIN_ROLES
+                or message.get("parts")
+                or message.get("raw")
+            ):
+                return None
+            plain.append({"role": role, "content": content})
+    except (AttributeError, KeyError, TypeError):
+        return None  # not even a message: the slow path knows what to do
+    return plain
+
+
+def _checked(max_tokens: Any) -> int:
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 0:
+        raise ValidationFailed({"max_tokens": ["Must be a whole number, not below 0."]})
+    return max_tokens
+
+
+# --- tool calls and their answers
+
+
+def _turns(messages: Iterable[Any]) -> list[Turn]:
+    turns = [turn for turn in map(read, messages) if turn is not None]
+    _answer_calls(turns)
+    return [turn for turn in turns if turn.entries]
+
+
+def _answer_calls(turns: list[Turn]) -> None:
+    """Give each result to the call before it that waits for it, whoever spoke in between; the first one counts."""
+    waiting: dict[str, Call] = {}
+    for turn in turns:
+        waiting.update((call.id, call) for call in turn.calls if call.result is None)
+        for result in turn.results:
+            if call := waiting.pop(result.call_id, None):
+                call.result = result
+
+
+def _settle_calls(turns: list[Turn]) -> None:
+    """Leave out calls without an answer; spell the ids and names of the others so that every provider takes them."""
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    for turn in turns:
+        if calls := turn.calls:
+            turn.entries = [entry for entry in turn.entries if not isinstance(entry, Call) or entry.result]
+            for call in calls:
+                if call.result:
+                    call.id = _wire_id(call.id, seen, taken)
+                    call.name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64]
+
+
+def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
+    """The id itself if it is short, plain and new, else one made of it.
+
+    OpenAI refuses more than 40 characters, Anthropic any other alphabet and an id that comes twice.
+    """
+    wire_id = call_id
+    while wire_id in taken or not _WIRE_ID.fullmatch(wire_id):
+        seen[call_id] += 1
+        digest = hashlib.sha256(f"{call_id}\0{seen[call_id]}".encode(errors="surrogatepass"))
+        wire_id = f"call_{digest.hexdigest()[:32]}"
+    taken.add(wire_id)
+    return wire_id
+
+
+# --- the token budget
+
+
+def _fitting(turns: list[Turn], max_tokens: int, count: Callable[[str], int]) -> list[Turn]:
+    """The leading system texts, then the newest turns that fit, a call and its answer always together.
+
+    A question that is still being worked on stays, whatever came after it: without it the rest has no meaning.
+    """
+    lead = leading(turns)
+    body = turns[len(lead) :]
+    left = max_tokens - sum(_cost(turn, count) for turn in lead)
+    question = _last_question(body)
+    if question is not None and _is_open(body):
+        newest = _newest(body[question + 1 :], left - _cost(body[question], count), count)
+        if len(newest) < len(body) - question - 1:
+            return [*lead, body[question], *newest]
+    newest = _newest(body, left, count)
+    if not newest and question is not None and (_is_open(body) or _cost(body[question], count) <= left):
+        newest = [body[question]]
+    return [*lead, *newest]
+
+
+def _last_question(body: list[Turn]) -> int | None:
+    return next((index for index in range(len(body) - 1, -1, -1) if body[index].role == "user"), None)
+
+
+def _is_open(body: list[Turn]) -> bool:
+    """Whether the newest question has no final answer yet: nothing, or only tool calls, came after it."""
+    return body[-1].role != "assistant" or bool(body[-1].calls)
+
+
+def _newest(turns: list[Turn], left: int, count: Callable[[str], int]) -> list[Turn]:
+    start = len(turns)
+    while start and (left := left - _cost(turns[start - 1], count)) >= 0:
+        start -= 1
+    return turns[start:]
+
+
+def _cost(turn: Turn, count: Callable[[str], int]) -> int:
+    return sum(count(text) if isinstance(text, str) else text for text in _texts(turn.entries))
+
+
+def _texts(entries: Iterable[Entry]) -> Iterator[str | int]:
+    """What a turn is paid for: its texts, and a flat sum for each file."""
+    for entry in entries:
+        if isinstance(entry, Text):
+            yield entry.text
+        elif isinstance(entry, Media):
+            yield MEDIA_TOKENS
+        elif isinstance(entry, Other):
+            yield json_text(entry.source)
+        elif isinstance(entry, Call):
+            yield entry.name
+            yield json_arguments(entry.arguments)
+            yield from _texts(result_entries(entry.result.content) if entry.result else ())

@@ -1,0 +1,384 @@
+"""What a stored message says, whichever framework's shape it was stored in: text, media, tool calls, tool results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+JSON = dict[str, Any]
+
+ROLES = frozenset({"user", "assistant", "system", "tool", "developer"})
+UNSETTLED = ("pending", "streaming")
+
+
+@dataclass(slots=True)
+class Text:
+    """Words."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Media:
+    """A picture, a sound or a file; `url` is empty where a provider could not fetch it."""
+
+    kind: Literal["image", "audio", "file"]
+    url: str
+    media_type: str
+    name: str
+    source: JSON
+
+
+@dataclass(slots=True)
+class Thinking:
+    """A model's reasoning: only the provider that signed it takes it back."""
+
+    text: str
+    source: JSON
+
+
+@dataclass(slots=True)
+class Other:
+    """A part of a type this module does not know."""
+
+    source: JSON
+
+
+@dataclass(slots=True)
+class Result:
+    """What a tool answered."""
+
+    call_id: str
+    content: Any
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call of the model, with its answer as soon as one was found."""
+
+    id: str
+    name: str
+    arguments: Any
+    result: Result | None = None
+    source: JSON | None = None
+
+
+Entry = Text | Media | Thinking | Other | Call | Result
+
+
+@dataclass(slots=True)
+class Turn:
+    """One stored message, understood. A call carries its result, so that nothing can part the two."""
+
+    role: str
+    entries: list[Entry]
+    message: Mapping[str, Any]
+    listed: bool = False
+    """Whether the content was stored as a list of parts."""
+    results: list[Result] = field(default_factory=list)
+    """Answers to calls of this or of earlier messages."""
+
+    @property
+    def calls(self) -> list[Call]:
+        return [entry for entry in self.entries if isinstance(entry, Call)]
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(entry.text for entry in self.entries if isinstance(entry, Text))
+
+
+def read(message: Any) -> Turn | None:
+    """The turn a stored message is, or None where it is no message at all; never raises on what it finds inside."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(role, str) or role not in ROLES:
+        return None
+    entries = list(_entries(message, role))
+    turn = Turn(role, entries, message, listed=isinstance(message.get("content"), list))
+    if any(isinstance(entry, (Call, Result)) for entry in entries):
+        _sort_tools(turn)
+    if role == "tool":
+        turn.entries = []
+    return turn
+
+
+# --- which of content, parts and raw to believe
+
+
+def _entries(message: JSON, role: str) -> Iterator[Entry]:
+    """Text from the content, what it lacks from the parts, what both lack from the raw item."""
+    said = _said(message.get("content"), message.get("parts"))
+    if role == "user":
+        # a client may write user messages: a tool result in one would be a forged answer
+        said = [entry for entry in said if not isinstance(entry, (Call, Result))]
+    raw = list(_read_parts(_raw_parts(message.get("raw"))))
+    if not raw:
+        yield from said
+    elif not said:
+        yield from raw
+    else:
+        yield from (entry for entry in raw if isinstance(entry, Thinking))
+        yield from said
+        yield from (entry for entry in raw if isinstance(entry, (Call, Result)))
+
+
+def _said(content: Any, parts: Any) -> list[Entry]:
+    extra = list(_read_parts(parts)) if parts is not content else []
+    if isinstance(content, list):
+        # a list is complete, but for the tools that are kept in the parts
+        return [*_read_parts(content), *(entry for entry in extra if isinstance(entry, (Call, Result)))]
+    if not isinstance(content, str) or not content:
+        return extra
+    if not extra:
+        return [Text(content)]
+    if _squeezed(entry.text for entry in extra if isinstance(entry, Text)) == _squeezed([content]):
+        return extra  # the same words, and between them the tools and files in their order
+    return [Text(content), *(entry for entry in extra if not isinstance(entry, Text))]
+
+
+def _squeezed(texts: Iterable[str]) -> str:
+    return "".join("".join(texts).split())
+
+
+def _sort_tools(turn: Turn) -> None:
+    """Put results aside to be matched, keep one call per id, and none where the role cannot call."""
+    entries: list[Entry] = []
+    known: set[str] = set()
+    for entry in turn.entries:
+        if isinstance(entry, Result):
+            turn.results.append(entry)
+        elif not isinstance(entry, Call):
+            entries.append(entry)
+        elif turn.role == "assistant" and entry.id not in known:
+            known.add(entry.id)
+            entries.append(entry)
+    turn.entries = entries
+    turn.results = [result for result in turn.results if _is_answer(result, turn)]
+
+
+def _is_answer(result: Result, turn: Turn) -> bool:
+    if result.content is None and turn.role == "tool":
+        result.content = turn.message.get("content")
+    return bool(result.content) or turn.message.get("status") not in UNSETTLED
+
+
+# --- the shapes of a framework's own item
+
+
+def _raw_parts(raw: Any) -> list[Any]:
+    """The content blocks, calls and results inside an OpenAI, Responses, Anthropic, LangChain or AI SDK item."""
+    if isinstance(raw, list):
+        return raw
+    if not isinstance(raw, dict):
+        return []
+    if isinstance(raw.get("data"), dict) and isinstance(raw.get("type"), str):
+        raw = raw["data"]  # LangChain's message dict
+    if _kind(raw) in _READERS:
+        return [raw]
+    if isinstance(raw.get("tool_call_id"), str):
+        return [{**raw, "type": "tool_result"}]
+    return [*_listed(raw.get("content")), *_listed(raw.get("parts")), *_tool_calls(raw.get("tool_calls"))]
+
+
+def _listed(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [content]
+    return content if isinstance(content, list) else []
+
+
+def _tool_calls(calls: Any) -> Iterator[JSON]:
+    for call in _listed(calls):
+        if isinstance(call, dict):
+            yield {**call, "type": "tool_call"}
+
+
+# --- the shapes of a part
+
+
+def _read_parts(parts: Any) -> Iterator[Entry]:
+    if not isinstance(parts, list):
+        return
+    for part in parts:
+        if isinstance(part, str):
+            yield from _text(part)
+        elif isinstance(part, dict):
+            yield from _READERS.get(_kind(part), _read_other)(part)
+
+
+def _kind(part: JSON) -> str:
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        return "text" if isinstance(part.get("text"), str) else ""
+    if kind.startswith("tool-") and isinstance(part.get("toolCallId"), str) and "state" in part:
+        return "dynamic-tool"
+    return kind
+
+
+def _text(text: Any) -> Iterator[Entry]:
+    if isinstance(text, str) and text:
+        yield Text(text)
+
+
+def _read_text(part: JSON) -> Iterator[Entry]:
+    yield from _text(part.get("text"))
+
+
+def _read_refusal(part: JSON) -> Iterator[Entry]:
+    yield from _text(part.get("refusal"))
+
+
+def _read_thinking(part: JSON) -> Iterator[Entry]:
+    summary = part.get("summary")
+    steps = [step.get("text") for step in summary if isinstance(step, dict)] if isinstance(summary, list) else []
+    text = _first_text(part, "thinking", "text") or "\n\n".join(step for step in steps if isinstance(step, str))
+    yield Thinking(text, part)
+
+
+def _read_other(part: JSON) -> Iterator[Entry]:
+    yield Other(part)
+
+
+def _read_call(part: JSON) -> Iterator[Entry]:
+    inner = next((part[key] for key in ("function", "custom") if isinstance(part.get(key), dict)), part)
+    call_id = _first_text(part, "call_id", "toolCallId", "id")
+    name = _first_text(inner, "name", "toolName")
+    if call_id and name:
+        yield Call(call_id, name, _first(inner, "arguments", "args", "input"))
+
+
+def _read_result(part: JSON) -> Iterator[Entry]:
+    call_id = _first_text(part, "tool_call_id", "tool_use_id", "call_id", "toolCallId")
+    if call_id:
+        failed = bool(part.get("is_error") or part.get("isError") or part.get("status") == "error")
+        yield Result(call_id, _unwrapped(part), failed)
+
+
+def _unwrapped(part: JSON) -> Any:
+    output = _first(part, "content", "output", "result")
+    if part.get("type") == "tool-result" and isinstance(output, dict) and "value" in output:
+        return output["value"]  # the AI SDK's {"type": "json", "value": ...}
+    return output
+
+
+def _read_ui_tool(part: JSON) -> Iterator[Entry]:
+    """The AI SDK keeps a call and its outcome in one part."""
+    call_id, kind = _first_text(part, "toolCallId"), str(part.get("type"))
+    name = _first_text(part, "toolName") or kind.removeprefix("tool-")
+    if call_id and name:
+        yield Call(call_id, name, part.get("input"), _ui_outcome(part, call_id), part)
+
+
+def _ui_outcome(part: JSON, call_id: str) -> Result | None:
+    state = part.get("state")
+    if state == "output-available":
+        return Result(call_id, part.get("output"))
+    if state == "output-error":
+        return Result(call_id, _first_text(part, "errorText") or "The tool failed.", failed=True)
+    if state == "output-denied":
+        return Result(call_id, "The user did not allow this tool call.", failed=True)
+    return None
+
+
+def _read_media(part: JSON) -> Iterator[Entry]:
+    inner = {**part}
+    for key in ("file", "image_url", "input_audio", "source"):
+        if isinstance(part.get(key), dict):
+            inner.update(part[key])
+    media_type = _first_text(inner, "media_type", "mediaType", "mime_type", "mimeType")
+    if not media_type and isinstance(inner.get("format"), str):
+        media_type = f"audio/{inner['format']}"
+    url = _media_url(inner, media_type)
+    media_type = _data_type(url) or media_type
+    yield Media(_media_kind(part, media_type), url, media_type, _first_text(inner, "filename", "name", "title"), part)
+
+
+def _media_url(inner: JSON, media_type: str) -> str:
+    url = _first_text(inner, "url", "image_url", "file_url", "file_data", "image")
+    if url.startswith(("https://", "http://")) or _data_type(url):
+        return url
+    data = _first_text(inner, "data", "base64")
+    if inner.get("type") == "text" or not data or not media_type:
+        return ""
+    return f"data:{media_type};base64,{data}"
+
+
+def _data_type(url: str) -> str:
+    """The media type of a base64 `data:` URL, empty for anything else."""
+    head, comma, data = url[:200].partition(";base64,")
+    return head[5:].partition(";")[0] if comma and data and head.startswith("data:") and "/" in head else ""
+
+
+def _media_kind(part: JSON, media_type: str) -> Literal["image", "audio", "file"]:
+    kind = str(part.get("type"))
+    if "image" in kind or media_type.startswith("image/"):
+        return "image"
+    return "audio" if "audio" in kind or media_type.startswith("audio/") else "file"
+
+
+_READERS: dict[str, Callable[[JSON], Iterator[Entry]]] = {
+    **dict.fromkeys(("text", "input_text", "output_text"), _read_text),
+    **dict.fromkeys(("thinking", "redacted_thinking", "reasoning"), _read_thinking),
+    **dict.fromkeys(("image_url", "input_image", "image", "file", "input_file", "document"), _read_media),
+    **dict.fromkeys(("input_audio", "audio"), _read_media),
+    **dict.fromkeys(("tool_call", "tool-call", "tool_use", "function_call", "custom_tool_call"), _read_call),
+    **dict.fromkeys(("tool_result", "tool-result"), _read_result),
+    **dict.fromkeys(("function_call_output", "custom_tool_call_output"), _read_result),
+    "dynamic-tool": _read_ui_tool,
+    "refusal": _read_refusal,
+}
+
+
+def _first(found: JSON, *keys: str) -> Any:
+    return next((found[key] for key in keys if found.get(key) is not None), None)
+
+
+def _first_text(found: JSON, *keys: str) -> str:
+    return next((found[key] for key in keys if isinstance(found.get(key), str) and found[key]), "")
+
+
+# --- JSON that every provider can parse
+
+
+def json_text(value: Any) -> str:
+    """*value* as JSON; what JSON cannot hold, as words in it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(_words(value), ensure_ascii=False)
+
+
+def json_object(arguments: Any) -> JSON:
+    """The arguments of a call as an object; text that is none, as `{"input": text}`."""
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments) if arguments.strip() else {}
+    if isinstance(arguments, dict) and json_text(arguments).startswith("{"):
+        return arguments
+    return {} if arguments is None else {"input": arguments if isinstance(arguments, str) else json_text(arguments)}
+
+
+def json_arguments(arguments: Any) -> str:
+    """The arguments of a call as the text of an object; text that is one already, unchanged."""
+    if isinstance(arguments, str) and isinstance(_parsed(arguments), dict):
+        return arguments
+    return json_text(json_object(arguments))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+
+
+def _words(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return "..."

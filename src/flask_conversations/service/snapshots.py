@@ -1,0 +1,366 @@
+"""Whole conversations at once: replace the messages, merge a client's snapshot, load everything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from .. import signals
+from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed, VersionConflict
+from ..models import new_id, now
+from ..schemas import conversations as schema
+from ..schemas import messages as message_schema
+from ..schemas import rules
+from ..schemas.common import preview_of
+from ..schemas.shapes import Message, SaveOutcome
+from ..store import conversations as rows
+from ..store import messages as message_rows
+from .conversations import ConversationVerbs
+from .units import reads, writes
+
+_SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
+_ECHOED = frozenset(schema.COLUMNS) - _SNAPSHOT | {"messages"}
+"""Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
+_MESSAGE_ECHOES = frozenset(
+    {"conversation_id", "seq", "version", "rating", "feedback", "updated_at", "edited_at", "parent_id"}
+)
+
+
+class SnapshotVerbs(ConversationVerbs):
+    """What an identity can do with whole conversations."""
+
+    @writes
+    def replace_messages(self, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+        """Make *messages* the conversation's messages, as one step of its version.
+
+        Messages already there, by id or by role and content in the same order, keep their ids; the others are removed or appended.
+        """
+        conversation = self.store.lock(conversation_id)
+        self._replace(conversation, messages)
+        return [message_schema.dump(row) for row in message_rows.of_conversation(self.store, conversation)]
+
+    def _replace(
+        self, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
+    ) -> None:
+        stored = message_rows.of_conversation(self.store, conversation)
+        wanted = self.prepared_messages(conversation.id, [_own_members(item) for item in messages])
+        kept, edited, fresh = _aligned(stored, wanted, messages)
+        gone = [row for row in stored if row[_ID] not in kept]
+        _refuse_roles(roles, [*(row for _, row in edited), *fresh])
+        if gone or edited or fresh:
+            self._rewrite(conversation, gone, edited, fresh)
+
+    def _rewrite(
+        self,
+        conversation: Any,
+        gone: Sequence[Any],
+        edited: Sequence[tuple[Any, Mapping[str, Any]]],
+        fresh: list[dict[str, Any]],
+    ) -> None:
+        """Remove, edit and append messages of a locked conversation; its version rises by one, whatever there was to do."""
+        if gone:
+            self._bury(conversation, gone)
+        for message, row in edited:
+            self._overwrite(self.store.get(conversation.id), message, row)
+        if fresh:
+            self._append_many(conversation.id, fresh)
+        self._count_as_one_step(conversation)
+
+    def _overwrite(self, conversation: Any, message: Any, row: Mapping[str, Any]) -> None:
+        version = conversation.version + 1
+        content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
+        values = {**content, "digest": message_schema.digest_of({**content, "role": message[_ROLE]}, message[_ID])}
+        at = now()
+        message_rows.change(
+            self.store, conversation, _Place(message), {**values, "version": version, "updated_at": at, "edited_at": at}
+        )
+        totals: dict[str, Any] = {
+            "history_version": conversation.history_version + 1,
+            "checksum": conversation.checksum ^ message[_DIGEST] ^ values["digest"],
+        }
+        if message[_ID] == conversation.head_id:
+            totals["preview"] = preview_of(values["content"])
+        rows.change(self.store, conversation.id, totals)
+
+    def _count_as_one_step(self, before: Any) -> None:
+        """Each part has stepped the version; to everyone else it is one change."""
+        version = before.version + 1
+        rows.set_version(self.store, before, version)
+        message_rows.set_version(self.store, before, version)
+
+    @writes
+    def save_conversation(
+        self,
+        snapshot: Mapping[str, Any],
+        *,
+        base_version: int | None = None,
+        force_overwrite: bool = False,
+        refuse_conflicts: bool = False,
+        create: bool = True,
+        roles: Collection[str] | None = None,
+    ) -> SaveOutcome:
+        """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
+
+        Fields merge one by one; messages the server lacks are appended, none is deleted by omission. A field or message that both
+        sides changed stays as the server has it and is reported in `conflicts` with both values; with *refuse_conflicts* nothing is
+        saved and `VersionConflict` is raised. *force_overwrite* makes the snapshot the truth. A conversation that does not exist is
+        created, unless *create* is false. New or changed messages may have these *roles* only, any if None. `outcome` is `saved`,
+        `merged` or `overwritten`.
+        """
+        snapshot = _checked(snapshot)
+        base = schema.expected(base_version, "base_version")
+        fields = {name: value for name, value in snapshot.items() if name in schema.RULES}
+        conversation = self._lock_or_none(snapshot.get("id"))
+        if conversation is None:
+            if not create:
+                raise ConversationNotFound
+            created = self._created(
+                fields.pop("title", None),
+                snapshot.get("id"),
+                [_own_members(item) for item in snapshot.get("messages") or ()],
+                False,
+                fields,
+            ).result
+            return {"conversation": created, "outcome": "saved", "conflicts": []}
+        stale = base is not None and base != conversation.version
+        if force_overwrite:
+            self._take(conversation, fields, snapshot.get("messages"), roles)
+            return self._outcome(conversation, "overwritten" if stale else "saved", [])
+        return self._merge(
+            conversation, fields, snapshot.get("messages"), base if stale else None, refuse_conflicts, roles
+        )
+
+    def _lock_or_none(self, conversation_id: Any) -> Any:
+        if conversation_id is None:
+            return None
+        try:
+            return self.store.lock(conversation_id)
+        except ConversationNotFound:
+            schema.own_id(conversation_id)
+            return None
+
+    def _take(
+        self,
+        conversation: Any,
+        fields: Mapping[str, Any],
+        messages: Sequence[Mapping[str, Any]] | None,
+        roles: Collection[str] | None,
+    ) -> None:
+        if fields:
+            self._changed(conversation.id, _columns(fields), None, list(fields))
+        if messages is not None:
+            self._replace(self.store.get(conversation.id), messages, roles)
+        self._one_step(conversation)
+
+    def _one_step(self, before: Any) -> None:
+        if self.store.get(before.id).version > before.version + 1:
+            self._count_as_one_step(before)
+
+    def _merge(
+        self,
+        conversation: Any,
+        fields: Mapping[str, Any],
+        messages: Sequence[Mapping[str, Any]] | None,
+        stale_base: int | None,
+        refuse_conflicts: bool,
+        roles: Collection[str] | None,
+    ) -> SaveOutcome:
+        changed, conflicts = _merged_fields(conversation, fields, stale_base)
+        edited: list[tuple[Any, Mapping[str, Any]]] = []
+        fresh: list[dict[str, Any]] = []
+        if messages is not None:
+            stored = message_rows.of_conversation(self.store, conversation)
+            wanted = self.prepared_messages(conversation.id, [_own_members(item) for item in messages])
+            edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
+            conflicts += more
+            _refuse_roles(roles, [*(row for _, row in edited), *fresh])
+        if conflicts and refuse_conflicts:
+            raise VersionConflict(current=schema.dump(conversation))
+        if changed:
+            self._changed(conversation.id, _columns(changed), None, list(changed))
+        if edited or fresh:
+            self._rewrite(self.store.get(conversation.id), (), edited, fresh)
+        self._one_step(conversation)
+        return self._outcome(conversation, "merged" if stale_base is not None else "saved", conflicts)
+
+    def _outcome(self, conversation: Any, outcome: str, conflicts: list[dict[str, Any]]) -> SaveOutcome:
+        saved = schema.dump(self.store.get(conversation.id))
+        self.announce(signals.conversation_updated, conversation=saved)
+        return {"conversation": saved, "outcome": outcome, "conflicts": conflicts}
+
+    @reads
+    def load_conversations(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        offset: int | None = None,
+        messages: int = 50,
+        order: str = "-last_activity_at",
+        **filters: Any,
+    ) -> dict[str, Any]:
+        """A page of conversations like `list_conversations`, each with its newest *messages*, in two statements."""
+        schema.refuse_unknown(filters, frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"}))
+        size = rules.check("messages", rules.page_limit(100), messages)
+        found, next_cursor = self._page(
+            limit=limit, cursor=cursor, offset=offset, order=order, filters={"status": "active", **filters}
+        )
+        newest = message_rows.newest_of_each(self.store, found, size)
+        return {
+            "conversations": [
+                {**schema.dump(row), "messages": [message_schema.dump(message) for message in newest[row.id]]}
+                for row in found
+            ],
+            "next_cursor": next_cursor,
+            "has_more": next_cursor is not None,
+        }
+
+
+_ID, _SEQ, _ROLE, _VERSION, _DIGEST, _CLIENT_ID = (
+    message_schema.STORED.index(name) for name in ("id", "seq", "role", "version", "digest", "client_id")
+)
+
+
+class _Place:
+    """A stored message by its place."""
+
+    def __init__(self, row: Any) -> None:
+        self.id, self.seq = row[_ID], row[_SEQ]
+
+
+def _checked(snapshot: Any) -> dict[str, Any]:
+    if not isinstance(snapshot, Mapping):
+        raise ValidationFailed({"snapshot": ["Not a valid object."]})
+    schema.refuse_unknown(snapshot, _SNAPSHOT | _ECHOED)
+    schema.changes({name: value for name, value in snapshot.items() if name in schema.RULES})
+    return {name: value for name, value in snapshot.items() if name in _SNAPSHOT}
+
+
+def _refuse_roles(roles: Collection[str] | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    if roles is not None and any(row["role"] not in roles for row in rows):
+        raise ValidationFailed({"messages": {"role": [f"Must be one of: {', '.join(sorted(roles))}."]}})
+
+
+def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return schema.changes(fields)
+
+
+def _own_members(item: Any) -> Any:
+    """A message as a client may hold it, without the members that the server keeps itself."""
+    if not isinstance(item, Mapping):
+        return item
+    own = {name: value for name, value in item.items() if name not in _MESSAGE_ECHOES}
+    if isinstance(own.get("content"), list):
+        # a list content comes back as `parts` too
+        own.pop("parts", None)
+    return own
+
+
+def _merged_fields(
+    conversation: Any, fields: Mapping[str, Any], stale_base: int | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The fields to set, and those that somebody else has set since the base version."""
+    marks = conversation.field_versions or {}
+    current = schema.dump(conversation)
+    changed: dict[str, Any] = {}
+    conflicts = []
+    for name, value in fields.items():
+        theirs = current[name]  # type: ignore[literal-required]
+        if value == theirs or (name == "title" and value is None and theirs == schema.DEFAULT_TITLE):
+            continue
+        if stale_base is not None and marks.get(name, 1) > stale_base:
+            conflicts.append({"field": name, "current": theirs, "yours": value})
+        else:
+            changed[name] = value
+    return changed, conflicts
+
+
+def _same(stored: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a stored message says what the wanted one says."""
+    return bool(stored[_DIGEST] == message_schema.digest_of(wanted, stored[_ID]))
+
+
+def _identity_of(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, Any]) -> Any:
+    """The stored message that an item names by id or client id; None if it names none."""
+    for name in (wanted["id"] if rules.uuid_or_none(item.get("id")) else None, wanted.get("client_id")):
+        if name is not None and name in by_id:
+            return by_id[name]
+    return None
+
+
+def _by_id(stored: Sequence[Any]) -> dict[str, Any]:
+    named = {row[_ID]: row for row in stored}
+    named.update({row[_CLIENT_ID]: row for row in stored if row[_CLIENT_ID]})
+    return named
+
+
+def _aligned(
+    stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]]
+) -> tuple[set[str], list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]]]:
+    """Which stored messages stay, which of them change, and which wanted ones are new.
+
+    Order is the sequence, so a stored message can stay only while nothing new stands before it.
+    """
+    by_id, place = _by_id(stored), {row[_ID]: index for index, row in enumerate(stored)}
+    kept: set[str] = set()
+    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    here = 0
+    for index, (item, row) in enumerate(zip(items, wanted, strict=True)):
+        found = _identity_of(item, row, by_id)
+        if found is None:
+            found = next((one for one in stored[here:] if one[_ID] not in kept and _same(one, row)), None)
+        if found is None or place[found[_ID]] < here or found[_ROLE] != row["role"]:
+            return kept, edited, [_unclashing(one, by_id) for one in wanted[index:]]
+        kept.add(found[_ID])
+        here = place[found[_ID]] + 1
+        if not _same(found, row):
+            edited.append((found, row))
+    return kept, edited, []
+
+
+def _unclashing(row: dict[str, Any], by_id: Mapping[str, Any]) -> dict[str, Any]:
+    """A wanted message that moves behind new ones is stored anew: its old row keeps the id."""
+    if row["id"] in by_id or row.get("client_id") in by_id:
+        row = {**row, "id": new_id()}
+        row.pop("client_id", None)
+        row.pop("fingerprint", None)
+        row["digest"] = message_schema.digest_of(row, row["id"])
+    return row
+
+
+def _merged_messages(
+    stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]], stale_base: int | None
+) -> tuple[list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Messages to edit, messages to append, and edits that collide with somebody else's.
+
+    A message without id is the first equal one further on in the stored list, so that a retried snapshot adds nothing.
+    """
+    by_id = _by_id(stored)
+    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    fresh: list[dict[str, Any]] = []
+    conflicts: list[dict[str, Any]] = []
+    here = 0
+    for item, row in zip(items, wanted, strict=True):
+        found = _identity_of(item, row, by_id)
+        if found is None and not item.get("id") and not item.get("client_id"):
+            ahead = next((index for index in range(here, len(stored)) if _same(stored[index], row)), None)
+            if ahead is not None:
+                here = ahead + 1
+                continue
+        if found is None:
+            fresh.append(row)
+        elif not _same(found, row):
+            if found[_ROLE] != row["role"]:
+                raise ClientIdConflict("A message keeps its role.")
+            if stale_base is not None and found[_VERSION] > stale_base:
+                conflicts.append(
+                    {
+                        "field": "messages",
+                        "message_id": found[_ID],
+                        "current": message_schema.dump(found)["content"],
+                        "yours": item.get("content"),
+                    }
+                )
+            else:
+                edited.append((found, row))
+    return edited, fresh, conflicts

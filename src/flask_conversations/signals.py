@@ -1,0 +1,32 @@
+"""Blinker signals, sent after commit, never before and never on rollback. The sender is the Flask app.
+
+Each is sent with `identity` (an `Identity`, or None for the system) and `conversation` or `message` (the JSON-ready dict as the
+service returns it). Receivers run after the transaction has ended and may use the database; what they raise is logged, not raised.
+"""
+
+from __future__ import annotations
+
+from blinker import Namespace
+
+_signals = Namespace()
+
+conversation_created = _signals.signal("conversation-created")
+"""A conversation exists; sent with `conversation`."""
+
+conversation_updated = _signals.signal("conversation-updated")
+"""Fields or the status of a conversation changed, or it was restored; sent with `conversation`."""
+
+conversation_deleted = _signals.signal("conversation-deleted")
+"""A conversation went to the trash or for good; sent with `conversation` (as it was) and `permanent`."""
+
+message_saved = _signals.signal("message-saved")
+"""A message was stored for the first time, replays excluded; sent with `message`."""
+
+message_updated = _signals.signal("message-updated")
+"""A message was edited or rated; sent with `message`."""
+
+message_deleted = _signals.signal("message-deleted")
+"""A message was deleted; sent with `message` (as it was)."""
+
+run_state_changed = _signals.signal("run-state-changed")
+"""A turn went from one state to the next."""

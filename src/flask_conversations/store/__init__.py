@@ -1,0 +1,176 @@
+"""All SQL, seen through one identity: `mine` and `get` decide which rows exist, and nothing else does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from ..errors import ConversationNotFound, Forbidden, IdentityRequired
+from ..identity.base import Identity
+from ..models import NO_ORG, Models
+from ..schemas import conversations as conversation_schema
+from ..schemas import rules
+
+Build = TypeVar("Build", bound=Callable[..., Any])
+
+
+def statement(build: Build) -> Build:
+    """Build a statement once per models and shape: composing SQL costs more than running it."""
+
+    @functools.wraps(build)
+    def built(models: Models, *shape: Any) -> Any:
+        key = (build.__module__, build.__qualname__, *shape)
+        found = models.statements.get(key)
+        if found is None:
+            found = models.statements[key] = build(models, *shape)
+        return found
+
+    return cast("Build", built)
+
+
+class Store:
+    """The rows that *identity* may see, on the host's *session*; `identity=None` is the system, which sees all."""
+
+    def __init__(
+        self, session: Session, models: Models, identity: Identity | None, *, lock_timeout: float, foreign_status: int
+    ) -> None:
+        self.session = session
+        self.models = models
+        self.identity = identity
+        self.system = identity is None
+        self._foreign_status = foreign_status
+        self._parameters: dict[str, Any] = {"patience": f"{round(lock_timeout * 1000)}ms"}
+        if identity is not None:
+            self._parameters.update(mine_org=identity.org_id or NO_ORG, mine_user=identity.user_id)
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """The owner columns of a new row. Raises `IdentityRequired` for the system, which owns nothing."""
+        if self.identity is None:
+            raise IdentityRequired("The system owns no conversations: use as_user(...) to create one for somebody.")
+        return {"org_id": self._parameters["mine_org"], "user_id": self._parameters["mine_user"]}
+
+    @property
+    def connection(self) -> sa.Connection:
+        return self.session.connection(bind_arguments={"mapper": self.models.Conversation})
+
+    @functools.cached_property
+    def dialect(self) -> str:
+        return self.connection.dialect.name
+
+    def execute(self, query: Any, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
+        """Run one statement of ours in the session's transaction."""
+        return self.connection.execute(query, {**self._parameters, **(parameters or {})})
+
+    def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:
+        """Insert *rows*, which all have the same columns."""
+        self.connection.execute(_insert(self.models, table), rows if len(rows) > 1 else rows[0])
+
+    def insert_unless_taken(self, table: Any, row: Mapping[str, Any], returning: list[Any]) -> sa.Row[Any] | None:
+        """Insert *row* and read it back; None if one of its unique keys is taken."""
+        query = _insert_unless_taken(self.models, table, self.dialect, tuple(returning))
+        return self.connection.execute(query, dict(row)).first()
+
+    def get(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
+        """The conversation of that id, or `ConversationNotFound`: the only way from an id to a row.
+
+        *trash* finds deleted ones too. With `CONVERSATIONS_FOREIGN_STATUS = 403` another user's raises `Forbidden`.
+        """
+        return self._found(_get(self.models, self.system, *self.key(conversation_id), trash, None), conversation_id)
+
+    def lock(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
+        """Like `get`, and nobody else changes the conversation until this transaction ends."""
+        query = _get(self.models, self.system, *self.key(conversation_id), trash, self.dialect)
+        return self._found(query, conversation_id)
+
+    def _found(self, query: Any, conversation_id: Any) -> sa.Row[Any]:
+        found = self.execute(query, {"key": self.key_value(conversation_id)}).first()
+        if found is None:
+            raise self.missing(conversation_id)
+        return found
+
+    def key(self, conversation_id: Any) -> tuple[str]:
+        """The column that an id from outside names. Raises `ConversationNotFound` for what is no id at all."""
+        if rules.uuid_or_none(conversation_id):
+            return ("id",)
+        if rules.is_client_id(conversation_id):
+            return ("client_id",)
+        raise ConversationNotFound
+
+    def key_value(self, conversation_id: Any) -> str:
+        return rules.uuid_or_none(conversation_id) or cast("str", conversation_id)
+
+    def missing(self, conversation_id: Any) -> Exception:
+        """The error for an id that `mine` does not show."""
+        if self._foreign_status == 403 and rules.uuid_or_none(conversation_id):
+            exists = self.execute(_exists(self.models), {"key": self.key_value(conversation_id)}).first()
+            if exists is not None and exists.foreign:
+                return Forbidden()
+        return ConversationNotFound()
+
+
+def mine(models: Models, system: bool) -> sa.ColumnElement[bool]:
+    """The one predicate of ownership. Its parameters come from the store, never from a caller."""
+    if system:
+        return sa.true()
+    c = models.Conversation.__table__.c
+    return sa.and_(c.user_id == sa.bindparam("mine_user"), c.org_id == sa.bindparam("mine_org"))
+
+
+def visible(models: Models, trash: bool = False) -> sa.ColumnElement[bool]:
+    """Conversations outside the trash, or all of them."""
+    return sa.true() if trash else models.Conversation.__table__.c.status != "deleted"
+
+
+def patient(dialect: str | None) -> sa.ColumnElement[bool]:
+    """A condition that bounds the wait for a row lock without a round trip of its own (PostgreSQL; SQLite has a busy timeout).
+
+    An uncorrelated subquery runs before the rows it guards are locked; `is_local` ends the setting with the transaction.
+    """
+    if dialect != "postgresql":
+        return sa.true()
+    setting = sa.select(sa.func.set_config("lock_timeout", sa.bindparam("patience", type_=sa.Text), sa.true()))
+    return setting.scalar_subquery().is_not(None)
+
+
+def keyed(models: Models, column: str) -> sa.ColumnElement[bool]:
+    """The conversation whose `id` or `client_id` is the parameter `key`."""
+    c = models.Conversation.__table__.c
+    return cast("sa.ColumnElement[bool]", c[column] == sa.bindparam("key", type_=c[column].type))
+
+
+def conversation_columns(models: Models) -> list[sa.ColumnElement[Any]]:
+    """What is read of a conversation, in the order that `schemas.conversations.dump` expects."""
+    c = models.Conversation.__table__.c
+    return [c[name] for name in conversation_schema.STORED]
+
+
+@statement
+def _get(models: Models, system: bool, column: str, trash: bool, locking_on: str | None) -> Any:
+    query = sa.select(*conversation_columns(models)).where(
+        keyed(models, column), mine(models, system), visible(models, trash)
+    )
+    return query.where(patient(locking_on)).with_for_update() if locking_on else query
+
+
+@statement
+def _exists(models: Models) -> Any:
+    c = models.Conversation.__table__.c
+    foreign = sa.not_(mine(models, False)).label("foreign")
+    return sa.select(foreign).where(keyed(models, "id"), c.status != "deleted")
+
+
+@statement
+def _insert(models: Models, table: sa.Table) -> Any:
+    return sa.insert(table)
+
+
+@statement
+def _insert_unless_taken(models: Models, table: sa.Table, dialect: str, returning: tuple[Any, ...]) -> Any:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing().returning(*returning)

@@ -1,0 +1,345 @@
+"""The rows of conversations: insert, list, change, delete, and the one statement that opens every append."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..models import Models, new_rev, now
+from . import Store, conversation_columns, keyed, mine, patient, statement, visible
+
+ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
+
+
+def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
+    """A new conversation, or None if its id or client id is taken."""
+    return store.insert_unless_taken(store.models.Conversation.__table__, values, conversation_columns(store.models))
+
+
+def by_own_id(store: Store, own_id: str | None, client_id: str | None) -> sa.Row[Any] | None:
+    """The owner's conversation with that id or client id, in the trash or not."""
+    column, key = ("id", own_id) if own_id else ("client_id", client_id)
+    return store.execute(_by_own_id(store.models, store.system, column), {"key": key}).first()
+
+
+@statement
+def _by_own_id(models: Models, system: bool, column: str) -> Any:
+    return sa.select(*conversation_columns(models)).where(keyed(models, column), mine(models, system))
+
+
+def advance(
+    store: Store,
+    conversation_id: Any,
+    *,
+    count: int,
+    digest: int,
+    head_id: str,
+    preview: str,
+    title: str | None,
+    at: Any,
+    parent_id: str | None = None,
+    client_id: str | None = None,
+) -> sa.Row[Any] | None:
+    """Make room for *count* messages: ownership, row lock, sequence, counters, title and preview in one statement.
+
+    None if the conversation is not the owner's, or if it already has a message with *client_id*.
+    """
+    shape = (title is not None, parent_id is not None, client_id is not None)
+    query = _advance(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
+    parameters = {
+        "key": store.key_value(conversation_id),
+        "count": count,
+        "digest": digest,
+        "new_head": head_id,
+        "new_preview": preview,
+        "new_title": title,
+        "at": at,
+        "moment": now(),
+        "new_rev": new_rev(),
+        "parent": parent_id,
+        "message_client_id": client_id,
+    }
+    return store.execute(query, parameters).first()
+
+
+@statement
+def _advance(
+    models: Models, dialect: str, system: bool, column: str, titled: bool, parented: bool, keyed_message: bool
+) -> Any:
+    c = models.Conversation.__table__.c
+    m = models.Message.__table__.c
+    at = sa.bindparam("at", type_=c.updated_at.type)
+    count = sa.bindparam("count", type_=sa.BigInteger)
+    values: dict[str, Any] = {
+        **_stepped(models),
+        "history_version": c.history_version + 1,
+        "last_seq": c.last_seq + count,
+        "message_count": c.message_count + count,
+        "checksum": xor(c.checksum, sa.bindparam("digest", type_=sa.BigInteger)),
+        "previous_head_id": c.head_id,
+        "head_id": sa.bindparam("new_head", type_=c.head_id.type),
+        "preview": sa.bindparam("new_preview", type_=sa.Text),
+        "last_message_at": at,
+        "last_activity_at": sa.case((c.last_activity_at < at, at), else_=c.last_activity_at),
+    }
+    if titled:
+        fresh = c.title_source == "default"
+        values["title"] = sa.case((fresh, sa.bindparam("new_title", type_=c.title.type)), else_=c.title)
+        values["title_source"] = sa.case((fresh, "auto"), else_=c.title_source)
+    if parented:
+        parent = sa.bindparam("parent", type_=c.head_id.type)
+        values["branched"] = sa.case((c.head_id == parent, c.branched), else_=sa.true())
+    query = sa.update(models.Conversation.__table__).where(
+        keyed(models, column), mine(models, system), visible(models), patient(dialect)
+    )
+    if keyed_message:
+        seen = sa.select(sa.literal(1)).where(
+            m.conversation_id == c.id, m.client_id == sa.bindparam("message_client_id", type_=m.client_id.type)
+        )
+        query = query.where(~seen.exists())
+    return query.values(values).returning(c.id, c.version, c.last_seq, c.previous_head_id, c.org_id, c.user_id)
+
+
+def xor(left: Any, right: Any) -> Any:
+    """Exclusive or in operators that both databases have; it cannot overflow, since AND's bits are a subset of OR's."""
+    return left.bitwise_or(right).self_group() - left.bitwise_and(right).self_group()
+
+
+def _stepped(models: Models) -> dict[str, Any]:
+    """What every committed change does to a conversation: one version further, at this moment."""
+    c = models.Conversation.__table__.c
+    return {
+        "version": c.version + 1,
+        "rev": sa.bindparam("new_rev", type_=sa.BigInteger),
+        "updated_at": sa.bindparam("moment", type_=c.updated_at.type),
+    }
+
+
+def change(
+    store: Store,
+    conversation_id: Any,
+    values: Mapping[str, Any],
+    *,
+    expected_version: int | None = None,
+    only: Sequence[str] | None = None,
+    trash: bool = False,
+) -> sa.Row[Any] | None:
+    """Set columns and step the version; None if nothing matched: not the owner's, another version, or not in status *only*."""
+    shape = (tuple(values), expected_version is not None, tuple(only or ()), trash)
+    query = _change(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
+    parameters = {f"set_{name}": value for name, value in values.items()}
+    parameters.update(
+        key=store.key_value(conversation_id), moment=now(), new_rev=new_rev(), expected_version=expected_version
+    )
+    return store.execute(query, parameters).first()
+
+
+@statement
+def _change(
+    models: Models,
+    dialect: str,
+    system: bool,
+    column: str,
+    names: tuple[str, ...],
+    versioned: bool,
+    only: tuple[str, ...],
+    trash: bool,
+) -> Any:
+    c = models.Conversation.__table__.c
+    query = sa.update(models.Conversation.__table__).where(
+        keyed(models, column), mine(models, system), visible(models, trash), patient(dialect)
+    )
+    if versioned:
+        query = query.where(c.version == sa.bindparam("expected_version", type_=sa.BigInteger))
+    if only:
+        query = query.where(c.status.in_(only))
+    values = {name: sa.bindparam(f"set_{name}", type_=c[name].type) for name in names}
+    return query.values({**_stepped(models), **values}).returning(*conversation_columns(models))
+
+
+def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
+    """Out of the trash, into the status it had; None if it is not in the trash."""
+    query = _restore(store.models, store.dialect, store.system, *store.key(conversation_id))
+    return store.execute(
+        query, {"key": store.key_value(conversation_id), "moment": now(), "new_rev": new_rev()}
+    ).first()
+
+
+@statement
+def _restore(models: Models, dialect: str, system: bool, column: str) -> Any:
+    c = models.Conversation.__table__.c
+    status = sa.case((c.resolved_at.is_not(None), "resolved"), (c.archived_at.is_not(None), "archived"), else_="active")
+    values = {**_stepped(models), "history_version": c.history_version + 1, "status": status, "deleted_at": None}
+    query = sa.update(models.Conversation.__table__).where(
+        keyed(models, column), mine(models, system), c.status == "deleted", patient(dialect)
+    )
+    return query.values(values).returning(*conversation_columns(models))
+
+
+def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
+    """Write the tags of a conversation where the filter by tag looks for them."""
+    table = store.models.Tag.__table__
+    store.execute(_forget(store.models, table), {"conversation": conversation.id})
+    if tags:
+        owner = {"org_id": conversation.org_id, "user_id": conversation.user_id, "conversation_id": conversation.id}
+        store.insert(table, [{**owner, "tag": tag} for tag in tags])
+
+
+def remove(store: Store, conversation: Any) -> None:
+    """Delete a locked conversation and all that hangs on it: SQLite cascades only where the host says so."""
+    for table in (store.models.Tag.__table__, store.models.Message.__table__):
+        store.execute(_forget(store.models, table), {"conversation": conversation.id})
+    store.execute(_remove(store.models), {"conversation": conversation.id})
+
+
+@statement
+def _forget(models: Models, table: sa.Table) -> Any:
+    return sa.delete(table).where(table.c.conversation_id == _conversation(table.c.conversation_id))
+
+
+@statement
+def _remove(models: Models) -> Any:
+    table = models.Conversation.__table__
+    return sa.delete(table).where(table.c.id == _conversation(table.c.id))
+
+
+def _conversation(column: Any) -> Any:
+    return sa.bindparam("conversation", type_=column.type)
+
+
+def page(
+    store: Store,
+    filters: Mapping[str, Any],
+    *,
+    order: str,
+    descending: bool,
+    after: Sequence[Any] | None,
+    offset: int,
+    limit: int,
+) -> Sequence[sa.Row[Any]]:
+    """The owner's conversations that match *filters*, one more than *limit* if there are more.
+
+    The default order walks the index `ix_conversations_activity`, `updated_at` walks `ix_conversations_updated`.
+    """
+    shape = (tuple(sorted(filters)), order, descending, after is not None, offset > 0)
+    parameters = {f"only_{name}": value for name, value in filters.items()}
+    parameters.update(limit=limit + 1, offset=offset)
+    if after is not None:
+        parameters.update(after_value=after[0], after_id=after[1])
+    return store.execute(_page(store.models, store.system, *shape), parameters).all()
+
+
+@statement
+def _page(
+    models: Models, system: bool, filters: tuple[str, ...], order: str, descending: bool, continued: bool, offset: bool
+) -> Any:
+    c = models.Conversation.__table__.c
+    key = sa.func.coalesce(c.title, "") if order == "title" else c[order]
+    query = sa.select(*conversation_columns(models)).where(mine(models, system), *_filters(models, filters))
+    if continued:
+        here = sa.tuple_(key, c.id)
+        there = sa.tuple_(sa.bindparam("after_value", type_=c[order].type), sa.bindparam("after_id", type_=c.id.type))
+        query = query.where(here < there if descending else here > there)
+    query = query.order_by(*([key.desc(), c.id.desc()] if descending else [key, c.id]))
+    query = query.limit(sa.bindparam("limit", type_=sa.Integer))
+    return query.offset(sa.bindparam("offset", type_=sa.BigInteger)) if offset else query
+
+
+def _filters(models: Models, names: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+    c = models.Conversation.__table__.c
+    t = models.Tag.__table__.c
+    conditions = [
+        c[name] == sa.bindparam(f"only_{name}", type_=c[name].type) for name in names if name not in ("status", "tag")
+    ]
+    # every visible status by name rather than "not deleted", so that the index on status serves
+    any_status = c.status.in_(("active", "archived", "resolved"))
+    conditions.append(c.status == sa.bindparam("only_status", type_=sa.String) if "status" in names else any_status)
+    if "tag" in names:
+        tagged = sa.select(t.conversation_id).where(
+            t.user_id == c.user_id, t.org_id == c.org_id, t.tag == sa.bindparam("only_tag", type_=sa.String)
+        )
+        conditions.append(c.id.in_(tagged.correlate(models.Conversation.__table__)))
+    return conditions
+
+
+def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
+    """Move a guest's conversations, the trash included, to this identity; all of a conversation's rows follow."""
+    tables = store.models
+    owner = {"to_org": store.owner["org_id"], "to_user": store.owner["user_id"]}
+    parameters = {**owner, "from_org": guest["org_id"], "from_user": guest["user_id"]}
+    parameters.update(moment=now(), new_rev=new_rev())  # type: ignore[arg-type]
+    store.execute(_collisions(tables), parameters)
+    for table in (tables.Message.__table__, tables.Tag.__table__):
+        store.execute(_handed_over(tables, table), parameters)
+    return store.execute(_claim(tables), parameters).all()
+
+
+def _from(c: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(c.user_id == sa.bindparam("from_user"), c.org_id == sa.bindparam("from_org"))
+
+
+@statement
+def _collisions(models: Models) -> Any:
+    """A client id that both have is taken from the guest's conversation, whose own id stays."""
+    table = models.Conversation.__table__
+    c, theirs = table.c, table.alias("theirs")
+    same = sa.select(sa.literal(1)).where(
+        theirs.c.user_id == sa.bindparam("to_user"),
+        theirs.c.org_id == sa.bindparam("to_org"),
+        theirs.c.client_id == c.client_id,
+    )
+    return sa.update(table).where(_from(c), c.client_id.is_not(None), same.exists()).values(client_id=None)
+
+
+@statement
+def _handed_over(models: Models, table: sa.Table) -> Any:
+    return sa.update(table).where(_from(table.c)).values(_to())
+
+
+@statement
+def _claim(models: Models) -> Any:
+    table = models.Conversation.__table__
+    return (
+        sa.update(table)
+        .where(_from(table.c))
+        .values({**_stepped(models), **_to()})
+        .returning(*conversation_columns(models))
+    )
+
+
+def _to() -> dict[str, Any]:
+    return {"user_id": sa.bindparam("to_user"), "org_id": sa.bindparam("to_org")}
+
+
+def overdue(store: Store, *, trash_before: Any, temporary_before: Any, limit: int) -> Sequence[sa.Row[Any]]:
+    """Conversations whose time in the trash, or as temporary ones, is over."""
+    parameters = {"trash_before": trash_before, "temporary_before": temporary_before, "limit": limit}
+    return store.execute(_overdue(store.models, store.system), parameters).all()
+
+
+@statement
+def _overdue(models: Models, system: bool) -> Any:
+    c = models.Conversation.__table__.c
+    moment = c.updated_at.type
+    in_trash = sa.and_(c.status == "deleted", c.deleted_at < sa.bindparam("trash_before", type_=moment))
+    forgotten = sa.and_(c.temporary, c.updated_at < sa.bindparam("temporary_before", type_=moment))
+    return (
+        sa.select(c.id)
+        .where(mine(models, system), sa.or_(in_trash, forgotten))
+        .order_by(c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
+
+
+def set_version(store: Store, conversation: Any, version: int) -> None:
+    """Set the version of a locked conversation: several statements of one call are one step."""
+    store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
+
+
+@statement
+def _set_version(models: Models) -> Any:
+    table = models.Conversation.__table__
+    version = sa.bindparam("the_version", type_=sa.BigInteger)
+    return sa.update(table).where(table.c.id == _conversation(table.c.id)).values(version=version)

@@ -1,0 +1,45 @@
+"""What a database error means: try again, a duplicate, tables missing, or the database is out."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ..errors import ConversationsError, SchemaMissing, StorageUnavailable
+
+_SERIALIZATION = {"40001", "40P01"}
+_LOCKED_OUT = {"55P03"}
+_UNIQUE = "23505"
+_NO_TABLE = {"42P01", "42703", "3F000"}
+
+
+def is_duplicate(error: BaseException) -> bool:
+    """A unique key was taken by somebody else in the meantime."""
+    return isinstance(error, sa.exc.IntegrityError) and (
+        _state(error) == _UNIQUE or "UNIQUE constraint failed" in str(error.orig)
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Nothing was done, and doing it again may work: a serialization failure, a deadlock, a connection gone stale."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    return _state(error) in _SERIALIZATION or error.connection_invalidated
+
+
+def translated(error: BaseException) -> ConversationsError | None:
+    """Our error for a database that is out or not set up; None for anything else."""
+    if isinstance(error, sa.exc.TimeoutError):
+        return StorageUnavailable("No database connection became free in time.")
+    if not isinstance(error, sa.exc.DBAPIError):
+        return None
+    if _state(error) in _NO_TABLE or "no such table" in str(error.orig) or "no such column" in str(error.orig):
+        return SchemaMissing("The conversation tables are missing or old: run `flask db upgrade`, or create-tables.")
+    if _state(error) in _LOCKED_OUT or "database is locked" in str(error.orig):
+        return StorageUnavailable("Somebody else holds the lock on this conversation for too long.")
+    if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        return StorageUnavailable()
+    return None
+
+
+def _state(error: sa.exc.DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

@@ -1,0 +1,350 @@
+"""The rows of messages. Every query takes the conversation's row or the owner's predicate, never a bare id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from ..models import Models
+from ..schemas import messages as message_schema
+from ..schemas import rules
+from . import Store, keyed, mine, statement, visible
+
+HISTORY = (
+    "id",
+    "seq",
+    "role",
+    "content",
+    "content_is_parts",
+    "parts",
+    "raw",
+    "status",
+    "metadata",
+    "model",
+    "created_at",
+)
+"""What a model's history needs of a message: reading less is most of its speed."""
+
+STORED = tuple(message_schema.STORED)
+
+
+def insert(store: Store, rows: list[dict[str, Any]]) -> None:
+    """Insert messages that `advance` made room for."""
+    names = set().union(*rows)
+    if any(len(row) != len(names) for row in rows):
+        rows = [{name: row.get(name) for name in names} for row in rows]
+    store.insert(store.models.Message.__table__, rows)
+
+
+class Newest(NamedTuple):
+    """The newest messages, newest first, and what their conversation says of itself at that moment."""
+
+    conversation_id: str
+    version: int
+    rows: list[Any]
+
+
+def newest(
+    store: Store,
+    conversation_id: Any,
+    *,
+    limit: int | None,
+    before: int | None = None,
+    after: int | None = None,
+    columns: tuple[str, ...] = STORED,
+) -> Newest | None:
+    """The newest messages of the active branch, newest first (with *after*: the first ones after it, oldest first).
+
+    One statement answers ownership, version and messages together, so that they cannot contradict each other. None if the
+    conversation is not the owner's.
+    """
+    query = _newest(
+        store.models,
+        store.system,
+        *store.key(conversation_id),
+        columns,
+        before is not None,
+        after is not None,
+        limit is None,
+    )
+    parameters = {"key": store.key_value(conversation_id), "before": before, "after": after, "limit": limit}
+    rows = store.execute(query, parameters).all()
+    if not rows:
+        return None
+    own_id, version, branched, head_id = rows[0][:4]
+    if branched:
+        found = _walk(store, own_id, head_id, limit=limit, before=before, after=after, columns=columns)
+        return Newest(own_id, version, found)
+    return Newest(own_id, version, [row[4:] for row in rows if row[4] is not None])
+
+
+@statement
+def _newest(
+    models: Models, system: bool, column: str, columns: tuple[str, ...], before: bool, after: bool, unlimited: bool
+) -> Any:
+    c = models.Conversation.__table__.c
+    m = models.Message.__table__.c
+    own_id: Any = sa.bindparam("key", type_=c.id.type)
+    if column != "id":
+        own_id = sa.select(c.id).where(keyed(models, column), mine(models, system)).scalar_subquery()
+    window = sa.select(*(m[name] for name in columns)).where(m.conversation_id == own_id, m.deleted_at.is_(None))
+    if before:
+        window = window.where(m.seq < sa.bindparam("before", type_=sa.BigInteger))
+    if after:
+        window = window.where(m.seq > sa.bindparam("after", type_=sa.BigInteger))
+    window = window.order_by(m.seq if after else m.seq.desc())
+    if not unlimited:
+        window = window.limit(sa.bindparam("limit", type_=sa.Integer))
+    found = window.subquery("found")
+    return (
+        sa.select(c.id.label("own_id"), c.version.label("own_version"), c.branched, c.head_id, *found.c)
+        .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
+        .where(keyed(models, column), mine(models, system), visible(models))
+        .order_by(found.c.seq if after else found.c.seq.desc())
+    )
+
+
+def _walk(
+    store: Store,
+    own_id: str,
+    head_id: str | None,
+    *,
+    limit: int | None,
+    before: int | None,
+    after: int | None,
+    columns: tuple[str, ...],
+) -> list[Any]:
+    """The path from the head of the active branch upwards. Its seq falls with each step, so the walk is the order."""
+    bounded = before is None and after is None and limit is not None
+    query = _path(store.models, columns, bounded, before is not None, after is not None, limit is None)
+    parameters = {"conversation": own_id, "head": head_id, "before": before, "after": after, "limit": limit}
+    return list(store.execute(query, parameters).all())
+
+
+@statement
+def _path(models: Models, columns: tuple[str, ...], bounded: bool, before: bool, after: bool, unlimited: bool) -> Any:
+    table = models.Message.__table__
+    m = table.c
+    here = sa.bindparam("conversation", type_=m.conversation_id.type)
+    head = sa.bindparam("head", type_=m.id.type)
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    first = sa.select(m.seq, m.parent_id, sa.literal(1).label("depth")).where(m.conversation_id == here, m.id == head)
+    path = first.cte("path", recursive=True)
+    step = sa.select(m.seq, m.parent_id, path.c.depth + 1).where(m.conversation_id == here, m.id == path.c.parent_id)
+    path = path.union_all(step.where(path.c.depth < limit) if bounded else step)
+    query = sa.select(*(m[name] for name in columns)).where(
+        m.conversation_id == here, m.seq == path.c.seq, m.deleted_at.is_(None)
+    )
+    if before:
+        query = query.where(m.seq < sa.bindparam("before", type_=sa.BigInteger))
+    if after:
+        query = query.where(m.seq > sa.bindparam("after", type_=sa.BigInteger))
+    query = query.order_by(m.seq if after else m.seq.desc())
+    return query if unlimited else query.limit(limit)
+
+
+def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str, ...] = STORED) -> Any | None:
+    """That message of that conversation of the owner's, live ones only; None if there is none."""
+    column = message_key(message_id)
+    if column is None:
+        return None
+    query = _one(store.models, store.system, *store.key(conversation_id), column, columns)
+    parameters = {"key": store.key_value(conversation_id), "message": message_value(message_id)}
+    return store.execute(query, parameters).first()
+
+
+def message_key(message_id: Any) -> str | None:
+    """The column that a message id from outside names; None for what is no id at all."""
+    if rules.uuid_or_none(message_id):
+        return "id"
+    return "client_id" if rules.is_client_id(message_id) else None
+
+
+def message_value(message_id: Any) -> Any:
+    return rules.uuid_or_none(message_id) or message_id
+
+
+@statement
+def _one(models: Models, system: bool, column: str, message_column: str, columns: tuple[str, ...]) -> Any:
+    m = models.Message.__table__.c
+    joined = models.Message.__table__.join(
+        models.Conversation.__table__, m.conversation_id == models.Conversation.__table__.c.id
+    )
+    return (
+        sa.select(*(m[name] for name in columns))
+        .select_from(joined)
+        .where(keyed(models, column), mine(models, system), visible(models))
+        .where(m[message_column] == sa.bindparam("message", type_=m[message_column].type), m.deleted_at.is_(None))
+    )
+
+
+def by_client_id(store: Store, conversation: Any, client_id: str) -> tuple[Any, bool] | None:
+    """The message that was saved with *client_id*, and whether it has been deleted since."""
+    row = store.execute(
+        _by_client_id(store.models), {"conversation": conversation.id, "message_client_id": client_id}
+    ).first()
+    return None if row is None else (row[:-1], row[-1] is not None)
+
+
+@statement
+def _by_client_id(models: Models) -> Any:
+    m = models.Message.__table__.c
+    return sa.select(*(m[name] for name in STORED), m.deleted_at).where(
+        m.conversation_id == sa.bindparam("conversation", type_=m.conversation_id.type),
+        m.client_id == sa.bindparam("message_client_id", type_=m.client_id.type),
+    )
+
+
+def of_conversation(store: Store, conversation: Any, limit: int | None = None) -> list[Any]:
+    """All messages of the active branch of a conversation already found, oldest first, or the newest *limit* of them."""
+    found = newest(store, conversation.id, limit=limit)
+    return found.rows[::-1] if found else []
+
+
+def change(store: Store, conversation: Any, message: Any, values: Mapping[str, Any]) -> None:
+    """Set columns of one message of a locked conversation."""
+    parameters = {f"set_{name}": value for name, value in values.items()}
+    parameters.update(conversation=conversation.id, here=message.seq)
+    store.execute(_change(store.models, tuple(values)), parameters)
+
+
+@statement
+def _change(models: Models, names: tuple[str, ...]) -> Any:
+    table = models.Message.__table__
+    values = {name: sa.bindparam(f"set_{name}", type_=table.c[name].type) for name in names}
+    return sa.update(table).where(*_in_conversation(table.c), table.c.seq == sa.bindparam("here")).values(values)
+
+
+def _in_conversation(m: Any) -> tuple[sa.ColumnElement[bool]]:
+    return (m.conversation_id == sa.bindparam("conversation", type_=m.conversation_id.type),)
+
+
+EMPTIED: dict[str, Any] = {
+    "content": "",
+    "content_is_parts": False,
+    "digest": 0,
+    **dict.fromkeys(
+        [
+            "parts",
+            "raw",
+            "action_type",
+            "action_params",
+            "action_result",
+            "action_status",
+            "component_type",
+            "component_data",
+            "attachments",
+            "contexts",
+            "metadata",
+            "model",
+            "usage",
+            "rating",
+            "rating_reason",
+            "rating_comment",
+        ]
+    ),
+}
+"""What deletion leaves of a message: that it was there, and nothing that it said."""
+
+
+def bury(store: Store, conversation: Any, messages: Iterable[Any], *, version: int, at: Any) -> None:
+    """Turn messages into tombstones; their children move up to the nearest message that lives."""
+    for message in messages:
+        change(store, conversation, message, {**EMPTIED, "version": version, "updated_at": at, "deleted_at": at})
+        parameters = {"conversation": conversation.id, "here": message.seq}
+        store.execute(_adopt(store.models), {**parameters, "child_of": message.id, "grandparent": message.parent_id})
+
+
+@statement
+def _adopt(models: Models) -> Any:
+    table = models.Message.__table__
+    m = table.c
+    return (
+        sa.update(table)
+        .where(
+            *_in_conversation(m), m.seq > sa.bindparam("here"), m.parent_id == sa.bindparam("child_of", type_=m.id.type)
+        )
+        .values(parent_id=sa.bindparam("grandparent", type_=m.id.type))
+    )
+
+
+def bury_all(store: Store, conversation: Any, *, version: int, at: Any) -> int:
+    """Turn every live message of a locked conversation into a tombstone; how many there were."""
+    values = {**EMPTIED, "parent_id": None, "version": version, "updated_at": at, "deleted_at": at}
+    parameters = {f"set_{name}": value for name, value in values.items()}
+    return store.execute(
+        _bury_all(store.models, tuple(values)), {**parameters, "conversation": conversation.id}
+    ).rowcount
+
+
+@statement
+def _bury_all(models: Models, names: tuple[str, ...]) -> Any:
+    table = models.Message.__table__
+    values = {name: sa.bindparam(f"set_{name}", type_=table.c[name].type) for name in names}
+    return sa.update(table).where(*_in_conversation(table.c), table.c.deleted_at.is_(None)).values(values)
+
+
+def newest_of_each(store: Store, conversations: Sequence[Any], limit: int) -> dict[str, list[Any]]:
+    """The newest messages of several conversations, oldest first, in one statement for all that never branched.
+
+    The sequence is dense, so the newest *limit* are a range of the primary key; tombstones in it make the answer shorter.
+    """
+    found: dict[str, list[Any]] = {conversation.id: [] for conversation in conversations}
+    straight = [conversation.id for conversation in conversations if not conversation.branched]
+    if straight:
+        for row in store.execute(_newest_of_each(store.models), {"ids": straight, "limit": limit}):
+            found[row.conversation_id].append(row)
+    for conversation in conversations:
+        if conversation.branched:
+            found[conversation.id] = of_conversation(store, conversation, limit)
+    return found
+
+
+@statement
+def _newest_of_each(models: Models) -> Any:
+    c = models.Conversation.__table__.c
+    m = models.Message.__table__.c
+    joined = models.Message.__table__.join(models.Conversation.__table__, m.conversation_id == c.id)
+    return (
+        sa.select(*(m[name] for name in STORED))
+        .select_from(joined)
+        .where(c.id.in_(sa.bindparam("ids", expanding=True, type_=c.id.type)), m.deleted_at.is_(None))
+        .where(m.seq > c.last_seq - sa.bindparam("limit", type_=sa.BigInteger))
+        .order_by(m.conversation_id, m.seq)
+    )
+
+
+def seq_of(store: Store, conversation_id: Any, message_id: Any) -> int | None:
+    """Where a message stands in its conversation, deleted ones too; None if it was never there."""
+    column = message_key(message_id)
+    if column is None:
+        return None
+    query = _seq_of(store.models, store.system, *store.key(conversation_id), column)
+    parameters = {"key": store.key_value(conversation_id), "message": message_value(message_id)}
+    return store.execute(query, parameters).scalar()
+
+
+@statement
+def _seq_of(models: Models, system: bool, column: str, message_column: str) -> Any:
+    m = models.Message.__table__.c
+    c = models.Conversation.__table__.c
+    return (
+        sa.select(m.seq)
+        .select_from(models.Message.__table__.join(models.Conversation.__table__, m.conversation_id == c.id))
+        .where(keyed(models, column), mine(models, system), visible(models))
+        .where(m[message_column] == sa.bindparam("message", type_=m[message_column].type))
+    )
+
+
+def set_version(store: Store, conversation: Any, version: int) -> None:
+    """Bring messages that this transaction has put beyond *version* back to it."""
+    store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
+
+
+@statement
+def _set_version(models: Models) -> Any:
+    table = models.Message.__table__
+    version = sa.bindparam("the_version", type_=sa.BigInteger)
+    return sa.update(table).where(*_in_conversation(table.c), table.c.version > version).values(version=version)

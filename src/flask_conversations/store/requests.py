@@ -1,0 +1,88 @@
+"""Two tables about requests: the answers kept for an Idempotency-Key, and the query log."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..models import Models, new_id, now
+from . import Store, statement
+
+
+def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
+    """Take an idempotency key for this transaction; False if another request has it.
+
+    Whoever comes second waits for the first to commit, and then finds its answer. Keys older than *kept_since* are free again.
+    """
+    table = store.models.Idempotency.__table__
+    store.execute(_expire(store.models), {**_owned(store), "kept_since": kept_since})
+    row = {**_named(store, scope, key), "fingerprint": fingerprint, "created_at": now()}
+    return store.insert_unless_taken(table, row, [table.c.key]) is not None
+
+
+def _owned(store: Store) -> dict[str, Any]:
+    return {f"the_{name}": value for name, value in store.owner.items()}
+
+
+def _named(store: Store, scope: str, key: str) -> dict[str, Any]:
+    return {**store.owner, "scope": scope, "key": key}
+
+
+@statement
+def _expire(models: Models) -> Any:
+    table = models.Idempotency.__table__
+    c = table.c
+    return sa.delete(table).where(
+        c.user_id == sa.bindparam("the_user_id"),
+        c.org_id == sa.bindparam("the_org_id"),
+        c.created_at < sa.bindparam("kept_since", type_=c.created_at.type),
+    )
+
+
+def answered(store: Store, scope: str, key: str) -> sa.Row[Any] | None:
+    """The fingerprint and answer kept for a key; None if the request that held it was rolled back."""
+    return store.execute(_answered(store.models), _asked(store, scope, key)).first()
+
+
+def _asked(store: Store, scope: str, key: str) -> dict[str, Any]:
+    return {f"the_{name}": value for name, value in _named(store, scope, key).items()}
+
+
+def _this_key(c: Any) -> list[sa.ColumnElement[bool]]:
+    return [c[name] == sa.bindparam(f"the_{name}") for name in ("user_id", "org_id", "scope", "key")]
+
+
+@statement
+def _answered(models: Models) -> Any:
+    c = models.Idempotency.__table__.c
+    return sa.select(c.fingerprint, c.answer).where(*_this_key(c))
+
+
+def answer(store: Store, scope: str, key: str, what: Mapping[str, Any]) -> None:
+    """Keep the answer, in the transaction of the effect."""
+    store.execute(_answer(store.models), {**_asked(store, scope, key), "what": dict(what)})
+
+
+@statement
+def _answer(models: Models) -> Any:
+    table = models.Idempotency.__table__
+    return sa.update(table).where(*_this_key(table.c)).values(answer=sa.bindparam("what", type_=table.c.answer.type))
+
+
+def log(store: Store, action: str, conversation_id: str | None, duration_ms: float) -> None:
+    """One row of the query log."""
+    identity = store.identity
+    row = {
+        "id": new_id(),
+        "org_id": (identity.org_id or "") if identity else "",
+        "user_id": identity.user_id if identity else "(system)",
+        "session_id": identity.session_id if identity else None,
+        "conversation_id": conversation_id,
+        "action": action,
+        "duration_ms": duration_ms,
+        "created_at": now(),
+    }
+    store.insert(store.models.QueryLog.__table__, [row])

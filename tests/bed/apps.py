@@ -1,0 +1,94 @@
+"""Apps for tests: one call gives a Flask app with conversations, on the database of the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, request
+from flask.testing import FlaskClient
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_conversations import Conversations
+from flask_conversations.identity import Identity
+
+from .databases import Database
+
+SECRET = "a key of the tests, long enough for HS256"
+
+_shared_db: SQLAlchemy | None = None
+OWN_LAYOUT = {"CONVERSATIONS_TABLE_PREFIX", "CONVERSATIONS_SCHEMA", "CONVERSATIONS_BIND_KEY", "SQLALCHEMY_BINDS"}
+"""Settings that change the tables: an app with one of these does not share its `db`."""
+
+
+def identity_from_headers() -> Identity | None:
+    """Whoever `X-Test-User` names, in the organisation `X-Test-Org`. For tests only: anybody can write a header."""
+    user = request.headers.get("X-Test-User")
+    return Identity(user, org_id=request.headers.get("X-Test-Org")) if user else None
+
+
+class Apps:
+    """Makes apps, and closes their connections after the test."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.made: list[tuple[Flask, SQLAlchemy]] = []
+
+    def __call__(
+        self,
+        *,
+        db: SQLAlchemy | None = None,
+        conversations: Conversations | None = None,
+        tables: bool = True,
+        options: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> Flask:
+        """An app on the database of the test. *config* are keys of `app.config`, *options* those of `Conversations`.
+
+        *db* and *conversations* are for tests with models of their own; *tables* False leaves the database as it is.
+        """
+        options = {"identity": identity_from_headers} | (options or {})
+        if conversations is None:
+            db = db or (SQLAlchemy() if OWN_LAYOUT & set(config) or _names_models(options) else shared_db())
+            conversations = Conversations(db, **options)
+        app = Flask("tests")
+        app.config.update(TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=self.database.url)
+        if self.database.name == "postgresql":
+            app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 10, "max_overflow": 60}
+        app.config.update(config)
+        if db is not None:
+            db.init_app(app)
+            Migrate(app, db)
+        conversations.init_app(app)
+        db = db or app.extensions["sqlalchemy"]
+        app.conversations, app.db = conversations, db  # type: ignore[attr-defined]
+        self.made.append((app, db))
+        if tables:
+            self.database.prepare(app, db)
+        return app
+
+    def close(self) -> None:
+        for app, db in self.made:
+            with app.app_context():
+                db.session.remove()
+                for engine in db.engines.values():
+                    engine.dispose()
+
+
+def shared_db() -> SQLAlchemy:
+    """One `SQLAlchemy` for all apps with the default tables: to map the classes anew for each test takes too long."""
+    global _shared_db
+    _shared_db = _shared_db or SQLAlchemy()
+    return _shared_db
+
+
+def client_of(app: Flask, user: str | None, org: str | None = None) -> FlaskClient:
+    """A test client that is *user*; a stranger without."""
+    client = app.test_client()
+    headers = {"HTTP_X_TEST_USER": user, "HTTP_X_TEST_ORG": org}
+    client.environ_base.update({name: value for name, value in headers.items() if value is not None})
+    return client
+
+
+def _names_models(options: dict[str, Any]) -> bool:
+    return any(name.endswith("_model") for name in options)
