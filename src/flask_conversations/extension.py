@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from flask import Blueprint, Flask, current_app, g, has_app_context, has_request_context, request
@@ -22,6 +22,7 @@ from .models import Models, Names, build
 from .proxies import EXTENSION
 from .service import ConversationService
 from .service.base import Backend
+from .service.guards import Guard
 from .service.guards import guard as as_guard
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,8 +35,8 @@ _OTHER_OPTIONS = ("guards", "responder", "cache", "session_options", *_MODEL_OPT
 class Conversations:
     """Durable, isolated conversations for one or several Flask apps.
 
-    *db* is the host's `SQLAlchemy()`; without one, the app's own is used, or one is made on `CONVERSATIONS_DATABASE_URL` or SQLite in
-    the instance folder. Every field of `Config` is also an option: `Conversations(db, identity=..., url_prefix="/api/v1")`.
+    *db* is the host's `SQLAlchemy()`; without one, the app's own is used, or one is made on `CONVERSATIONS_DATABASE_URL` or SQLite
+    in the instance folder. Every field of `Config` is also an option: `Conversations(db, identity=..., url_prefix="/api/v1")`.
     """
 
     def __init__(self, db: SQLAlchemy | None = None, *, app: Flask | None = None, **options: Any) -> None:
@@ -67,10 +68,8 @@ class Conversations:
         check_trusted_origins(config)
         resolver = load_resolver(self._identity_loader or config.identity, app, config)
         models = self._build(config, options)
-        guards = self._guards + [
-            as_guard(each) for each in options.get("guards") or () if "guards" not in self._options
-        ]
-        state = _State(app, self._db, models, config, resolver, tuple(guards), self._guards)
+        of_app = [] if "guards" in self._options else [as_guard(each) for each in options.get("guards") or ()]
+        state = _State(app, self._db, models, config, resolver, lambda: [*self._guards, *of_app])
         app.extensions[EXTENSION] = state
         self._app = app if self._app in (None, app) else None
         transaction.listen(self._db.session)
@@ -212,11 +211,10 @@ class _State:
         models: Models,
         config: Config,
         resolver: Resolver,
-        guards: tuple[Any, ...],
-        late_guards: list[Any],
+        guards: Callable[[], Sequence[Guard]],
     ) -> None:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
-        self._guards, self._late_guards = guards, late_guards
+        self._guards = guards
         self._backend: Backend | None = None
 
     @property
@@ -232,7 +230,7 @@ class _State:
                 secrets=functools.partial(_secrets, self.app, self.config),
                 titler=_callable(self.config.titler),
                 token_counter=_callable(self.config.token_counter),
-                guards=_Guards(self._guards, self._late_guards),
+                guards=self._guards,
             )
         return self._backend
 
@@ -259,19 +257,6 @@ class _State:
 
     def csrf_token(self) -> str:
         return csrf_token(self.current_identity())
-
-
-class _Guards:
-    """The guards of an app, those registered after `init_app` included."""
-
-    def __init__(self, early: tuple[Any, ...], late: list[Any]) -> None:
-        self._early, self._late = early, late
-
-    def __iter__(self) -> Any:
-        return iter([*self._early, *(each for each in self._late if each not in self._early)])
-
-    def __bool__(self) -> bool:
-        return bool(self._early or self._late)
 
 
 def _secrets(app: Flask, config: Config) -> list[str]:

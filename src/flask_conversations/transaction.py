@@ -34,7 +34,7 @@ def _work(session: Session) -> _Work:
     work = session.info.get(_KEY)
     if work is None:
         work = session.info[_KEY] = _Work()
-    return work  # type: ignore[no-any-return]
+    return work
 
 
 def listen(session_factory: Any) -> None:

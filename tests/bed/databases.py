@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 
 
 class Database(Protocol):
@@ -71,6 +72,7 @@ class Postgresql:
         self.used = False
         self.extra: list[str] = []
         self.initial: dict[str, int] = {}
+        self.children_first: list[str] = []
         self.admin = sa.create_engine(self.server, isolation_level="AUTOCOMMIT", poolclass=sa.StaticPool)
         self._create(name)
         options = {"isolation_level": "AUTOCOMMIT", "poolclass": sa.StaticPool}
@@ -90,6 +92,7 @@ class Postgresql:
             _create_all(app, db)
             self.layout = "several" if self.used else layout
             self.initial = self._rows()
+            self.children_first = self._children_first(db)
         self.used = True
 
     def clean(self) -> None:
@@ -99,8 +102,8 @@ class Postgresql:
         self.extra.clear()
         if self.layout == "several" or set(self._tables()) != set(self.initial):
             self._drop_everything()
-        elif to_empty := [table for table, rows in self.initial.items() if not rows]:
-            self._insist(f"TRUNCATE {', '.join(to_empty)} RESTART IDENTITY")
+        else:  # DELETE and not TRUNCATE, which takes ten times as long on tables as small as these
+            self._insist("; ".join(f"DELETE FROM {name}" for name in self.children_first if not self.initial[name]))
         self.used = False
 
     def close(self) -> None:
@@ -134,6 +137,13 @@ class Postgresql:
         with self.engine.connect() as connection:
             return list(connection.execute(sa.text(query)).scalars())
 
+    def _children_first(self, db: SQLAlchemy) -> list[str]:
+        """The tables so that a row goes before the row it refers to."""
+        quoted = postgresql_dialect().identifier_preparer.quote
+        tables = [table for metadata in db.metadatas.values() for table in reversed(metadata.sorted_tables)]
+        names = [f"{quoted(table.schema or 'public')}.{quoted(table.name)}" for table in tables]
+        return [name for name in names if name in self.initial] + [name for name in self.initial if name not in names]
+
     def _rows(self) -> dict[str, int]:
         with self.engine.connect() as connection:
             count = {name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}") for name in self._tables()}
@@ -144,8 +154,7 @@ class Postgresql:
         sessions = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         with self.engine.connect() as connection:
             try:
-                connection.exec_driver_sql("SET lock_timeout = '2s'")
-                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(f"SET lock_timeout = '2s'; {statement}")
             except sa.exc.OperationalError:
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM {sessions}")
                 connection.exec_driver_sql(statement)

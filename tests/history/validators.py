@@ -280,6 +280,7 @@ def anthropic_assistant(blocks: list[JSON], seen: set[str]) -> list[str]:
             anthropic_text(block)
         elif block["type"] == "thinking":
             keys(block, ("type", "thinking", "signature"))
+            words(block["signature"])
         else:
             keys(block, ("type", "data"))
             assert block["type"] == "redacted_thinking", f"{block['type']} is not for the assistant"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import alembic.util
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -65,6 +66,7 @@ def test_check_says_that_a_step_is_due(host):
     assert "('flask_conversations', None, '0001')" in app.run("db", "check", fails=True)
 
 
+@pytest.mark.skipif(not hasattr(alembic.util, "DispatchPriority"), reason="Alembic before 1.18 says it all the same")
 def test_nothing_is_said_of_our_tables(host):
     """Alembic announces neither our tables nor our indexes, only that a step is due."""
     app = host()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 from flask import Blueprint, Response, current_app, g, request
-from marshmallow import EXCLUDE, Schema, ValidationError
+from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
@@ -139,13 +139,13 @@ def _respelled(error: errors.ConversationsError, case: str) -> errors.Conversati
     return error
 
 
-def _answered(route: Route, place: Mount, arguments: dict[str, str]) -> Response:
+def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     request.max_content_length = _max_bytes()
     if not route.public:
         state().resolved()
         state().check_csrf()
     if route.query is not None:
-        arguments["query"] = _loaded(route.query, _query(place), EXCLUDE)
+        arguments["query"] = _loaded(route.query, _query(place), "exclude")
     if route.body is not None:
         arguments["body"] = _loaded(route.body, _body(place))
     if route.preconditions:
@@ -191,18 +191,28 @@ def _body(place: Mount) -> dict[str, Any]:
         raise errors.MalformedRequest("The body is not valid JSON.") from None
     if not isinstance(value, dict):
         raise errors.ValidationFailed({"body": ["Not a valid object."]})
-    # deeper than any field may be; here, so that nothing below recurses into it
-    rules.check("body", rules.json_value, value)
-    return to_snake(value) if place.case == "camel" else value  # type: ignore[no-any-return]
+    _refuse_depth(value)
+    return to_snake(value) if place.case == "camel" else value
+
+
+def _refuse_depth(body: dict[str, Any]) -> None:
+    """Raise `ValidationFailed` for a member nested deeper than any may be, before anything recurses into it."""
+    too_deep = {
+        name: ["Nested too deeply."] for name, value in body.items() if rules.is_deeper(value, rules.MAX_DEPTH + 4)
+    }
+    if too_deep:
+        raise errors.ValidationFailed(too_deep)
 
 
 def _is_json(mimetype: str) -> bool:
     return mimetype == "application/json" or (mimetype.startswith("application/") and mimetype.endswith("+json"))
 
 
-def _loaded(schema: type[Schema], values: Mapping[str, Any], unknown: str | None = None) -> dict[str, Any]:
+def _loaded(
+    schema: type[Schema], values: Mapping[str, Any], unknown: Literal["exclude"] | None = None
+) -> dict[str, Any]:
     try:
-        return schema().load(values, unknown=unknown)  # type: ignore[return-value]
+        return cast("dict[str, Any]", schema().load(values, unknown=unknown))
     except ValidationError as error:
         raise errors.ValidationFailed(error.messages_dict) from None
 

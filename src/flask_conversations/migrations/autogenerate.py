@@ -126,11 +126,13 @@ def only_ours(since: str | None = None) -> Callable[[MigrationContext, Any, list
 
 def _register() -> None:
     """Alembic before 1.18 calls comparators in the order of their registration, and there it is not quiet."""
-    if hasattr(util, "DispatchPriority"):
-        comparators.dispatch_for("schema", priority=util.DispatchPriority.FIRST)(quieten)
-        comparators.dispatch_for("schema", priority=util.DispatchPriority.LAST)(compare)
+    registry: Any = comparators
+    priority: Any = getattr(util, "DispatchPriority", None)
+    if priority is None:
+        registry.dispatch_for("schema")(compare)
     else:
-        comparators.dispatch_for("schema")(compare)
+        registry.dispatch_for("schema", priority=priority.FIRST)(quieten)
+        registry.dispatch_for("schema", priority=priority.LAST)(compare)
 
 
 _register()

@@ -13,7 +13,7 @@ from alembic.autogenerate.api import AutogenContext
 
 from ..models import CONVERSATIONS, MESSAGES, Models, Names, build
 from .runner import all_models, current, models_on, names_of, refuse_unversioned
-from .steps import HEAD, refuse_unknown
+from .steps import HEAD, UNMODELLED, refuse_unknown
 
 _Place = tuple[str | None, str]
 """Schema and name of a table; the schema is None if it is the default one of the database."""
@@ -28,9 +28,11 @@ class Ours:
         assert context.connection is not None
         self._default_schema = context.connection.dialect.default_schema_name
         self._tables: dict[_Place, sa.Table] = {}
+        self._unmodelled: set[_Place] = set()
         self._messages: set[_Place] = set()
         for names in map(names_of, all_models(context.metadata)):
             self._tables |= {self._place(table.schema, table.name): table for table in _plain_tables(names).values()}
+            self._unmodelled |= {self._place(names.schema, names.table(name)) for name in UNMODELLED}
             self._messages.add(self._place(names.schema, names.table(MESSAGES)))
 
         self._models = models_on(context.metadata)
@@ -40,7 +42,7 @@ class Ours:
     def has_table(self, schema: str | None, name: str) -> bool:
         """Is this one of our tables, or a partition of one?"""
         place = self._place(schema, name)
-        return place in self._tables or self._is_partition(place)
+        return place in self._tables or place in self._unmodelled or self._is_partition(place)
 
     def has_part(self, schema: str | None, table: str, kind: str, name: str | None, *, gone: bool) -> bool:
         """Is this column, index or constraint of that table ours? *gone*: the database has it, the models have not.

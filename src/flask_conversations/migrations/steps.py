@@ -12,7 +12,11 @@ from . import versions
 
 
 class Step(Protocol):
-    """One file of `versions`: ordinary Alembic operations, told only what the tables are called."""
+    """One file of `versions`: ordinary Alembic operations, told only what the tables are called.
+
+    Tables that it leaves behind without a model, an index for searching say, or that it removes, it lists by their
+    unprefixed names in `unmodelled`, so that the host's autogenerate does not drop them.
+    """
 
     revision: str
     down_revision: str | None
@@ -28,6 +32,9 @@ def _load() -> tuple[Step, ...]:
 
 
 _CHAIN = _load()
+
+UNMODELLED = tuple(name for step in _CHAIN for name in getattr(step, "unmodelled", ()))
+"""Tables of ours that no model describes."""
 
 STEPS = tuple(step.revision for step in _CHAIN)
 """All steps of this release, oldest first."""

@@ -6,14 +6,16 @@ Input fields apply the rules of `schemas.rules`, the ones the service applies: a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from . import conversations, messages, rules
 
+AnyField: TypeAlias = "fields.Field[Any]"
 
-def _ruled(base: type[fields.Field], rule: rules.Rule, **options: Any) -> fields.Field:
+
+def _ruled(base: type[AnyField], rule: rules.Rule, **options: Any) -> AnyField:
     """A field that is described like *base* and judged by *rule*."""
 
     class Ruled(base):  # type: ignore[misc, valid-type]
@@ -35,34 +37,34 @@ def _ruled(base: type[fields.Field], rule: rules.Rule, **options: Any) -> fields
     return Ruled(**options)
 
 
-def _text(max_length: int | None = None, *, blank: bool = True, **options: Any) -> fields.Field:
+def _text(max_length: int | None = None, *, blank: bool = True, **options: Any) -> AnyField:
     length = [validate.Length(min=None if blank else 1, max=max_length)] if max_length or not blank else []
     return _ruled(fields.String, rules.text(max_length, blank=blank), validate=length, **options)
 
 
-def _label(**options: Any) -> fields.Field:
+def _label(**options: Any) -> AnyField:
     return _text(255, allow_none=True, **options)
 
 
-def _choice(*allowed: str, **options: Any) -> fields.Field:
+def _choice(*allowed: str, **options: Any) -> AnyField:
     return _ruled(fields.String, rules.one_of(allowed), validate=[validate.OneOf(allowed)], **options)
 
 
-def _object(**options: Any) -> fields.Field:
+def _object(**options: Any) -> AnyField:
     return _ruled(fields.Dict, rules.json_object, allow_none=True, **options)
 
 
-def _list(**options: Any) -> fields.Field:
+def _list(**options: Any) -> AnyField:
     return _ruled(
         fields.Raw, rules.json_list, allow_none=True, metadata={"type": ["array", "null"], "items": {}}, **options
     )
 
 
-def _any(**options: Any) -> fields.Field:
+def _any(**options: Any) -> AnyField:
     return _ruled(fields.Raw, rules.json_value, allow_none=True, **options)
 
 
-def _whole(least: int, most: int = rules.MAX_INTEGER, **options: Any) -> fields.Field:
+def _whole(least: int, most: int = rules.MAX_INTEGER, **options: Any) -> AnyField:
     bounds = [validate.Range(min=least, max=most)]
     return _ruled(fields.Integer, rules.integer(least, most), validate=bounds, **options)
 
@@ -84,7 +86,7 @@ class _Fields(Form):
     metadata = _object()
 
 
-_title = {
+_title: dict[str, Any] = {
     "metadata": {"description": "None or 'New Conversation' is the default title, which the first message replaces."}
 }
 _id = {
@@ -94,14 +96,14 @@ _id = {
 }
 
 
-def _own_id(**options: Any) -> fields.Field:
+def _own_id(**options: Any) -> AnyField:
     def rule(value: Any) -> str:
         return rules.uuid_or_none(value) or rules.conversation_client_id(value)
 
     return _ruled(fields.String, rule, **options)
 
 
-def _content(**options: Any) -> fields.Field:
+def _content(**options: Any) -> AnyField:
     described = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]}
     return _ruled(fields.Raw, messages.content_rule, metadata=described, **options)
 
@@ -215,7 +217,7 @@ class Query(Form):
     min_version = _ruled(fields.Integer, rules.offset, metadata={"description": "Be at least as new as this version."})
 
 
-def _limit(default: int) -> fields.Field:
+def _limit(default: int) -> AnyField:
     described = {"minimum": 1, "description": f"How many, {default} if not given; more than 100 means 100."}
     return _ruled(fields.Integer, rules.page_limit(100), metadata=described)
 
@@ -265,7 +267,7 @@ def _truth(value: Any) -> bool:
     raise rules.Invalid("Must be true or false.")
 
 
-def _moment(**options: Any) -> fields.Field:
+def _moment(**options: Any) -> AnyField:
     return fields.String(metadata={"format": "date-time"}, **options)
 
 
@@ -309,7 +311,7 @@ class FeedbackOut(Schema):
     comment = fields.String(required=True, allow_none=True)
 
 
-def _json_out() -> fields.Field:
+def _json_out() -> AnyField:
     return fields.Raw(required=True, allow_none=True)
 
 

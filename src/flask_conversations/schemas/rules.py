@@ -150,6 +150,21 @@ def _plain(value: Any, depth: int) -> Any:
     raise Invalid(f"{type(value).__name__} is not a JSON type.")
 
 
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether a JSON value nests deeper than *depth* levels; found without recursion."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            one
+            for each in level
+            if isinstance(each, (dict, list))
+            for one in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _number(value: int | float) -> int | float:
     # beyond a double's range JavaScript reads Infinity; Python itself refuses to write more than 4,300 digits
     if isinstance(value, int) and value.bit_length() > 1023:

@@ -36,8 +36,8 @@ class Backend:
     """Keys that sign cursors, the newest first."""
     titler: Callable[[str], str | None] | None = None
     token_counter: Callable[[str], int] | None = None
-    guards: Sequence[Callable[[dict[str, Any], Any], Any]] = ()
-    """Each may change or refuse a message before it is stored."""
+    guards: Callable[[], Sequence[Callable[[dict[str, Any], Any], Any]]] = tuple
+    """Those in force: each may change or refuse a message before it is stored."""
 
 
 class Base:
@@ -99,4 +99,8 @@ class Base:
         """Send *signal* once what this call did is really committed."""
         if signal.receivers:
             app, identity = self.backend.app, self.identity
-            transaction.after_commit(self.session, lambda: signal.send(app, identity=identity, **payload) and None)
+            transaction.after_commit(self.session, lambda: _send(signal, app, identity, payload))
+
+
+def _send(signal: Signal, app: Flask, identity: Identity | None, payload: dict[str, Any]) -> None:
+    signal.send(app, identity=identity, **payload)

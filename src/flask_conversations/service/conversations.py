@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import signals, transaction
 from ..errors import (
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
     class ConversationFields(TypedDict, total=False):
-        """The fields of a conversation that its owner may set."""
+        """The fields of a conversation that its owner may set, besides the title."""
 
-        title: str | None
         starred: bool
         folder: str | None
         tags: Sequence[str]
@@ -41,6 +40,11 @@ if TYPE_CHECKING:
         page_context: str | None
         metadata: Mapping[str, Any] | None
         status: str
+
+    class ConversationChanges(ConversationFields, total=False):
+        """The fields of a conversation that its owner may change."""
+
+        title: str | None
 
 
 MAX_PAGE = 100
@@ -64,9 +68,10 @@ class ConversationVerbs(MessageVerbs):
         Any other *id* becomes the `client_id`. Creating again with one's own id, or with the same *idempotency_key*, returns the
         first conversation. Raises `ClientIdConflict` for an id that is somebody else's or in one's trash, `ValidationFailed`.
         """
-        return self.create_or_replay(
+        outcome = self.create_or_replay(
             title, id=id, messages=messages, temporary=temporary, idempotency_key=idempotency_key, **fields
-        ).result
+        )
+        return cast("Conversation", outcome.result)
 
     @writes
     def create_or_replay(
@@ -246,7 +251,7 @@ class ConversationVerbs(MessageVerbs):
 
     @writes
     def update_conversation(
-        self, conversation_id: str, *, expected_version: int | None = None, **fields: Unpack[ConversationFields]
+        self, conversation_id: str, *, expected_version: int | None = None, **fields: Unpack[ConversationChanges]
     ) -> Conversation:
         """Set fields: title, starred, folder, tags, context_*, page_context, metadata, status.
 

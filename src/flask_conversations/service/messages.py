@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,8 +129,8 @@ class MessageVerbs(Base):
         """The row to be of one message, guarded and checked, with its ids and digest."""
         if not isinstance(item, Mapping):
             raise rules.Invalid("Not a valid object.")
-        if self.backend.guards:
-            item = guarded(self.backend.guards, dict(item), GuardContext(conversation_id, self.identity))
+        if guards := self.backend.guards():
+            item = guarded(guards, dict(item), GuardContext(conversation_id, self.identity))
         fields = dict(item)
         given_id, client_id, parent_id = (fields.pop(name, None) for name in ("id", "client_id", "parent_id"))
         row = schema.values(
@@ -159,13 +161,12 @@ class MessageVerbs(Base):
     def _replayed(self, conversation_id: str, row: Mapping[str, Any]) -> Message:
         """The message that was saved with this client id; if there is none, the conversation was not found."""
         conversation = self.store.get(conversation_id)
-        found = rows.by_client_id(self.store, conversation, row["client_id"]) if row.get("client_id") else None
-        if found is None:
+        message = rows.by_client_id(self.store, conversation, row["client_id"]) if row.get("client_id") else None
+        if message is None:
             raise ConversationNotFound
-        message, deleted = found
-        if deleted:
+        if message.deleted_at is not None:
             raise ClientIdConflict("This client id belongs to a message that was deleted.")
-        if message[_FINGERPRINT] != row["fingerprint"]:
+        if message.fingerprint != row["fingerprint"]:
             raise ClientIdConflict
         return schema.dump(message)
 
@@ -247,7 +248,7 @@ class MessageVerbs(Base):
         """The newest *limit* messages of the active branch, oldest first, as the model's API takes them.
 
         *limit* is `CONVERSATIONS_HISTORY_LIMIT` if not given. *max_tokens* keeps the newest that fit. *format* is `openai`,
-        `responses`, `anthropic`, `langchain` or `ui`. The history never starts inside a tool call and carries no orphan tool result.
+        `responses`, `anthropic`, `langchain` or `ui`. The history never starts inside a tool call and has no orphan results.
         """
         size = self._history_size(limit, max_tokens)
         conversation_schema.expected(min_version, "min_version")
@@ -280,8 +281,8 @@ class MessageVerbs(Base):
     ) -> MessagePage:
         """One page of the conversation, oldest first: the newest messages, or those before or after a place.
 
-        *before* and *after* take a page's `next_cursor`, a message id or a seq. Following `next_cursor` with *before* goes back to the
-        beginning; with *after*, on to the newest. Raises `ValidationFailed`, `ConversationNotFound`.
+        *before* and *after* take a page's `next_cursor`, a message id or a seq. Following `next_cursor` with *before* goes back to
+        the beginning; with *after*, on to the newest. Raises `ValidationFailed`, `ConversationNotFound`.
         """
         problems = rules.Problems()
         size = problems.take("limit", rules.page_limit(MAX_PAGE), limit)
@@ -298,7 +299,7 @@ class MessageVerbs(Base):
         page = found.rows[:size]
         next_cursor = None
         if len(found.rows) > size:
-            next_cursor = self._cursors.seal(_PAGE, [found.conversation_id, page[-1][_SEQ]])
+            next_cursor = self._cursors.seal(_PAGE, [found.conversation_id, page[-1].seq])
         return {
             "messages": [schema.dump(row) for row in (page if lower is not None else reversed(page))],
             "next_cursor": next_cursor,
@@ -394,20 +395,24 @@ class MessageVerbs(Base):
             raise VersionConflict(current=conversation_schema.dump(conversation))
         if not values:
             return schema.dump(message)
-        at = now()
-        values.update(version=conversation.version + 1, updated_at=at)
-        totals: dict[str, Any] = {"history_version": conversation.history_version + 1}
-        if edited:
-            values["edited_at"] = at
-            values["digest"] = schema.digest_of({**values, "role": message.role}, message.id)
-            totals["checksum"] = conversation.checksum ^ message.digest ^ values["digest"]
-            if message.id == conversation.head_id:
-                totals["preview"] = preview_of(values["content"])
-        rows.change(self.store, conversation, message, values)
-        conversation_rows.change(self.store, conversation.id, totals)
+        self.change_message(conversation, message, values, edited=edited)
         changed = schema.dump(rows.one(self.store, conversation.id, message.id))
         self.announce(signals.message_updated, message=changed)
         return changed
+
+    def change_message(self, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> None:
+        """Set columns of one message of a locked conversation, and bring the conversation in line; one version further."""
+        at = now()
+        columns = {**values, "version": conversation.version + 1, "updated_at": at}
+        totals: dict[str, Any] = {"history_version": conversation.history_version + 1}
+        if edited:
+            columns["edited_at"] = at
+            columns["digest"] = schema.digest_of({**values, "role": message.role}, message.id)
+            totals["checksum"] = conversation.checksum ^ message.digest ^ columns["digest"]
+            if message.id == conversation.head_id:
+                totals["preview"] = preview_of(values["content"])
+        rows.change(self.store, conversation, message, columns)
+        conversation_rows.change(self.store, conversation.id, totals)
 
     def _live(self, conversation: Any, message_id: Any) -> Any:
         message = rows.one(self.store, conversation.id, message_id)
@@ -433,17 +438,13 @@ class MessageVerbs(Base):
 
     def _bury(self, conversation: Any, messages: Sequence[Any]) -> list[Message]:
         """Delete messages of a locked conversation as one step of its version."""
+        parents = {message.id: message.parent_id for message in messages}
+        heirs = {message_id: _living(message_id, parents) for message_id in parents}
+        rows.bury(self.store, conversation, messages, heirs, version=conversation.version + 1, at=now())
+        checksum = functools.reduce(operator.xor, (message.digest for message in messages), conversation.checksum)
+        head_id = heirs.get(conversation.head_id, conversation.head_id)
+        self._settle(conversation, head_id, checksum, conversation.message_count - len(messages))
         gone = [schema.dump(message) for message in messages]
-        checksum, parents = conversation.checksum, {}
-        for row, message in zip(messages, gone, strict=True):
-            checksum ^= row[_DIGEST]
-            parents[message["id"]] = message["parent_id"]
-        stones = [_Stone(message["id"], message["seq"], message["parent_id"]) for message in gone]
-        rows.bury(self.store, conversation, _resolved(stones, parents), version=conversation.version + 1, at=now())
-        head_id = conversation.head_id
-        while head_id in parents:
-            head_id = parents[head_id]
-        self._settle(conversation, head_id, checksum, conversation.message_count - len(gone))
         for message in gone:
             self.announce(signals.message_deleted, message=message)
         return gone
@@ -474,22 +475,11 @@ class MessageVerbs(Base):
         return count
 
 
-class _Stone:
-    """What is needed to bury a message."""
-
-    def __init__(self, id: str, seq: int, parent_id: str | None) -> None:
-        self.id, self.seq, self.parent_id = id, seq, parent_id
-
-
-_SEQ, _DIGEST, _FINGERPRINT = (schema.STORED.index(name) for name in ("seq", "digest", "fingerprint"))
-
-
-def _resolved(stones: list[_Stone], parents: Mapping[str, str | None]) -> list[_Stone]:
-    """Stones whose parent is the nearest message that lives."""
-    for stone in stones:
-        while stone.parent_id in parents:
-            stone.parent_id = parents[stone.parent_id]
-    return stones
+def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | None:
+    """The nearest ancestor that is not among those about to go."""
+    while message_id is not None and message_id in parents:
+        message_id = parents[message_id]
+    return message_id
 
 
 def _advance_by(batch: Sequence[Mapping[str, Any]], title: Callable[[str], str | None]) -> dict[str, Any]:
@@ -530,7 +520,7 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _for_history(row: Any) -> dict[str, Any]:
-    id, seq, role, content, is_parts, parts, raw, status, metadata, model, created_at = row
+    id, seq, role, content, is_parts, parts, raw, status, metadata, model, created_at, *_ = row
     return {
         "id": id,
         "seq": seq,

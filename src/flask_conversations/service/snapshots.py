@@ -7,11 +7,10 @@ from typing import Any
 
 from .. import signals
 from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed, VersionConflict
-from ..models import new_id, now
+from ..models import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas import rules
-from ..schemas.common import preview_of
 from ..schemas.shapes import Message, SaveOutcome
 from ..store import conversations as rows
 from ..store import messages as message_rows
@@ -45,7 +44,7 @@ class SnapshotVerbs(ConversationVerbs):
         stored = message_rows.of_conversation(self.store, conversation)
         wanted = self.prepared_messages(conversation.id, [_own_members(item) for item in messages])
         kept, edited, fresh = _aligned(stored, wanted, messages)
-        gone = [row for row in stored if row[_ID] not in kept]
+        gone = [row for row in stored if row.id not in kept]
         _refuse_roles(roles, [*(row for _, row in edited), *fresh])
         if gone or edited or fresh:
             self._rewrite(conversation, gone, edited, fresh)
@@ -61,26 +60,11 @@ class SnapshotVerbs(ConversationVerbs):
         if gone:
             self._bury(conversation, gone)
         for message, row in edited:
-            self._overwrite(self.store.get(conversation.id), message, row)
+            content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
+            self.change_message(self.store.get(conversation.id), message, content, edited=True)
         if fresh:
             self._append_many(conversation.id, fresh)
         self._count_as_one_step(conversation)
-
-    def _overwrite(self, conversation: Any, message: Any, row: Mapping[str, Any]) -> None:
-        version = conversation.version + 1
-        content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
-        values = {**content, "digest": message_schema.digest_of({**content, "role": message[_ROLE]}, message[_ID])}
-        at = now()
-        message_rows.change(
-            self.store, conversation, _Place(message), {**values, "version": version, "updated_at": at, "edited_at": at}
-        )
-        totals: dict[str, Any] = {
-            "history_version": conversation.history_version + 1,
-            "checksum": conversation.checksum ^ message[_DIGEST] ^ values["digest"],
-        }
-        if message[_ID] == conversation.head_id:
-            totals["preview"] = preview_of(values["content"])
-        rows.change(self.store, conversation.id, totals)
 
     def _count_as_one_step(self, before: Any) -> None:
         """Each part has stepped the version; to everyone else it is one change."""
@@ -216,18 +200,6 @@ class SnapshotVerbs(ConversationVerbs):
         }
 
 
-_ID, _SEQ, _ROLE, _VERSION, _DIGEST, _CLIENT_ID = (
-    message_schema.STORED.index(name) for name in ("id", "seq", "role", "version", "digest", "client_id")
-)
-
-
-class _Place:
-    """A stored message by its place."""
-
-    def __init__(self, row: Any) -> None:
-        self.id, self.seq = row[_ID], row[_SEQ]
-
-
 def _checked(snapshot: Any) -> dict[str, Any]:
     if not isinstance(snapshot, Mapping):
         raise ValidationFailed({"snapshot": ["Not a valid object."]})
@@ -277,7 +249,7 @@ def _merged_fields(
 
 def _same(stored: Any, wanted: Mapping[str, Any]) -> bool:
     """Whether a stored message says what the wanted one says."""
-    return bool(stored[_DIGEST] == message_schema.digest_of(wanted, stored[_ID]))
+    return bool(stored.digest == message_schema.digest_of(wanted, stored.id))
 
 
 def _identity_of(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, Any]) -> Any:
@@ -289,8 +261,8 @@ def _identity_of(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapp
 
 
 def _by_id(stored: Sequence[Any]) -> dict[str, Any]:
-    named = {row[_ID]: row for row in stored}
-    named.update({row[_CLIENT_ID]: row for row in stored if row[_CLIENT_ID]})
+    named = {row.id: row for row in stored}
+    named.update({row.client_id: row for row in stored if row.client_id})
     return named
 
 
@@ -301,18 +273,18 @@ def _aligned(
 
     Order is the sequence, so a stored message can stay only while nothing new stands before it.
     """
-    by_id, place = _by_id(stored), {row[_ID]: index for index, row in enumerate(stored)}
+    by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
     kept: set[str] = set()
     edited: list[tuple[Any, Mapping[str, Any]]] = []
     here = 0
     for index, (item, row) in enumerate(zip(items, wanted, strict=True)):
         found = _identity_of(item, row, by_id)
         if found is None:
-            found = next((one for one in stored[here:] if one[_ID] not in kept and _same(one, row)), None)
-        if found is None or place[found[_ID]] < here or found[_ROLE] != row["role"]:
+            found = next((one for one in stored[here:] if one.id not in kept and _same(one, row)), None)
+        if found is None or place[found.id] < here or found.role != row["role"]:
             return kept, edited, [_unclashing(one, by_id) for one in wanted[index:]]
-        kept.add(found[_ID])
-        here = place[found[_ID]] + 1
+        kept.add(found.id)
+        here = place[found.id] + 1
         if not _same(found, row):
             edited.append((found, row))
     return kept, edited, []
@@ -350,13 +322,13 @@ def _merged_messages(
         if found is None:
             fresh.append(row)
         elif not _same(found, row):
-            if found[_ROLE] != row["role"]:
+            if found.role != row["role"]:
                 raise ClientIdConflict("A message keeps its role.")
-            if stale_base is not None and found[_VERSION] > stale_base:
+            if stale_base is not None and found.version > stale_base:
                 conflicts.append(
                     {
                         "field": "messages",
-                        "message_id": found[_ID],
+                        "message_id": found.id,
                         "current": message_schema.dump(found)["content"],
                         "yours": item.get("content"),
                     }

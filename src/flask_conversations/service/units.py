@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.orm import Session
 
@@ -18,36 +18,35 @@ from ..store import Store, faults, requests
 if TYPE_CHECKING:
     from .base import Base
 
-P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Base")
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 ATTEMPTS = 4
 """How often a call is tried: once, and three times more after a serialization failure, a deadlock or a taken client id."""
 
 
-def writes(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def writes(verb: Verb) -> Verb:
     """Make *verb* one short transaction, committed before it returns, or a part of the group or host transaction around it."""
 
     @functools.wraps(verb)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
             body = _audited(self, verb.__name__, args, lambda: verb(self, *args, **kwargs))
             return _write(self, body)
 
-    return call
+    return cast("Verb", call)
 
 
-def reads(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def reads(verb: Verb) -> Verb:
     """Make *verb* a read that leaves no transaction open that was not open before."""
 
     @functools.wraps(verb)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
             body = _audited(self, verb.__name__, args, lambda: verb(self, *args, **kwargs))
             return _read(self, body)
 
-    return call
+    return cast("Verb", call)
 
 
 def _audited(service: Base, action: str, args: tuple[Any, ...], body: Callable[[], R]) -> Callable[[], R]:

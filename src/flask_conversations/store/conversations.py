@@ -127,7 +127,7 @@ def change(
     trash: bool = False,
 ) -> sa.Row[Any] | None:
     """Set columns and step the version; None if nothing matched: not the owner's, another version, or not in status *only*."""
-    shape = (tuple(values), expected_version is not None, tuple(only or ()), trash)
+    shape: Any = (tuple(values), expected_version is not None, tuple(only or ()), trash)
     query = _change(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
     parameters = {f"set_{name}": value for name, value in values.items()}
     parameters.update(
@@ -267,9 +267,9 @@ def _filters(models: Models, names: tuple[str, ...]) -> list[sa.ColumnElement[bo
 def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     """Move a guest's conversations, the trash included, to this identity; all of a conversation's rows follow."""
     tables = store.models
-    owner = {"to_org": store.owner["org_id"], "to_user": store.owner["user_id"]}
+    owner: dict[str, Any] = {"to_org": store.owner["org_id"], "to_user": store.owner["user_id"]}
     parameters = {**owner, "from_org": guest["org_id"], "from_user": guest["user_id"]}
-    parameters.update(moment=now(), new_rev=new_rev())  # type: ignore[arg-type]
+    parameters.update(moment=now(), new_rev=new_rev())
     store.execute(_collisions(tables), parameters)
     for table in (tables.Message.__table__, tables.Tag.__table__):
         store.execute(_handed_over(tables, table), parameters)

@@ -73,11 +73,11 @@ def newest(
     rows = store.execute(query, parameters).all()
     if not rows:
         return None
-    own_id, version, branched, head_id = rows[0][:4]
-    if branched:
-        found = _walk(store, own_id, head_id, limit=limit, before=before, after=after, columns=columns)
-        return Newest(own_id, version, found)
-    return Newest(own_id, version, [row[4:] for row in rows if row[4] is not None])
+    first = rows[0]
+    if first.branched:
+        found = _walk(store, first.own_id, first.head_id, limit=limit, before=before, after=after, columns=columns)
+        return Newest(first.own_id, first.own_version, found)
+    return Newest(first.own_id, first.own_version, [] if first.seq is None else list(rows))
 
 
 @statement
@@ -99,7 +99,7 @@ def _newest(
         window = window.limit(sa.bindparam("limit", type_=sa.Integer))
     found = window.subquery("found")
     return (
-        sa.select(c.id.label("own_id"), c.version.label("own_version"), c.branched, c.head_id, *found.c)
+        sa.select(*found.c, c.id.label("own_id"), c.version.label("own_version"), c.branched, c.head_id)
         .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
         .where(keyed(models, column), mine(models, system), visible(models))
         .order_by(found.c.seq if after else found.c.seq.desc())
@@ -180,12 +180,10 @@ def _one(models: Models, system: bool, column: str, message_column: str, columns
     )
 
 
-def by_client_id(store: Store, conversation: Any, client_id: str) -> tuple[Any, bool] | None:
-    """The message that was saved with *client_id*, and whether it has been deleted since."""
-    row = store.execute(
-        _by_client_id(store.models), {"conversation": conversation.id, "message_client_id": client_id}
-    ).first()
-    return None if row is None else (row[:-1], row[-1] is not None)
+def by_client_id(store: Store, conversation: Any, client_id: str) -> Any | None:
+    """The message that was saved with *client_id*, even if it has been deleted since: `deleted_at` tells."""
+    parameters = {"conversation": conversation.id, "message_client_id": client_id}
+    return store.execute(_by_client_id(store.models), parameters).first()
 
 
 @statement
@@ -249,12 +247,20 @@ EMPTIED: dict[str, Any] = {
 """What deletion leaves of a message: that it was there, and nothing that it said."""
 
 
-def bury(store: Store, conversation: Any, messages: Iterable[Any], *, version: int, at: Any) -> None:
-    """Turn messages into tombstones; their children move up to the nearest message that lives."""
+def bury(
+    store: Store,
+    conversation: Any,
+    messages: Iterable[Any],
+    heirs: Mapping[str, str | None],
+    *,
+    version: int,
+    at: Any,
+) -> None:
+    """Turn messages into tombstones; the children of each move up to its heir, the nearest message that lives."""
     for message in messages:
         change(store, conversation, message, {**EMPTIED, "version": version, "updated_at": at, "deleted_at": at})
-        parameters = {"conversation": conversation.id, "here": message.seq}
-        store.execute(_adopt(store.models), {**parameters, "child_of": message.id, "grandparent": message.parent_id})
+        parameters = {"conversation": conversation.id, "here": message.seq, "child_of": message.id}
+        store.execute(_adopt(store.models), {**parameters, "heir": heirs[message.id]})
 
 
 @statement
@@ -266,7 +272,7 @@ def _adopt(models: Models) -> Any:
         .where(
             *_in_conversation(m), m.seq > sa.bindparam("here"), m.parent_id == sa.bindparam("child_of", type_=m.id.type)
         )
-        .values(parent_id=sa.bindparam("grandparent", type_=m.id.type))
+        .values(parent_id=sa.bindparam("heir", type_=m.id.type))
     )
 
 
