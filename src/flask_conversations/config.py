@@ -77,7 +77,7 @@ class Config:
     token_counter: Callable[[str], int] | str | None = None
     """Counts the tokens of a text for `max_tokens`: a callable or its import path; an estimate if unset."""
     titler: Callable[..., str | None] | str | None = None
-    """Makes a title from the first user message: a callable `(text) -> str | None` or its import path."""
+    """Betters the title made from the first user message, after it is stored: a callable `(text) -> str | None` or its path."""
     audit: bool = False
     """Write one row per call into the query log."""
 

@@ -94,8 +94,15 @@ def _prepare_sqlite(engine: sa.Engine, config: Config) -> None:
 
     if not sa.event.contains(engine, "connect", set_up):
         sa.event.listen(engine, "connect", set_up)
-    pooled = engine.raw_connection()
-    try:
-        set_up(pooled.driver_connection)
-    finally:
-        pooled.close()
+    if on_disk and _has_idle_connections(engine):
+        pooled = engine.raw_connection()
+        try:
+            set_up(pooled.driver_connection)
+        finally:
+            pooled.close()
+
+
+def _has_idle_connections(engine: sa.Engine) -> bool:
+    """Whether the host has connected already: the journal mode is the file's, so telling one connection is enough."""
+    count = getattr(engine.pool, "checkedin", None)
+    return bool(count and count())

@@ -142,6 +142,10 @@ class Conversations:
             state.resolver = load_resolver(function, self._app, state.config)
         return function
 
+    def refresh_identity(self) -> None:
+        """Ask the resolver anew in this request: for a login or logout in the middle of it."""
+        current_app.extensions[EXTENSION].forget()
+
     def guard(self, function: F) -> F:
         """Let *function* change or refuse messages before they are stored; see `service.guards`."""
         self._guards.append(as_guard(function))
@@ -238,13 +242,21 @@ class _State:
         """Who sent the current request: asked once, remembered on the request itself. Raises `IdentityRequired`."""
         if not has_request_context():
             raise IdentityRequired("There is no request here that an identity could come from: use as_user(...).")
-        remembered = vars(request._get_current_object()).setdefault("_flask_conversations", {})  # type: ignore[attr-defined]
+        remembered = self._remembered()
         if self not in remembered:
             found = resolve(self.resolver)
             if found is None:
                 raise IdentityRequired
             remembered[self] = found
-        return cast("Resolved", remembered[self])
+        return remembered[self]
+
+    def _remembered(self) -> dict[Any, Resolved]:
+        # on the request, not on g: g belongs to an app context, which may outlive a request and serve another user's next
+        return vars(request._get_current_object()).setdefault("_flask_conversations", {})  # type: ignore[attr-defined,no-any-return]
+
+    def forget(self) -> None:
+        """Forget who sent the current request."""
+        self._remembered().pop(self, None)
 
     def current_identity(self) -> Identity:
         return self.resolved().identity

@@ -272,7 +272,12 @@ def test_anthropic_keeps_signed_thoughts_only() -> None:
     signed = {"type": "thinking", "thinking": "hm", "signature": "s"}
     raw = {
         "role": "assistant",
-        "content": [signed, {"type": "thinking", "thinking": "h"}, {"type": "text", "text": "Yes"}],
+        "content": [
+            signed,
+            {"type": "thinking", "thinking": "h"},
+            {"type": "thinking", "thinking": "h", "signature": ""},
+            {"type": "text", "text": "Yes"},
+        ],
     }
     assert render([ASKED, message("assistant", "Yes", raw=raw)], format="anthropic")[1]["content"] == [
         signed,

@@ -138,7 +138,9 @@ def test_an_env_py_with_include_object(host):
     """Hosts pass their own `include_object` in env.py beside Flask-Migrate's arguments."""
     app = host(users)
     env = app.folder / "migrations" / "env.py"
-    patched = env.read_text().replace("            **conf_args", "            include_object=lambda *a: True, **conf_args")
+    patched = env.read_text().replace(
+        "            **conf_args", "            include_object=lambda *a: True, **conf_args"
+    )
     assert patched != env.read_text()
     env.write_text(patched)
     assert STEP in app.migrate()
@@ -202,7 +204,9 @@ def test_the_default_schema_by_its_name(host):
 def test_a_metadata_with_a_schema(host):
     """All tables of such a host live there, ours and what ours refer to included."""
     app = host(
-        users, db=sa_db(metadata=sa.MetaData(schema="app")), migrate_options={"include_schemas": True},
+        users,
+        db=sa_db(metadata=sa.MetaData(schema="app")),
+        migrate_options={"include_schemas": True},
         options={"user_foreign_key": "users.id"},
     )
     app.execute("CREATE SCHEMA app")

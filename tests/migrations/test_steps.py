@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-import pytest
 
 from flask_conversations import migrations
 from flask_conversations.models import Names, build
@@ -19,8 +19,13 @@ LAYOUTS = [
 ]
 CONVENTIONS = [
     {},
-    {"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s",
-     "fk": "fk_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"},
+    {
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    },
     {"pk": "pk_%(table_name)s", "uq": "%(table_name)s_%(column_0_name)s_key"},
 ]
 
@@ -78,7 +83,7 @@ def test_alembic_sees_no_difference_after_the_steps(database, names):
 
 
 def test_down_leaves_nothing(database):
-    metadata, models = host_metadata(Names())
+    models = host_metadata(Names())[1]
 
     def up_and_down(connection):
         migrations.migrate(connection, models, migrations.HEAD, up=True)

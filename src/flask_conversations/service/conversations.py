@@ -10,6 +10,7 @@ from .. import signals, transaction
 from ..errors import (
     ClientIdConflict,
     ConversationNotFound,
+    Forbidden,
     IdempotencyKeyReused,
     RequestInProgress,
     ValidationFailed,
@@ -179,7 +180,7 @@ class ConversationVerbs(MessageVerbs):
         """Whether the identity has that conversation, outside the trash."""
         try:
             self.store.get(conversation_id)
-        except ConversationNotFound:
+        except (ConversationNotFound, Forbidden):
             return False
         return True
 

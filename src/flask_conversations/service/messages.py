@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import signals
+from .. import signals, transaction
 from ..errors import ClientIdConflict, ConversationNotFound, MessageNotFound, ValidationFailed, VersionConflict
 from ..models import new_id, now
 from ..schemas import conversations as conversation_schema
@@ -152,7 +152,7 @@ class MessageVerbs(Base):
     def _append(self, conversation_id: str, row: dict[str, Any]) -> Message:
         """Two statements: the conversation makes room, the message goes in."""
         advanced = conversation_rows.advance(
-            self.store, conversation_id, **_advance_by([row], self._title), client_id=row.get("client_id")
+            self.store, conversation_id, **_advance_by([row]), client_id=row.get("client_id")
         )
         if advanced is None:
             return self._replayed(conversation_id, row)
@@ -180,9 +180,7 @@ class MessageVerbs(Base):
         }
         fresh = [row for row in batch if row.get("client_id") not in known]
         if fresh:
-            advanced = conversation_rows.advance(
-                self.store, conversation.id, **_advance_by(fresh, self._title), parent_id=parent_id
-            )
+            advanced = conversation_rows.advance(self.store, conversation.id, **_advance_by(fresh), parent_id=parent_id)
             assert advanced is not None, "the conversation is locked"
             saved = self.store_messages(
                 fresh,
@@ -205,11 +203,20 @@ class MessageVerbs(Base):
             raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
         return parent.id  # type: ignore[no-any-return]
 
-    def _title(self, text: str) -> str | None:
-        """A title from the first user message: the host's titler, else its first line."""
+    @writes
+    def _retitle(self, conversation_id: str, text: str) -> None:
+        """Let the host's titler better a title that was made from *text* and that nobody has changed since."""
         titler = self.backend.titler
-        title = titler(text) if titler else None
-        return (title or "")[: conversation_schema.MAX_TITLE_LENGTH].replace("\x00", "") or title_from(text)
+        conversation = self.store.get(conversation_id)
+        if titler is None or conversation.title_source != "auto" or conversation.title != title_from(text):
+            return
+        title = conversation_schema.RULES["title"](titler(text))
+        if title and title.strip():
+            row = conversation_rows.change(
+                self.store, conversation.id, {"title": title}, expected_version=conversation.version
+            )
+            if row is not None:
+                self.announce(signals.conversation_updated, conversation=conversation_schema.dump(row))
 
     def store_messages(
         self, batch: list[dict[str, Any]], conversation: Any, *, first_seq: int, parent_id: str | None
@@ -233,7 +240,15 @@ class MessageVerbs(Base):
         saved = [schema.dump([row.get(name) for name in schema.STORED]) for row in batch]
         for message in saved:
             self.announce(signals.message_saved, message=message)
+        self._better_title(batch)
         return saved
+
+    def _better_title(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Ask the host's titler after the commit: it may be slow, and no lock is held while it thinks."""
+        first = next((row for row in batch if row["role"] == "user" and row["content"].strip()), None)
+        if self.backend.titler is not None and first is not None:
+            conversation_id, text = first["conversation_id"], first["content"]
+            transaction.after_commit(self.session, lambda: self._retitle(conversation_id, text))
 
     @reads
     def get_conversation_history(
@@ -482,7 +497,7 @@ def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | 
     return message_id
 
 
-def _advance_by(batch: Sequence[Mapping[str, Any]], title: Callable[[str], str | None]) -> dict[str, Any]:
+def _advance_by(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a conversation must learn of messages that are about to follow."""
     digest = 0
     for row in batch:
@@ -494,7 +509,7 @@ def _advance_by(batch: Sequence[Mapping[str, Any]], title: Callable[[str], str |
         "head_id": last["id"],
         "preview": preview_of(last["content"]),
         "title": next(
-            (title(row["content"]) for row in batch if row["role"] == "user" and row["content"].strip()), None
+            (title_from(row["content"]) for row in batch if row["role"] == "user" and row["content"].strip()), None
         ),
         "at": last["created_at"],
     }
@@ -504,7 +519,7 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
     """A new conversation's columns with its first messages counted in."""
     if not batch:
         return newborn
-    step = _advance_by(batch, title_from)
+    step = _advance_by(batch)
     newborn.update(
         last_seq=len(batch),
         message_count=len(batch),

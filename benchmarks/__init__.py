@@ -1,0 +1,1 @@
+"""How fast the package is beside programs written by hand that do the same work, in one run: `python -m benchmarks`."""
