@@ -48,8 +48,8 @@ ifeq ($(UV),uv)
 	uv pip install -q --python $(PYTHON) -e . --group $*
 else
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null
-	$(PYTHON) -m pip install -q --upgrade 'pip>=25.1'
-	$(PYTHON) -m pip install -q -e . --group $*
+	$(PYTHON) -m pip install -qq --upgrade 'pip>=25.1'
+	$(PYTHON) -m pip install -qq -e . --group $*
 endif
 	@touch $@
 

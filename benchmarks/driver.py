@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -13,34 +15,41 @@ import sqlalchemy as sa
 
 from .programs import Program, now
 
-ADVANCE = """
-    UPDATE conversations
-    SET last_seq = last_seq + 1, message_count = message_count + 1, version = version + 1, preview = :preview,
-        updated_at = :at, last_message_at = :at, last_activity_at = :at
-    WHERE id = :conversation AND user_id = :user AND org_id = '' AND status <> 'deleted'
-    RETURNING last_seq, version
-"""
-INSERT = """
-    INSERT INTO conversation_messages (conversation_id, seq, id, org_id, user_id, version, digest, role, type, content,
-                                       content_is_parts, status, created_at, updated_at)
-    VALUES (:conversation, :seq, :id, '', :user, :version, 0, :role, 'text', :content, false, 'delivered', :at, :at)
-"""
 _OF_MINE = """
     FROM conversation_messages m JOIN conversations c ON c.id = m.conversation_id
     WHERE c.id = :conversation AND c.user_id = :user AND c.org_id = '' AND c.status <> 'deleted'
       AND m.deleted_at IS NULL
 """
-NEWEST = f"SELECT m.role, m.content {_OF_MINE} ORDER BY m.seq DESC LIMIT :limit"
 _PAGE = f"SELECT m.id, m.seq, m.role, m.content, m.status, m.metadata, m.created_at {_OF_MINE}"
-PAGE = f"{_PAGE} ORDER BY m.seq DESC LIMIT :limit"
-PAGE_BEFORE = f"{_PAGE} AND m.seq < :before ORDER BY m.seq DESC LIMIT :limit"
-LIST = """
-    SELECT id, title, preview, status, starred, tags, message_count, version, created_at, updated_at, last_message_at
-    FROM conversations
-    WHERE user_id = :user AND org_id = '' AND status = 'active' AND NOT temporary
-    ORDER BY last_activity_at DESC, id DESC
-    LIMIT :limit
-"""
+
+SQL = {
+    "advance": """
+        UPDATE conversations
+        SET last_seq = last_seq + 1, message_count = message_count + 1, version = version + 1, preview = :preview,
+            updated_at = :at, last_message_at = :at, last_activity_at = :at
+        WHERE id = :conversation AND user_id = :user AND org_id = '' AND status <> 'deleted'
+        RETURNING last_seq, version
+    """,
+    "insert": """
+        INSERT INTO conversation_messages (conversation_id, seq, id, org_id, user_id, version, digest, role, type,
+                                           content, content_is_parts, status, created_at, updated_at)
+        VALUES (:conversation, :seq, :id, '', :user, :version, 0, :role, 'text',
+                :content, false, 'delivered', :at, :at)
+    """,
+    "newest": f"SELECT m.role, m.content {_OF_MINE} ORDER BY m.seq DESC LIMIT :limit",
+    "page": f"{_PAGE} ORDER BY m.seq DESC LIMIT :limit",
+    "page_before": f"{_PAGE} AND m.seq < :before ORDER BY m.seq DESC LIMIT :limit",
+    "list": """
+        SELECT id, title, preview, status, starred, tags, message_count, version, created_at, updated_at,
+               last_message_at
+        FROM conversations
+        WHERE user_id = :user AND org_id = '' AND status = 'active' AND NOT temporary
+        ORDER BY last_activity_at DESC, id DESC
+        LIMIT :limit
+    """,
+}
+PSYCOPG_SQL = {name: re.sub(r":(\w+)", r"%(\1)s", text) for name, text in SQL.items()}
+
 MESSAGE = ("id", "seq", "role", "content", "status", "metadata", "created_at")
 CONVERSATION = (
     *("id", "title", "preview", "status", "starred", "tags", "message_count", "version"),
@@ -76,28 +85,30 @@ class Psycopg:
         message_id, moment = uuid.uuid4(), now()
         row = {"conversation": conversation_id, "user": user, "preview": content[:160], "at": moment}
         with self.connection.transaction():
-            step = self.connection.execute(_ADVANCE, row).fetchone()
+            step = self.connection.execute(PSYCOPG_SQL["advance"], row).fetchone()
             if step is None:
                 raise LookupError(conversation_id)
             seq, version = step
             row.update(seq=seq, version=version, id=message_id, role=role, content=content)
-            self.connection.execute(_INSERT, row)
+            self.connection.execute(PSYCOPG_SQL["insert"], row)
         return {"id": str(message_id), "seq": seq, "role": role, "content": content, "at": moment.isoformat()}
 
     def newest(self, user: str, conversation_id: str, limit: int) -> list[dict[str, Any]]:
-        rows = self.connection.execute(_NEWEST, {"conversation": conversation_id, "user": user, "limit": limit})
+        rows = self.connection.execute(
+            PSYCOPG_SQL["newest"], {"conversation": conversation_id, "user": user, "limit": limit}
+        )
         return [{"role": role, "content": content} for role, content in reversed(rows.fetchall())]
 
     def page(self, user: str, conversation_id: str, limit: int, before: Any) -> list[dict[str, Any]]:
         parameters = {"conversation": conversation_id, "user": user, "limit": limit, "before": before}
-        rows = self.connection.execute(_PAGE_1 if before is None else _PAGE_BEFORE, parameters).fetchall()
+        rows = self.connection.execute(PSYCOPG_SQL["page" if before is None else "page_before"], parameters).fetchall()
         return [_shown(dict(zip(MESSAGE, row, strict=True))) for row in reversed(rows)]
 
     def place(self, user: str, conversation_id: str, seq: int) -> int:
         return seq
 
     def conversations(self, user: str, limit: int) -> list[dict[str, Any]]:
-        rows = self.connection.execute(_LIST, {"user": user, "limit": limit}).fetchall()
+        rows = self.connection.execute(PSYCOPG_SQL["list"], {"user": user, "limit": limit}).fetchall()
         return [_shown(dict(zip(CONVERSATION, row, strict=True))) for row in rows]
 
     def close(self) -> None:
@@ -110,18 +121,6 @@ def _shown(found: dict[str, Any]) -> dict[str, Any]:
         if found.get(name) is not None:
             found[name] = found[name].isoformat()
     return found
-
-
-def _named(sql: str) -> str:
-    """*sql* with psycopg's spelling of parameters."""
-    import re
-
-    return re.sub(r":(\w+)", r"%(\1)s", sql)
-
-
-_ADVANCE, _INSERT, _NEWEST, _PAGE_1, _PAGE_BEFORE, _LIST = map(
-    _named, (ADVANCE, INSERT, NEWEST, PAGE, PAGE_BEFORE, LIST)
-)
 
 
 def _conninfo(url: str) -> str:
@@ -152,12 +151,12 @@ class Sqlite:
         row: dict[str, Any] = {"conversation": _hex(conversation_id), "user": user, "at": _stored(moment)}
         row.update(preview=content[:160])
         with self._transaction():
-            step = self.connection.execute(ADVANCE, row).fetchone()
+            step = self.connection.execute(SQL["advance"], row).fetchone()
             if step is None:
                 raise LookupError(conversation_id)
             seq, version = step
             row.update(seq=seq, version=version, id=message_id.hex, role=role, content=content)
-            self.connection.execute(INSERT, row)
+            self.connection.execute(SQL["insert"], row)
         return {"id": str(message_id), "seq": seq, "role": role, "content": content, "at": moment.isoformat()}
 
     @contextlib.contextmanager
@@ -172,19 +171,19 @@ class Sqlite:
 
     def newest(self, user: str, conversation_id: str, limit: int) -> list[dict[str, Any]]:
         parameters = {"conversation": _hex(conversation_id), "user": user, "limit": limit}
-        rows = self.connection.execute(NEWEST, parameters).fetchall()
+        rows = self.connection.execute(SQL["newest"], parameters).fetchall()
         return [{"role": role, "content": content} for role, content in reversed(rows)]
 
     def page(self, user: str, conversation_id: str, limit: int, before: Any) -> list[dict[str, Any]]:
         parameters = {"conversation": _hex(conversation_id), "user": user, "limit": limit, "before": before}
-        rows = self.connection.execute(PAGE if before is None else PAGE_BEFORE, parameters).fetchall()
+        rows = self.connection.execute(SQL["page" if before is None else "page_before"], parameters).fetchall()
         return [_decoded(dict(zip(MESSAGE, row, strict=True)), "metadata") for row in reversed(rows)]
 
     def place(self, user: str, conversation_id: str, seq: int) -> int:
         return seq
 
     def conversations(self, user: str, limit: int) -> list[dict[str, Any]]:
-        rows = self.connection.execute(LIST, {"user": user, "limit": limit}).fetchall()
+        rows = self.connection.execute(SQL["list"], {"user": user, "limit": limit}).fetchall()
         return [_decoded(dict(zip(CONVERSATION, row, strict=True)), "tags") for row in rows]
 
     def close(self) -> None:
@@ -195,7 +194,7 @@ def _hex(conversation_id: str) -> str:
     return conversation_id.replace("-", "")
 
 
-def _stored(moment: Any) -> str:
+def _stored(moment: dt.datetime) -> str:
     """A time as the tables hold it."""
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 

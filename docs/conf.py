@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 
 project = "Flask-Conversations"
 author = "The Flask-Conversations developers"
 copyright = "the Flask-Conversations developers"
 release = version = importlib.metadata.version("flask-conversations")
+
+# importing the package loads Alembic, which reports each of its plugins
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "settings.py"]

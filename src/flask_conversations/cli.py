@@ -15,6 +15,7 @@ from flask.cli import AppGroup
 
 from . import migrations
 from .errors import ConversationsError
+from .proxies import EXTENSION
 
 if TYPE_CHECKING:
     from .models import Models
@@ -132,8 +133,13 @@ def _report(before: str | None, after: str | None) -> None:
 @contextmanager
 def _connection() -> Iterator[tuple[sa.Connection, Models]]:
     """A transaction on the database that holds the tables."""
-    state: Any = current_app.extensions["flask_conversations"]
-    with _explained(), state.db.engines[state.config.bind_key].begin() as connection:
+    state: Any = current_app.extensions[EXTENSION]
+    engine = state.db.engines.get(state.config.bind_key)
+    if engine is None:
+        raise click.ClickException(
+            f"CONVERSATIONS_BIND_KEY is {state.config.bind_key!r}, but SQLALCHEMY_BINDS has no such bind."
+        )
+    with _explained(), engine.begin() as connection:
         yield connection, state.models
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import alembic.util
 import pytest
 import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_conversations import migrations
 from flask_conversations.models import ConversationMixin, Names
+
+from .conftest import Host
 
 OURS = {
     "conversations",
@@ -42,6 +47,44 @@ def messages(db):
         __tablename__ = "messages"
         id = db.Column(db.Integer, primary_key=True)
         text = db.Column(db.Text, nullable=False)
+
+
+def tickets(db):
+    """A host that refers to our conversations, from which ours refer to its users."""
+    users(db)
+
+    class Ticket(db.Model):
+        __tablename__ = "a_tickets"
+        id = db.Column(db.Integer, primary_key=True)
+        conversation_id = db.Column(db.ForeignKey("conversations.id"))
+
+
+class Department:
+    department: Mapped[str] = mapped_column(sa.String(40), index=True)
+    agent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id"))
+    code: Mapped[int | None] = mapped_column(unique=True)
+
+
+class WithForeignKeys(sqlite3.Connection):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA foreign_keys = ON")
+
+
+class Agent:
+    agent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id", name="fk_agent"))
+
+
+A_CONVERSATION = (
+    "INSERT INTO conversations (id, title_source, status, starred, temporary, version, rev, history_version, last_seq, "
+    "message_count, checksum, branched, created_at, updated_at, last_activity_at, org_id, user_id) VALUES "
+    "('00000000000000000000000000000001', 'user', 'active', false, false, 1, 1, 0, 0, 0, 0, false, '2026-11-21 10:00:00', "
+    "'2026-11-21 10:00:00', '2026-11-21 10:00:00', '', 'ada')"
+)
+A_TAG = (
+    "INSERT INTO conversation_tags (user_id, org_id, tag, conversation_id) "
+    "VALUES ('ada', '', 'red', '00000000000000000000000000000001')"
+)
 
 
 def test_from_nothing(host):
@@ -150,7 +193,7 @@ def test_an_env_py_with_include_object(host):
 
 @pytest.mark.parametrize("convention", [FULL_CONVENTION, {"pk": "pk_%(table_name)s"}], ids=["full", "partial"])
 def test_naming_conventions(host, convention):
-    db = sa_db(metadata=sa.MetaData(naming_convention=convention))
+    db = SQLAlchemy(metadata=sa.MetaData(naming_convention=convention))
     app = host(users, db=db)
     app.migrate()
     app.run("db", "upgrade")
@@ -169,12 +212,6 @@ def test_a_prefix(host):
     app.run("db", "upgrade")
     assert app.tables() == {f"chat_{name}" for name in OURS} | {"conversations"}
     assert app.migrate() == ""
-
-
-def sa_db(**options):
-    from flask_sqlalchemy import SQLAlchemy
-
-    return SQLAlchemy(**options)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -205,7 +242,7 @@ def test_a_metadata_with_a_schema(host):
     """All tables of such a host live there, ours and what ours refer to included."""
     app = host(
         users,
-        db=sa_db(metadata=sa.MetaData(schema="app")),
+        db=SQLAlchemy(metadata=sa.MetaData(schema="app")),
         migrate_options={"include_schemas": True},
         options={"user_foreign_key": "users.id"},
     )
@@ -227,16 +264,6 @@ def test_another_bind(host, database):
     assert app.migrate() == ""
     app.run("db", "downgrade")
     assert app.tables("chat") == set()
-
-
-def tickets(db):
-    """A host that refers to our conversations, from which ours refer to its users."""
-    users(db)
-
-    class Ticket(db.Model):
-        __tablename__ = "a_tickets"
-        id = db.Column(db.Integer, primary_key=True)
-        conversation_id = db.Column(db.ForeignKey("conversations.id"))
 
 
 def test_the_step_comes_after_what_we_need_and_before_what_needs_us(host):
@@ -262,12 +289,6 @@ def test_a_foreign_key_to_users_that_is_wanted_later(host):
     assert [key["name"] for key in after.described()["conversations"]["foreign keys"]] == ["fk_conversations_user"]
 
 
-class Department:
-    department: Mapped[str] = mapped_column(sa.String(40), index=True)
-    agent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id"))
-    code: Mapped[int | None] = mapped_column(unique=True)
-
-
 def test_columns_of_the_host_come_with_the_step(host):
     """One `flask db migrate` is enough, required columns, indexes and nameless constraints included."""
     app = host(users, options={"conversation_model": Department})
@@ -283,21 +304,16 @@ def test_columns_of_the_host_come_with_the_step(host):
 
 def test_our_part_of_a_table_survives_the_hosts_columns(host, database):
     """SQLite makes the table anew for them, and must lose nothing of ours on the way."""
-    without = host(users)
-    without.migrate()
-    without.run("db", "upgrade")
-    plain = without.described()["conversations"]
-    with_columns = without.evolve(users, options={"conversation_model": Department})
-    with_columns.url = None
-    other = type(without)(without.folder, database.empty(), users, options={"conversation_model": Department})
-    for revision in other.revisions():
-        revision.unlink()
-    other.migrate()
-    other.run("db", "upgrade")
-    table = other.described()["conversations"]
-    other.close()
+    with_columns = host(users, options={"conversation_model": Department})
+    with_columns.migrate()
+    with_columns.run("db", "upgrade")
+    plain = Host(with_columns.folder, database.empty())
+    plain.run("conversations", "db", "upgrade")
+
     for part in ("columns", "indexes", "uniques"):
-        assert all(one in table[part] for one in plain[part]), part
+        found = with_columns.described()["conversations"][part]
+        assert all(one in found for one in plain.described()["conversations"][part]), part
+    plain.close()
 
 
 def test_columns_of_the_host_come_later(host):
@@ -316,6 +332,28 @@ def test_columns_of_the_host_come_later(host):
 
     gone = after.evolve(users)
     assert "drop_column('note')" in gone.migrate()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_change_that_would_delete_the_messages_is_refused(host):
+    """SQLite with foreign keys on empties what refers to a table that Alembic makes anew."""
+    with_keys = {"SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": {"factory": WithForeignKeys}}}
+    before = host(users, **with_keys)
+    before.migrate()
+    before.run("db", "upgrade")
+    before.execute(A_CONVERSATION)
+    before.execute(A_TAG)
+
+    after = before.evolve(users, options={"conversation_model": Agent}, **with_keys)
+    after.migrate()
+    assert "PRAGMA foreign_keys=OFF" in after.run("db", "upgrade", fails=True)
+    assert after.execute("SELECT tag FROM conversation_tags") == ["red"]
+
+    (revision,) = [file for file in after.revisions() if "agent_id" in file.read_text()]
+    text = revision.read_text()
+    revision.write_text(text.replace("upgrade():", "upgrade():\n    op.execute('PRAGMA foreign_keys=OFF')", 1))
+    after.run("db", "upgrade")
+    assert after.execute("SELECT tag FROM conversation_tags") == ["red"]
 
 
 def test_a_substitute_mapped_by_the_host(host):
@@ -409,9 +447,7 @@ def test_tables_of_a_newer_release(host):
 
 def test_apps_that_share_one_db_under_different_prefixes(host):
     """Each app migrates its own tables, although all of them are on one metadata."""
-    from .conftest import Host
-
-    db = sa_db()
+    db = SQLAlchemy()
     app = host(users, db=db)
     other = Host(app.folder, app.url, db=db, CONVERSATIONS_TABLE_PREFIX="other_")
     app.migrate()

@@ -132,7 +132,8 @@ def finished(answer: Response) -> Response:
     answer.headers.setdefault("Cache-Control", "private, no-store")
     answer.headers["X-Request-ID"] = request_id()
     answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.vary.update(("Authorization", "Cookie"))
+    if not answer.cache_control.public:
+        answer.vary.update(("Authorization", "Cookie"))
     return answer
 
 

@@ -10,6 +10,7 @@ from .. import errors
 from ..identity.guest import forget_guest, guest_from_cookie
 from ..proxies import current_conversations, state
 from ..schemas import forms
+from ..schemas import messages as message_schema
 from . import answers
 from .routing import Routes
 
@@ -28,22 +29,17 @@ def list_conversations(query: dict[str, Any]) -> Any:
 @routes.add("POST", "", body=forms.ConversationIn, answers={201: forms.ConversationOut, 200: forms.ConversationOut})
 def create_conversation(body: dict[str, Any]) -> Any:
     """Create a conversation."""
-    messages = [_creatable(item) for item in body.pop("messages", ())]
-    refuse_roles(messages)
+    messages = [message_schema.own_members(item) for item in body.pop("messages", ())]
+    refuse_unwritable(messages)
     outcome = current_conversations.create_or_replay(**body, messages=messages)
     return with_etag(outcome.result, 200 if outcome.replayed else 201, _location(outcome.result), outcome.replayed)
 
 
-def _creatable(item: dict[str, Any]) -> dict[str, Any]:
-    kept_by_server = ("conversation_id", "seq", "version", "rating", "feedback", "updated_at", "edited_at", "parent_id")
-    return {name: value for name, value in item.items() if name not in kept_by_server}
-
-
-def refuse_roles(messages: list[dict[str, Any]]) -> None:
-    """Raise `ValidationFailed` for a message in a role that clients may not write."""
+def refuse_unwritable(messages: list[dict[str, Any]]) -> None:
+    """Raise `ValidationFailed` for a message that only the host's own code may write."""
     allowed = state().config.client_roles
-    if any(item.get("role", "user") not in allowed for item in messages):
-        raise errors.ValidationFailed({"role": [f"Clients may write: {', '.join(allowed)}."]})
+    for item in messages:
+        message_schema.refuse_unwritable(item, allowed)
 
 
 def _location(conversation: Any) -> dict[str, str]:
@@ -82,6 +78,7 @@ def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     body=forms.ConversationPatch,
     answers={200: forms.ConversationOut},
     preconditions=True,
+    if_match=True,
 )
 def update_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Change fields of a conversation."""
@@ -107,7 +104,14 @@ def version_matched(conversation_id: str) -> int | None:
     return current["version"]
 
 
-@routes.add("PUT", "/<conversation_id>", body=forms.Snapshot, answers={200: forms.SavedSnapshot}, preconditions=True)
+@routes.add(
+    "PUT",
+    "/<conversation_id>",
+    body=forms.Snapshot,
+    answers={200: forms.SavedSnapshot},
+    preconditions=True,
+    if_match=True,
+)
 def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Save a client's copy of a conversation, merging it with what others have saved."""
     base, force = body.pop("base_version", None), body.pop("force_overwrite", False)
@@ -126,7 +130,7 @@ def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     return with_etag({**page, **conversation, "outcome": saved["outcome"], "conflicts": saved["conflicts"]})
 
 
-@routes.add("DELETE", "/<conversation_id>", query=forms.DeleteQuery, answers={200: forms.Deleted})
+@routes.add("DELETE", "/<conversation_id>", query=forms.DeleteQuery, answers={200: forms.Deleted}, if_match=True)
 def delete_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     """Delete a conversation: into the trash, or permanently."""
     permanent = query.get("permanent", False)

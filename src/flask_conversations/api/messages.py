@@ -10,7 +10,7 @@ from .. import errors
 from ..proxies import current_conversations
 from ..schemas import canonical, forms
 from . import answers
-from .conversations import refuse_roles
+from .conversations import refuse_unwritable
 from .routing import Routes
 
 routes = Routes()
@@ -31,7 +31,7 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
 )
 def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
     """Append a message. The answer is an array."""
-    refuse_roles([body])
+    refuse_unwritable([body])
     outcome = current_conversations.save_or_replay(conversation_id, body)
     message = outcome.result
     location = url_for(
@@ -71,6 +71,7 @@ def get_message(conversation_id: str, message_id: str, query: dict[str, Any]) ->
     body=forms.MessagePatch,
     answers={200: forms.MessageOut},
     preconditions=True,
+    if_match=True,
 )
 def update_message(conversation_id: str, message_id: str, body: dict[str, Any]) -> Any:
     """Edit a message."""
@@ -92,7 +93,7 @@ def _check_match(conversation_id: str, message_id: str) -> None:
         raise errors.PreconditionFailed(current=current)
 
 
-@routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: forms.MessageOut})
+@routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: forms.MessageOut}, if_match=True)
 def delete_message(conversation_id: str, message_id: str) -> Any:
     """Delete a message for good; the answer shows it once more."""
     with current_conversations.transaction():

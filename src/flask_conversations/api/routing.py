@@ -34,6 +34,9 @@ class Route:
     public: bool = False
     many: bool = False
     preconditions: bool = False
+    """Whether a host may demand that a request says which version it is for."""
+    if_match: bool = False
+    """Whether the view compares If-Match."""
 
     @property
     def name(self) -> str:
@@ -120,7 +123,7 @@ def _shape(rule: str) -> str:
 
 def _view(route: Route, place: Mount) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
-        g._conversations_case = place.case
+        g._conversations_case, g._conversations_mount = place.case, place
         try:
             return _answered(route, place, arguments)
         except errors.ConversationsError as error:

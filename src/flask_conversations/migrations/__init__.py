@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from . import guard as guard
 from .autogenerate import only_ours
 from .create import attach, create_tables
 from .runner import current, downgrade, migrate, names_of, stamp, upgrade

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from . import conversations, messages, rules
 
@@ -55,9 +55,7 @@ def _object(**options: Any) -> AnyField:
 
 
 def _list(**options: Any) -> AnyField:
-    return _ruled(
-        fields.Raw, rules.json_list, allow_none=True, metadata={"type": ["array", "null"], "items": {}}, **options
-    )
+    return _ruled(fields.Raw, rules.json_list, allow_none=True, metadata={"type": "array", "items": {}}, **options)
 
 
 def _any(**options: Any) -> AnyField:
@@ -67,6 +65,10 @@ def _any(**options: Any) -> AnyField:
 def _whole(least: int, most: int = rules.MAX_INTEGER, **options: Any) -> AnyField:
     bounds = [validate.Range(min=least, max=most)]
     return _ruled(fields.Integer, rules.integer(least, most), validate=bounds, **options)
+
+
+def _echo() -> AnyField:
+    return _any(metadata={"description": "Kept by the server: may be sent back, is not taken."})
 
 
 class Form(Schema):
@@ -79,19 +81,31 @@ class Form(Schema):
 class _Fields(Form):
     starred = _ruled(fields.Boolean, rules.boolean)
     folder = _label()
-    tags = _ruled(fields.List, rules.tag_list, cls_or_instance=fields.String())
+    tags = _ruled(
+        fields.List,
+        rules.tag_list,
+        cls_or_instance=fields.String(validate=validate.Length(min=1, max=64)),
+        validate=validate.Length(max=50),
+        metadata={"description": "Up to 50 different tags."},
+    )
     context_type = _label()
     context_id = _label()
     page_context = _text(allow_none=True)
     metadata = _object()
 
 
+_CLIENT_ID = {"pattern": "^(?!\\.+$)[A-Za-z0-9._:-]{1,128}$", "maxLength": 128}
+"""How a client's own string for a thing looks, for the description."""
+
 _title: dict[str, Any] = {
-    "metadata": {"description": "None or 'New Conversation' is the default title, which the first message replaces."}
+    "metadata": {
+        "description": "None or 'New Conversation' is the default title, which the first user message replaces."
+    }
 }
 _id = {
     "metadata": {
-        "description": "A UUID becomes the id; any other string of 1 to 128 of A-Za-z0-9._:- becomes the client_id."
+        "description": "A UUID becomes the id; any other string becomes the `client_id`.",
+        **_CLIENT_ID,
     }
 }
 
@@ -103,16 +117,21 @@ def _own_id(**options: Any) -> AnyField:
     return _ruled(fields.String, rule, **options)
 
 
+_CONTENT = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]}
+
+
 def _content(**options: Any) -> AnyField:
-    described = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]}
-    return _ruled(fields.Raw, messages.content_rule, metadata=described, **options)
+    return _ruled(fields.Raw, messages.content_rule, metadata=_CONTENT, **options)
 
 
 class PartOut(Schema):
-    """A part of a content: text, or anything else with a type."""
+    """A part of a content: text, or anything else with a type, which is kept as it is."""
+
+    class Meta:
+        unknown = INCLUDE
 
     type = fields.String(required=True)
-    text = fields.String()
+    text = fields.String(metadata={"description": "The text of a part of type `text`, which must have one."})
 
 
 class MessageIn(Form):
@@ -120,18 +139,25 @@ class MessageIn(Form):
 
     role = _choice(*messages.ROLES, load_default="user")
     content = _content(required=True)
-    client_id = _ruled(fields.String, rules.client_id, allow_none=True)
+    client_id = _ruled(
+        fields.String,
+        rules.client_id,
+        allow_none=True,
+        metadata={"description": "Makes a retry safe: the same message with the same id is saved once.", **_CLIENT_ID},
+    )
     parent_id = _text(
         128, allow_none=True, metadata={"description": "The message that this one answers, if not the newest."}
     )
-    type = _text(32, blank=False)
+    type = _text(
+        32, blank=False, metadata={"description": "What kind of message this is to the app, `text` if not given."}
+    )
     parts = _list()
-    raw = _object()
-    status = _choice(*messages.STATUSES)
+    raw = _object(metadata={"description": "A framework's own item, given back equal."})
+    status = _choice(*messages.STATUSES, metadata={"description": "`delivered` if not given."})
     model = _label()
     tokens_used = _whole(0, allow_none=True)
     usage = _object()
-    latency_ms = _ruled(fields.Float, rules.milliseconds, allow_none=True)
+    latency_ms = _ruled(fields.Float, rules.milliseconds, allow_none=True, validate=validate.Range(min=0, max=10**15))
     action_type = _label()
     action_params = _any()
     action_result = _any()
@@ -147,15 +173,15 @@ class MessageOfSnapshot(MessageIn):
     """A message as a client holds it; what the server keeps itself may be sent back and is not taken."""
 
     role = _choice(*messages.ROLES, required=True)
-    id = _text(128, allow_none=True)
-    created_at = _ruled(fields.String, rules.moment, allow_none=True)
-    conversation_id = _any()
-    seq = _any()
-    version = _any()
-    rating = _any()
-    feedback = _any()
-    updated_at = _any()
-    edited_at = _any()
+    id = _text(128, allow_none=True, metadata={"description": "The message's id, or a client id."})
+    created_at = _ruled(fields.String, rules.moment, allow_none=True, metadata={"format": "date-time"})
+    conversation_id = _echo()
+    seq = _echo()
+    version = _echo()
+    rating = _echo()
+    feedback = _echo()
+    updated_at = _echo()
+    edited_at = _echo()
 
 
 class ConversationIn(_Fields):
@@ -172,7 +198,9 @@ class ConversationPatch(_Fields):
 
     title = _text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
     status = _choice("active", "archived", "resolved")
-    expected_version = _whole(0, allow_none=True)
+    expected_version = _whole(
+        0, allow_none=True, metadata={"description": "Change nothing, and answer 409, if this is not the version."}
+    )
 
 
 class Snapshot(_Fields):
@@ -182,7 +210,9 @@ class Snapshot(_Fields):
     status = _choice("active", "archived", "resolved")
     messages = fields.List(fields.Nested(MessageOfSnapshot))
     base_version = _whole(0, allow_none=True, metadata={"description": "The version that the copy was made from."})
-    force_overwrite = _ruled(fields.Boolean, rules.boolean)
+    force_overwrite = _ruled(
+        fields.Boolean, rules.boolean, metadata={"description": "Make the copy the truth, whatever others have saved."}
+    )
 
 
 class MessagePatch(Form):
@@ -190,7 +220,14 @@ class MessagePatch(Form):
 
     content = _content()
     metadata = _object()
-    expected_version = _whole(0, allow_none=True)
+    expected_version = _whole(
+        0,
+        allow_none=True,
+        metadata={"description": "A version at which the message was seen: 409 if it was changed after that."},
+    )
+
+
+_RATING = {"oneOf": [{"enum": ["up", "down", None]}, {"type": "integer", "minimum": -10, "maximum": 10}]}
 
 
 class FeedbackIn(Form):
@@ -201,7 +238,7 @@ class FeedbackIn(Form):
         messages.rating_rule,
         required=True,
         allow_none=True,
-        metadata={"oneOf": [{"enum": ["up", "down", None]}, {"type": "integer", "minimum": -10, "maximum": 10}]},
+        metadata={"description": "None takes it back.", **_RATING},
     )
     reason = _label()
     comment = _text(10_000, allow_none=True)
@@ -214,11 +251,13 @@ class Empty(Form):
 class Query(Form):
     """The query string of a read."""
 
-    min_version = _ruled(fields.Integer, rules.offset, metadata={"description": "Be at least as new as this version."})
+    min_version = _ruled(
+        fields.Integer, rules.offset, metadata={"minimum": 0, "description": "Be at least as new as this version."}
+    )
 
 
 def _limit(default: int) -> AnyField:
-    described = {"minimum": 1, "description": f"How many, {default} if not given; more than 100 means 100."}
+    described = {"minimum": 1, "default": default, "description": "How many; more than 100 means 100."}
     return _ruled(fields.Integer, rules.page_limit(100), metadata=described)
 
 
@@ -226,38 +265,50 @@ class ListQuery(Query):
     """Which conversations, and which page of them."""
 
     limit = _limit(20)
-    cursor = _text(4096)
-    offset = _ruled(fields.Integer, rules.offset, metadata={"minimum": 0})
-    status = _choice("active", "archived", "resolved", "deleted", "all")
+    cursor = _text(
+        4096, metadata={"description": "The `next_cursor` of the page before, with the same filters and order."}
+    )
+    offset = _ruled(fields.Integer, rules.offset, metadata={"minimum": 0, "description": "How many to skip."})
+    status = _choice(
+        "active",
+        "archived",
+        "resolved",
+        "deleted",
+        "all",
+        metadata={"default": "active", "description": "`deleted` is the trash, `all` is all but the trash."},
+    )
     starred = _ruled(fields.Boolean, lambda value: _truth(value))
     tag = _text(64)
     folder = _text(255)
     context_type = _text(255)
     context_id = _text(255)
     order = _choice(
-        *(sign + name for name in ("last_activity_at", "updated_at", "created_at", "title") for sign in ("-", ""))
+        *(sign + name for name in ("last_activity_at", "updated_at", "created_at", "title") for sign in ("-", "")),
+        metadata={"default": "-last_activity_at", "description": "`-` is descending."},
     )
-    include = _choice("messages")
+    include = _choice("messages", metadata={"description": "Each conversation with its newest 50 messages."})
 
 
 class ConversationQuery(Query):
     """How many of the newest messages come along."""
 
     limit = _limit(50)
-    before = _text(4096)
+    before = _text(4096, metadata={"description": "The messages before this `next_cursor`, message id or seq."})
 
 
 class MessagesQuery(ConversationQuery):
     """Which page of the messages."""
 
-    after = _text(4096)
-    branch = _text(128)
+    after = _text(4096, metadata={"description": "The messages after this `next_cursor`, message id or seq."})
+    branch = _text(128, metadata={"description": "The name of a branch, `main` if not given."})
 
 
 class DeleteQuery(Form):
     """How to delete."""
 
-    permanent = _ruled(fields.Boolean, lambda value: _truth(value))
+    permanent = _ruled(
+        fields.Boolean, lambda value: _truth(value), metadata={"description": "For good, past the trash or out of it."}
+    )
 
 
 def _truth(value: Any) -> bool:
@@ -271,7 +322,18 @@ def _moment(**options: Any) -> AnyField:
     return fields.String(metadata={"format": "date-time"}, **options)
 
 
-class ConversationOut(Schema):
+class Answer(Schema):
+    """A JSON object in an answer: later versions may add members."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+def _count(least: int = 0) -> AnyField:
+    return fields.Integer(required=True, metadata={"minimum": least})
+
+
+class ConversationOut(Answer):
     """One conversation, without its messages."""
 
     id = fields.UUID(required=True)
@@ -290,9 +352,9 @@ class ConversationOut(Schema):
     page_context = fields.String(required=True, allow_none=True)
     metadata = fields.Dict(required=True, allow_none=True)
     temporary = fields.Boolean(required=True)
-    message_count = fields.Integer(required=True)
-    version = fields.Integer(required=True)
-    checksum = fields.String(required=True)
+    message_count = _count()
+    version = _count(1)
+    checksum = fields.String(required=True, metadata={"pattern": "^[0-9a-f]{16}$"})
     etag = fields.String(required=True)
     created_at = _moment(required=True)
     updated_at = _moment(required=True)
@@ -303,10 +365,10 @@ class ConversationOut(Schema):
     deleted_at = _moment(required=True, allow_none=True)
 
 
-class FeedbackOut(Schema):
+class FeedbackOut(Answer):
     """What the owner thinks of a message."""
 
-    rating = fields.Raw(required=True)
+    rating = fields.Raw(required=True, metadata=_RATING)
     reason = fields.String(required=True, allow_none=True)
     comment = fields.String(required=True, allow_none=True)
 
@@ -315,22 +377,19 @@ def _json_out() -> AnyField:
     return fields.Raw(required=True, allow_none=True)
 
 
-class MessageOut(Schema):
+class MessageOut(Answer):
     """One message."""
 
     id = fields.UUID(required=True)
     conversation_id = fields.UUID(required=True)
     client_id = fields.String(required=True, allow_none=True)
-    seq = fields.Integer(required=True, metadata={"minimum": 1})
+    seq = _count(1)
     parent_id = fields.UUID(required=True, allow_none=True)
-    version = fields.Integer(required=True)
+    version = _count(1)
     role = fields.String(required=True, validate=validate.OneOf(messages.ROLES))
     type = fields.String(required=True)
-    content = fields.Raw(
-        required=True,
-        metadata={"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]},
-    )
-    parts = _json_out()
+    content = fields.Raw(required=True, metadata=_CONTENT)
+    parts = fields.Raw(required=True, allow_none=True, metadata={"type": "array", "items": {}})
     raw = fields.Dict(required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(messages.STATUSES))
     action_type = fields.String(required=True, allow_none=True)
@@ -346,14 +405,14 @@ class MessageOut(Schema):
     tokens_used = fields.Integer(required=True, allow_none=True)
     usage = fields.Dict(required=True, allow_none=True)
     latency_ms = fields.Float(required=True, allow_none=True)
-    rating = _json_out()
+    rating = fields.Raw(required=True, metadata=_RATING)
     feedback = fields.Nested(FeedbackOut, required=True, allow_none=True)
     created_at = _moment(required=True)
     updated_at = _moment(required=True)
     edited_at = _moment(required=True, allow_none=True)
 
 
-class _Page(Schema):
+class _Page(Answer):
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
 
@@ -374,7 +433,7 @@ class MessagePage(_Page):
     """Some messages, oldest first, and where the next ones begin."""
 
     messages = fields.List(fields.Nested(MessageOut), required=True)
-    version = fields.Integer(required=True)
+    version = _count(1)
 
 
 class ConversationWithMessages(ConversationOut):
@@ -389,10 +448,12 @@ class SavedSnapshot(ConversationWithMessages):
     """A conversation after its snapshot was saved."""
 
     outcome = fields.String(required=True, validate=validate.OneOf(("saved", "merged", "overwritten")))
-    conflicts = fields.List(fields.Dict(), required=True)
+    conflicts = fields.List(
+        fields.Dict(), required=True, metadata={"description": "Empty: what conflicts is answered with 409."}
+    )
 
 
-class Deleted(Schema):
+class Deleted(Answer):
     """What was deleted."""
 
     success = fields.Boolean(required=True)
@@ -400,13 +461,13 @@ class Deleted(Schema):
     permanent = fields.Boolean(required=True)
 
 
-class Claimed(Schema):
+class Claimed(Answer):
     """How many conversations moved."""
 
-    claimed = fields.Integer(required=True)
+    claimed = _count()
 
 
-class Problem(Schema):
+class Problem(Answer):
     """An error, as RFC 9457 describes it."""
 
     type = fields.String(required=True)
@@ -416,5 +477,7 @@ class Problem(Schema):
     code = fields.String(required=True)
     request_id = fields.String(required=True)
     retryable = fields.Boolean(required=True)
-    errors = fields.Dict()
-    current = fields.Nested(ConversationOut)
+    errors = fields.Dict(metadata={"description": "What is wrong, by field, nested the way the input was nested."})
+    current = fields.Nested(
+        ConversationOut, metadata={"description": "The conversation as it is now, with 409 and 412."}
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
+from ..errors import ValidationFailed
 from . import rules
 from .canonical import digest, fingerprint
 from .common import iso, text_of
@@ -182,3 +183,42 @@ def _rating(stored: str | None) -> str | int | None:
         return int(stored)
     except ValueError:
         return stored
+
+
+KEPT_BY_SERVER = frozenset(
+    ("conversation_id", "seq", "parent_id", "version", "rating", "feedback", "updated_at", "edited_at")
+)
+"""Members of a message's JSON that a client may send back as it got them, and that are not taken from there."""
+
+
+def own_members(item: Any) -> Any:
+    """A message as a client may hold it, without the members that the server keeps itself."""
+    if not isinstance(item, Mapping):
+        return item
+    own = {name: value for name, value in item.items() if name not in KEPT_BY_SERVER}
+    if isinstance(own.get("content"), list):
+        # a list content comes back as `parts` too
+        own.pop("parts", None)
+    return own
+
+
+_RESULTS = ("function_call_output", "tool_result", "tool-result", "tool", "system")
+
+
+def refuse_unwritable(message: Mapping[str, Any], roles: Collection[str]) -> None:
+    """Raise `ValidationFailed` for a message that a client may not write.
+
+    That is one in another role than *roles*, or one whose `raw` says what only a tool or the host may say.
+    """
+    if message.get("role", "user") not in roles:
+        raise ValidationFailed({"role": [f"Clients may write: {', '.join(roles)}."]})
+    if _speaks_for_others(message.get("raw"), roles):
+        raise ValidationFailed({"raw": ["A client may not write tool results or other roles."]})
+
+
+def _speaks_for_others(raw: Any, roles: Collection[str]) -> bool:
+    if isinstance(raw, Mapping):
+        foreign = isinstance(raw.get("role"), str) and raw["role"] not in (*roles, "human", "ai")
+        is_result = "tool_call_id" in raw or raw.get("type") in _RESULTS
+        return foreign or is_result or any(_speaks_for_others(one, roles) for one in raw.values())
+    return isinstance(raw, list) and any(_speaks_for_others(one, roles) for one in raw)

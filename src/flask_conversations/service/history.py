@@ -29,6 +29,9 @@ from .history_formats import FORMATS, leading, result_entries
 from .history_reading import JSON, Call, Entry, Media, Other, Text, Turn, json_arguments, json_text, read
 from .tokens import estimate_tokens
 
+LEADING = 20
+"""So many messages at the beginning of a conversation may be its system prompt."""
+
 MEDIA_TOKENS = 1000
 """What a picture or a file is taken to cost: no provider counts its bytes as text."""
 

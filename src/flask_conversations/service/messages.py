@@ -118,9 +118,10 @@ class MessageVerbs(Base):
             problems.take(str(place), lambda item: self.prepared_message(conversation_id, item), item)
             for place, item in enumerate(messages)
         ]
-        keys = [row["client_id"] for row in batch if row and row.get("client_id")]
-        if len(set(keys)) < len(keys):
-            problems.errors["client_id"] = ["The same client id twice."]
+        for name in ("id", "client_id"):
+            keys = [row[name] for row in batch if row and row.get(name)]
+            if len(set(keys)) < len(keys):
+                problems.errors[name] = ["The same one twice."]
         if problems.errors:
             raise ValidationFailed({"messages": problems.errors})
         return batch
@@ -272,6 +273,14 @@ class MessageVerbs(Base):
             raise self.store.missing(conversation_id)
         messages = [_for_history(row) for row in reversed(found.rows)]
         return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
+
+    @reads
+    def get_system_prompt(self, conversation_id: str) -> str:
+        """What the system and developer messages at the beginning say, for APIs that take it apart from the history (Anthropic)."""
+        found = rows.newest(self.store, conversation_id, limit=history.LEADING, after=0, columns=rows.HISTORY)
+        if found is None:
+            raise self.store.missing(conversation_id)
+        return history.system_prompt([_for_history(row) for row in found.rows])
 
     def _history_size(self, limit: Any, max_tokens: Any) -> int:
         problems = rules.Problems()

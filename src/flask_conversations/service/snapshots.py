@@ -20,9 +20,6 @@ from .units import reads, writes
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
 _ECHOED = frozenset(schema.COLUMNS) - _SNAPSHOT | {"messages"}
 """Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
-_MESSAGE_ECHOES = frozenset(
-    {"conversation_id", "seq", "version", "rating", "feedback", "updated_at", "edited_at", "parent_id"}
-)
 
 
 class SnapshotVerbs(ConversationVerbs):
@@ -42,10 +39,10 @@ class SnapshotVerbs(ConversationVerbs):
         self, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
     ) -> None:
         stored = message_rows.of_conversation(self.store, conversation)
-        wanted = self.prepared_messages(conversation.id, [_own_members(item) for item in messages])
+        wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
         kept, edited, fresh = _aligned(stored, wanted, messages)
         gone = [row for row in stored if row.id not in kept]
-        _refuse_roles(roles, [*(row for _, row in edited), *fresh])
+        _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
         if gone or edited or fresh:
             self._rewrite(conversation, gone, edited, fresh)
 
@@ -101,7 +98,7 @@ class SnapshotVerbs(ConversationVerbs):
             created = self._created(
                 fields.pop("title", None),
                 snapshot.get("id"),
-                [_own_members(item) for item in snapshot.get("messages") or ()],
+                [message_schema.own_members(item) for item in snapshot.get("messages") or ()],
                 False,
                 fields,
             ).result
@@ -154,10 +151,10 @@ class SnapshotVerbs(ConversationVerbs):
         fresh: list[dict[str, Any]] = []
         if messages is not None:
             stored = message_rows.of_conversation(self.store, conversation)
-            wanted = self.prepared_messages(conversation.id, [_own_members(item) for item in messages])
+            wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
             edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
             conflicts += more
-            _refuse_roles(roles, [*(row for _, row in edited), *fresh])
+            _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
         if conflicts and refuse_conflicts:
             raise VersionConflict(current=schema.dump(conversation))
         if changed:
@@ -208,24 +205,13 @@ def _checked(snapshot: Any) -> dict[str, Any]:
     return {name: value for name, value in snapshot.items() if name in _SNAPSHOT}
 
 
-def _refuse_roles(roles: Collection[str] | None, rows: Sequence[Mapping[str, Any]]) -> None:
-    if roles is not None and any(row["role"] not in roles for row in rows):
-        raise ValidationFailed({"messages": {"role": [f"Must be one of: {', '.join(sorted(roles))}."]}})
+def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows if roles is not None else ():
+        message_schema.refuse_unwritable(row, roles or ())
 
 
 def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
     return schema.changes(fields)
-
-
-def _own_members(item: Any) -> Any:
-    """A message as a client may hold it, without the members that the server keeps itself."""
-    if not isinstance(item, Mapping):
-        return item
-    own = {name: value for name, value in item.items() if name not in _MESSAGE_ECHOES}
-    if isinstance(own.get("content"), list):
-        # a list content comes back as `parts` too
-        own.pop("parts", None)
-    return own
 
 
 def _merged_fields(

@@ -170,6 +170,9 @@ def commit(session: Session) -> None:
         session.commit()
     except BaseException as error:
         session.rollback()
+        if faults.is_duplicate(error):
+            # ours were found out before: this one is the host's own
+            raise
         _raise(error)
 
 

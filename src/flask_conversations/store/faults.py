@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..errors import ConversationsError, SchemaMissing, StorageUnavailable
+from ..errors import ClientIdConflict, ConversationsError, SchemaMissing, StorageUnavailable
 
 _SERIALIZATION = {"40001", "40P01"}
 _LOCKED_OUT = {"55P03"}
@@ -27,11 +27,13 @@ def is_transient(error: BaseException) -> bool:
 
 
 def translated(error: BaseException) -> ConversationsError | None:
-    """Our error for a database that is out or not set up; None for anything else."""
+    """Our error for a database that is out or not set up, and for an id that is taken; None for anything else."""
     if isinstance(error, sa.exc.TimeoutError):
         return StorageUnavailable("No database connection became free in time.")
     if not isinstance(error, sa.exc.DBAPIError):
         return None
+    if is_duplicate(error):
+        return ClientIdConflict("This id is taken.")
     if _state(error) in _NO_TABLE or "no such table" in str(error.orig) or "no such column" in str(error.orig):
         return SchemaMissing("The conversation tables are missing or old: run `flask db upgrade`, or create-tables.")
     if _state(error) in _LOCKED_OUT or "database is locked" in str(error.orig):

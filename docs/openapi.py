@@ -1,0 +1,440 @@
+"""Write static/openapi.json from the routes and their schemas: `python docs/openapi.py`. A test checks that it is current.
+
+apispec turns the marshmallow schemas that the API itself loads into JSON Schema; what a route may answer follows from
+how it is declared.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema
+
+from flask_conversations import api, errors
+from flask_conversations.api.description import STATIC
+from flask_conversations.api.routing import Route
+from flask_conversations.schemas import forms
+
+FILE = STATIC / "openapi.json"
+RESOURCE = "/conversations"
+
+ABOUT = """\
+Durable chat conversations, each user's apart from everybody else's.
+
+- Every request acts for the user it carries the proof of: a bearer token, or the host app's login cookie. Another user's \
+conversation answers like one that does not exist.
+- A request with a cookie that changes something must come from a page of the same site, or carry `X-CSRF-Token`.
+- Errors are `application/problem+json` (RFC 9457) with a `code` for programs. Unknown members of a body are refused.
+- Text contains neither NUL nor lone surrogates; numbers are finite and smaller than 2^1023; JSON nests at most 64 levels. \
+Anything else is 422.
+- An id in a path is the id or the client's own id of the thing.
+- Each path also answers HEAD where it answers GET, OPTIONS with 204 and `Allow`, and any other method with 405 and `Allow`.
+- Every answer carries `X-Request-ID`.
+"""
+
+ID = "019aa5d2-7f1c-7c3e-9a44-3b1f0c5d8e21"
+QUESTION_ID = "019aa5d2-8a07-7b61-8f0d-6c2e9b7a4410"
+ANSWER_ID = "019aa5d2-93b5-7d92-a1c8-0e5f7d3b6a92"
+
+CONVERSATION = {
+    "id": ID,
+    "client_id": None,
+    "org_id": "acme",
+    "user_id": "ada",
+    "title": "What is a bee's favourite food?",
+    "title_source": "auto",
+    "preview": "Nectar, and pollen for the young.",
+    "status": "active",
+    "starred": False,
+    "folder": None,
+    "tags": ["bees"],
+    "context_type": "page",
+    "context_id": "42",
+    "page_context": None,
+    "metadata": {"opened_from": "sidebar"},
+    "temporary": False,
+    "message_count": 2,
+    "version": 3,
+    "checksum": "8c1f3a5b7d9e0246",
+    "etag": "3-5f0c9a17",
+    "created_at": "2026-11-21T10:15:00.000000Z",
+    "updated_at": "2026-11-21T10:15:04.250000Z",
+    "last_message_at": "2026-11-21T10:15:04.250000Z",
+    "last_activity_at": "2026-11-21T10:15:04.250000Z",
+    "archived_at": None,
+    "resolved_at": None,
+    "deleted_at": None,
+}
+
+
+def message(**members: Any) -> dict[str, Any]:
+    """The example of a message."""
+    return {
+        "id": QUESTION_ID,
+        "conversation_id": ID,
+        "client_id": None,
+        "seq": 1,
+        "parent_id": None,
+        "version": 2,
+        "role": "user",
+        "type": "text",
+        "content": "What is a bee's favourite food?",
+        "parts": None,
+        "raw": None,
+        "status": "delivered",
+        "action_type": None,
+        "action_params": None,
+        "action_result": None,
+        "action_status": None,
+        "component_type": None,
+        "component_data": None,
+        "attachments": [],
+        "contexts": [],
+        "metadata": None,
+        "model": None,
+        "tokens_used": None,
+        "usage": None,
+        "latency_ms": None,
+        "rating": None,
+        "feedback": None,
+        "created_at": "2026-11-21T10:15:01.000000Z",
+        "updated_at": "2026-11-21T10:15:01.000000Z",
+        "edited_at": None,
+        **members,
+    }
+
+
+QUESTION = message(client_id="draft-17")
+ANSWER = message(
+    id=ANSWER_ID,
+    seq=2,
+    parent_id=QUESTION_ID,
+    version=3,
+    role="assistant",
+    content="Nectar, and pollen for the young.",
+    model="bee-1",
+    tokens_used=9,
+    usage={"input_tokens": 12, "output_tokens": 9},
+    rating="up",
+    feedback={"rating": "up", "reason": "helpful", "comment": None},
+    created_at="2026-11-21T10:15:04.250000Z",
+    updated_at="2026-11-21T10:15:09.500000Z",
+)
+PAGE = {"messages": [QUESTION, ANSWER], "next_cursor": None, "has_more": False}
+
+EXAMPLES: dict[type[Schema], Any] = {
+    forms.ConversationIn: {
+        "title": "Bees",
+        "tags": ["bees"],
+        "messages": [{"role": "user", "content": "What is a bee's favourite food?"}],
+    },
+    forms.ConversationPatch: {"title": "All about bees", "starred": True},
+    forms.Snapshot: {
+        "title": "All about bees",
+        "messages": [
+            {"role": "user", "content": "What is a bee's favourite food?"},
+            {"role": "assistant", "content": "Nectar, and pollen for the young."},
+            {"role": "user", "content": "And in winter?"},
+        ],
+        "base_version": 3,
+    },
+    forms.MessageIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
+    forms.MessagePatch: {"content": "What do bees eat?"},
+    forms.FeedbackIn: {"rating": "up", "reason": "helpful"},
+    forms.Empty: {},
+    forms.ConversationOut: CONVERSATION,
+    forms.ConversationPage: {"conversations": [CONVERSATION], "next_cursor": None, "has_more": False},
+    forms.ConversationWithMessages: {**CONVERSATION, **PAGE},
+    forms.SavedSnapshot: {**CONVERSATION, **PAGE, "outcome": "saved", "conflicts": []},
+    forms.MessageOut: ANSWER,
+    forms.MessagePage: {**PAGE, "version": 3},
+    forms.Deleted: {"success": True, "id": ID, "permanent": False},
+    forms.Claimed: {"claimed": 2},
+}
+
+MEANINGS: dict[type[Schema] | str, str] = {
+    forms.ConversationOut: "The conversation",
+    forms.ConversationPage: "A page of conversations",
+    forms.ConversationWithMessages: "The conversation with its newest messages",
+    forms.SavedSnapshot: "The conversation as it is now, and what became of the snapshot",
+    forms.MessageOut: "The message",
+    forms.MessagePage: "A page of messages",
+    forms.Deleted: "What was deleted",
+    forms.Claimed: "How many conversations moved",
+}
+
+HEADERS = {
+    "ETag": ("The version of what is answered, for If-Match and If-None-Match.", {"type": "string"}),
+    "Location": ("The address of what was created.", {"type": "string", "format": "uri-reference"}),
+    "X-Request-ID": ("The id of this request: the caller's `X-Request-ID`, else our own.", {"type": "string"}),
+    "Idempotency-Replayed": (
+        "`true` on the answer to a request that was answered before and not done again.",
+        {"type": "string", "enum": ["true"]},
+    ),
+    "Retry-After": ("Seconds to wait before another try.", {"type": "string"}),
+    "WWW-Authenticate": ("How to log in.", {"type": "string"}),
+}
+
+PARAMETERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "conversation_id": ("conversation_id", "path", "The conversation: its id or client id.", {"type": "string"}),
+    "message_id": ("message_id", "path", "The message: its id or client id.", {"type": "string"}),
+    "filename": ("filename", "path", "The name of the file.", {"type": "string"}),
+    "If-Match": (
+        "If-Match",
+        "header",
+        "Do it only if this is the entity tag as it is now, else 412. A weak tag counts like a strong one.",
+        {"type": "string"},
+    ),
+    "If-None-Match": ("If-None-Match", "header", "Answer 304 if this is still the entity tag.", {"type": "string"}),
+    "Idempotency-Key": (
+        "Idempotency-Key",
+        "header",
+        "The same key with the same request is done once; later answers repeat the first. Kept for a day.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+    ),
+    "X-CSRF-Token": (
+        "X-CSRF-Token",
+        "header",
+        "Proof that a request with a cookie comes from this site, where the browser does not say so itself.",
+        {"type": "string"},
+    ),
+    "X-Request-ID": (
+        "X-Request-ID",
+        "header",
+        "An id of the caller's own for this request, taken over if it is plain.",
+        {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    ),
+}
+
+REFUSALS: dict[str, tuple[type[errors.ConversationsError], str, list[str]]] = {
+    "Malformed": (errors.MalformedRequest, "The body is no JSON, or a header is malformed", []),
+    "Unauthorized": (errors.IdentityRequired, "Nobody is logged in", ["WWW-Authenticate"]),
+    "Forbidden": (
+        errors.CsrfFailed,
+        "No proof that a request with a cookie comes from this site; or another user's conversation, where the host says so",
+        [],
+    ),
+    "NotFound": (errors.ConversationNotFound, "There is no such thing, or it is not yours", []),
+    "Conflict": (
+        errors.VersionConflict,
+        "The id is taken, the version is another, or the first request with this key is still running",
+        ["ETag", "Retry-After"],
+    ),
+    "PreconditionFailed": (errors.PreconditionFailed, "If-Match failed; `current` is the conversation now", ["ETag"]),
+    "TooLarge": (errors.PayloadTooLarge, "The body is larger than this server takes", []),
+    "UnsupportedMediaType": (errors.UnsupportedMediaType, "The body is not sent as JSON, or is compressed", []),
+    "Invalid": (errors.ValidationFailed, "Some fields are not valid; `errors` names them", []),
+    "PreconditionRequired": (errors.PreconditionRequired, "The host wants If-Match or a version with each change", []),
+    "RateLimited": (errors.RateLimited, "Too many requests", ["Retry-After"]),
+    "Failed": (errors.ConversationsError, "A bug; the log knows the request by its id", []),
+    "Unavailable": (errors.StorageUnavailable, "The storage does not answer at the moment", ["Retry-After"]),
+}
+"""Component name -> the error of its example, what it means, and its headers."""
+
+
+def description() -> dict[str, Any]:
+    """The description of the default mount."""
+    spec = APISpec(
+        title="Flask-Conversations",
+        version=importlib.metadata.version("flask-conversations"),
+        openapi_version="3.1.0",
+        plugins=[MarshmallowPlugin(schema_name_resolver=name_of)],
+        info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=[{"url": "/api"}],
+        security=[{"bearer": []}, {"cookie": []}],
+        tags=[
+            {"name": "Conversations", "description": "What a user talks about, and where it stands."},
+            {"name": "Messages", "description": "What was said."},
+            {"name": "Description", "description": "This description. Public: no login is asked for."},
+        ],
+    )
+    spec.components.schema("Part", schema=forms.PartOut)
+    spec.components.schema("Problem", schema=forms.Problem)
+    components(spec)
+    for path in dict.fromkeys(route.path for route in api.all_routes()):
+        some = [route for route in api.all_routes() if route.path == path]
+        spec.path(
+            re.sub(r"<(\w+)>", r"{\1}", RESOURCE + path), operations={r.method.lower(): operation(r) for r in some}
+        )
+    return {"openapi": spec.openapi_version.public, **with_documentation(spec.to_dict())}
+
+
+def name_of(schema: Any) -> str:
+    """The component name of a schema: `ConversationOut` is the Conversation."""
+    kind = schema if isinstance(schema, type) else type(schema)
+    return str(kind.__name__.removesuffix("Out"))
+
+
+def with_documentation(document: dict[str, Any]) -> dict[str, Any]:
+    """The docstrings of the schemas are their descriptions; each example stands with its schema, once."""
+    schemas = document["components"]["schemas"]
+    for kind in vars(forms).values():
+        ours = isinstance(kind, type) and issubclass(kind, Schema) and kind.__module__ == forms.__name__
+        if ours and name_of(kind) in schemas:
+            schemas[name_of(kind)]["description"] = kind.__doc__
+    for kind, example in EXAMPLES.items():
+        schemas[name_of(kind)]["examples"] = [example]
+    return document
+
+
+def components(spec: APISpec) -> None:
+    for name, (text, schema) in HEADERS.items():
+        spec.components.header(name, {"description": text, "schema": schema})
+    for name, (spelling, place, text, schema) in PARAMETERS.items():
+        described = {"name": spelling, "description": text, "schema": schema}
+        spec.components.parameter(component_name(name), place, described)
+    for name, (error, text, headers) in REFUSALS.items():
+        spec.components.response(name, refusal(error, text, headers))
+    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token of the host app."}
+    cookie = {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "session",
+        "description": "The host app's login, under whatever name it has there.",
+    }
+    spec.components.security_scheme("bearer", bearer)
+    spec.components.security_scheme("cookie", cookie)
+
+
+def component_name(name: str) -> str:
+    return name.replace("-", "")
+
+
+def refusal(error: type[errors.ConversationsError], text: str, headers: list[str]) -> dict[str, Any]:
+    problem = error({"title": ["Not a valid string."]}) if error is errors.ValidationFailed else error()
+    example = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": "f1d2c3b4a5968778695a4b3c2d1e0f00",
+        "retryable": problem.retryable,
+    }
+    if isinstance(problem, errors.ValidationFailed):
+        example["errors"] = problem.errors
+    if isinstance(problem, errors.VersionConflict):
+        example["current"] = CONVERSATION
+    return {
+        "description": text,
+        "headers": header_refs(*headers, "X-Request-ID"),
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+        },
+    }
+
+
+def operation(route: Route) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "tags": [tag(route)],
+        "parameters": list(parameters(route)),
+        "responses": {str(status): answer for status, answer in sorted(responses(route))},
+    }
+    if route.body is not None:
+        found["requestBody"] = {
+            "required": any(field.required for field in route.body().fields.values()),
+            "content": {"application/json": {"schema": route.body}},
+        }
+    if route.public:
+        found["security"] = []
+    return found
+
+
+def tag(route: Route) -> str:
+    if route.public:
+        return "Description"
+    return "Messages" if "/messages" in route.path else "Conversations"
+
+
+def parameters(route: Route) -> Iterator[Any]:
+    yield from (component_name(name) for name in re.findall(r"<(\w+)>", route.path))
+    if route.query is not None:
+        yield {"in": "query", "schema": route.query}
+    if route.if_match:
+        yield component_name("If-Match")
+    if 304 in route.answers:
+        yield component_name("If-None-Match")
+    if route.method == "POST":
+        yield component_name("Idempotency-Key")
+    if route.method != "GET":
+        yield component_name("X-CSRF-Token")
+    yield component_name("X-Request-ID")
+
+
+def responses(route: Route) -> Iterator[tuple[int, Any]]:
+    yield from ((status, answer(route, status, what)) for status, what in route.answers.items())
+    yield from ((REFUSALS[name][0].status, {"$ref": f"#/components/responses/{name}"}) for name in refusals(route))
+
+
+def refusals(route: Route) -> Iterator[str]:
+    if "<" in route.path:
+        yield "NotFound"
+    yield from ("RateLimited", "Failed")
+    if route.public:
+        return
+    yield from ("Unauthorized", "Forbidden", "Unavailable")
+    if route.body is not None:
+        yield from ("TooLarge", "UnsupportedMediaType")
+    if route.body is not None or route.query is not None:
+        yield "Invalid"
+    if route.body is not None or route.if_match:
+        yield "Malformed"
+    if route.method == "POST" or route.preconditions:
+        yield "Conflict"
+    if route.if_match:
+        yield "PreconditionFailed"
+    if route.preconditions:
+        yield "PreconditionRequired"
+
+
+def answer(route: Route, status: int, what: type[Schema] | str) -> dict[str, Any]:
+    headers = header_refs(*answer_headers(route, status, what), "X-Request-ID")
+    if isinstance(what, str):
+        return {"description": what, "headers": headers, **plain_content(route, status)}
+    schema: Any = {"type": "array", "items": what} if route.many else what
+    meaning = MEANINGS[what] + (", in an array" if route.many else "")
+    return {
+        "description": meaning if status != 200 or 201 not in route.answers else f"{meaning}, saved before",
+        "headers": headers,
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def plain_content(route: Route, status: int) -> dict[str, Any]:
+    """What public routes answer besides our own JSON."""
+    if status == 304:
+        return {}
+    kinds = {"/openapi.json": "application/json", "/docs": "text/html"}
+    schema = {"type": "object"} if route.path == "/openapi.json" else {}
+    return {"content": {kinds.get(route.path, "*/*"): {"schema": schema}}}
+
+
+def answer_headers(route: Route, status: int, what: type[Schema] | str) -> Iterator[str]:
+    tagged = isinstance(what, str) or issubclass(what, (forms.ConversationOut, forms.MessageOut))
+    if tagged and not route.many and route.method != "DELETE":
+        yield "ETag"
+    if 201 in route.answers:
+        yield "Location"
+    if route.method == "POST" and status == 200:
+        yield "Idempotency-Replayed"
+
+
+def header_refs(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def text() -> str:
+    """The text of the file."""
+    return json.dumps(description(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")

@@ -1,0 +1,117 @@
+"""The chat: its page, and the routes that answer a question. Listing, renaming, deleting is left to the extension's REST API."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, abort, current_app, jsonify, make_response, redirect, render_template, request, session, url_for
+
+from flask_conversations import current_conversations
+
+from . import responder
+from .extensions import conversations, db
+from .login import current_user
+
+bp = Blueprint("chat", __name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""The page loads its own files only: a message that found its way into the markup could run nothing."""
+
+
+@bp.get("/")
+def page() -> Any:
+    """The sidebar and the chat of whoever is logged in."""
+    user = current_user()
+    if user is None:
+        session.clear()
+        return redirect(url_for("login.page"))
+    answers = responder.description(current_app.config)
+    html = render_template("chat.html", user=user, answers=answers, database=db.engine.dialect.name)
+    # not kept by the browser: after a logout, the back button must not show it to the next person
+    return html, {"Cache-Control": "no-store", "Content-Security-Policy": CONTENT_SECURITY_POLICY}
+
+
+@bp.post("/chat")
+@bp.post("/api/chat")
+@conversations.require_identity
+def chat() -> Any:
+    """Answer `{"message", "conversation_id"}`. Without an id a conversation begins; without a message the last one is answered."""
+    payload = _payload()
+    question = payload.get("message")
+    if question is not None or "conversation_id" not in payload:
+        _check(question)
+    conversation_id = payload.get("conversation_id") or current_conversations.create_conversation()["id"]
+
+    if question is not None:
+        current_conversations.save_message(conversation_id, "user", question)
+    history = current_conversations.get_conversation_history(conversation_id, limit=current_app.config["MAX_HISTORY"])
+    if not history or history[-1]["role"] != "user":
+        return {"error": "There is no question to answer.", "conversation_id": conversation_id}, 409
+
+    started = time.monotonic()
+    try:
+        answer = responder.respond(history, current_app.config)
+    except responder.NoAnswer as reason:
+        # the question is kept: asked again without a message, it is answered then
+        return {"error": str(reason), "conversation_id": conversation_id}, 502
+    saved = current_conversations.save_message(
+        conversation_id,
+        "assistant",
+        answer.text,
+        model=answer.model,
+        tokens_used=answer.tokens_used,
+        latency_ms=round((time.monotonic() - started) * 1000),
+    )
+    return {"conversation_id": conversation_id, "answer": answer.text, "message": saved}
+
+
+@bp.post("/chat/agent")
+@bp.post("/api/chat/agent")
+@conversations.require_identity
+def chat_agent() -> Any:
+    """Answer `{"messages", "conversation_id", "filters"}` with a tool, and keep what the tool did: it looks up one's conversations."""
+    payload = _payload()
+    asked, filters = payload.get("messages"), payload.get("filters") or {}
+    if not isinstance(asked, list) or not asked or not isinstance(asked[-1], dict) or not isinstance(filters, dict):
+        _refuse("Send {messages: [{role, content}, ...], conversation_id, filters: {status, starred, tag}}.")
+    question = asked[-1].get("content")
+    _check(question)
+    filters = {name: filters[name] for name in ("status", "starred", "tag") if name in filters}
+    found = current_conversations.list_conversations(limit=10, **filters)
+    titles = [each["title"] for each in found["conversations"]]
+    conversation_id = payload.get("conversation_id") or current_conversations.create_conversation()["id"]
+
+    current_conversations.save_message(conversation_id, "user", question)
+    answer = responder.answer_with_titles(titles, more=found["has_more"])
+    saved = current_conversations.save_message(
+        conversation_id,
+        "assistant",
+        answer.text,
+        model=answer.model,
+        action_type="list_conversations",
+        action_params=filters,
+        action_result={"titles": titles},
+        action_status="completed",
+    )
+    return {"conversation_id": conversation_id, "answer": answer.text, "message": saved}
+
+
+def _payload() -> dict[str, Any]:
+    """The JSON object of the request. Only application/json is read, which no foreign page can send with the visitor's cookie."""
+    payload = request.get_json()
+    if not isinstance(payload, dict):
+        _refuse("Send a JSON object.")
+    return payload
+
+
+def _check(question: Any) -> None:
+    if not isinstance(question, str) or not question.strip():
+        _refuse("The message is empty.")
+
+
+def _refuse(reason: str) -> None:
+    abort(make_response(jsonify(error=reason), 422))

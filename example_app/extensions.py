@@ -1,0 +1,17 @@
+"""The extensions, made once for every app that the factory makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_conversations import Conversations
+from flask_conversations.identity import ChainIdentity, JWTIdentity, SessionIdentity
+
+db = SQLAlchemy()
+migrate = Migrate(directory=str(Path(__file__).parent / "migrations"))
+
+# API clients send a token, the page sends Flask's session; both name a person by the same id
+conversations = Conversations(db, identity=ChainIdentity(JWTIdentity(), SessionIdentity()))

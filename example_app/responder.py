@@ -1,0 +1,107 @@
+"""What answers: a few fixed rules that need no network, or any endpoint that speaks OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from . import endpoint
+from .endpoint import NoAnswer
+
+__all__ = ["Answer", "NoAnswer", "answer_with_titles", "description", "respond", "rules"]
+
+BUILT_IN = "demo-rules"
+"""What stands as the model of an answer that no model gave."""
+
+ABOUT = (
+    "I am the built-in demo responder: a few fixed rules, no language model. I remember your name if you tell me, I can list"
+    ' what you said, and otherwise I repeat it. Try "My name is Ada", then "What is my name?".'
+)
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Answer(NamedTuple):
+    """A text, who wrote it, and what it cost if that is known."""
+
+    text: str
+    model: str
+    tokens_used: int | None = None
+
+
+def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
+    """The answer to the last message of *history*. Raises `NoAnswer` with a sentence for the person who asked."""
+    if not endpoint.is_configured(config):
+        return Answer(rules(history), BUILT_IN)
+    said = endpoint.complete([{"role": each["role"], "content": _text(each)} for each in history], config)
+    return Answer(said.text, said.model, said.tokens_used)
+
+
+def description(config: Mapping[str, Any]) -> str:
+    """Who answers, for the person who reads the answers."""
+    if endpoint.is_configured(config):
+        return f"Answers by {endpoint.model(config)} at {endpoint.host(config)}."
+    return "Answers by the built-in demo responder: fixed rules, no language model."
+
+
+def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:
+    """What the agent says after it looked up the conversations."""
+    if not titles:
+        return Answer("I looked, and found no conversation.", BUILT_IN)
+    lines = [f"- {title}" for title in titles]
+    number = f"more than {len(titles)}" if more else str(len(titles))
+    return Answer("\n".join([f"I looked, and found {number}:", *lines, *(["- ..."] if more else [])]), BUILT_IN)
+
+
+def rules(history: Messages) -> str:
+    """The built-in responder: the same history always gets the same answer."""
+    said = [_text(each) for each in history if each["role"] == "user"]
+    for pattern, answer in RULES:
+        if re.search(pattern, said[-1], re.IGNORECASE):
+            return answer(said)
+    return f"{ABOUT}\n\nYou said: {said[-1]}" if len(said) == 1 else f"You said: {said[-1]}"
+
+
+def _name(said: Sequence[str]) -> str | None:
+    """The name that was last given in *said*."""
+    found = [NAME.search(text) for text in said]
+    return next((match[1] for match in reversed(found) if match), None)
+
+
+def _greet(said: Sequence[str]) -> str:
+    return f"Nice to meet you, {_name(said)}. I will remember your name in this conversation."
+
+
+def _recall(said: Sequence[str]) -> str:
+    name = _name(said)
+    return f"Your name is {name}." if name else "You have not told me your name in this conversation."
+
+
+def _repeat_all(said: Sequence[str]) -> str:
+    before = said[:-1]
+    if not before:
+        return "That was the first thing you said in this conversation."
+    return "\n".join(["You said:", *(f"{number}. {text}" for number, text in enumerate(before, 1))])
+
+
+def _introduce(said: Sequence[str]) -> str:
+    return ABOUT
+
+
+NAME = re.compile(r"\b(?:my name is|call me|i am called)\s+([^\W\d_][\w'-]*)", re.IGNORECASE)
+
+RULES: list[tuple[str, Callable[[Sequence[str]], str]]] = [
+    (r"\bwhat('s| is| was) my name\b|\bwho am i\b", _recall),
+    (NAME.pattern, _greet),
+    (r"\bwhat (did|have) i (say|said|ask|tell|told)|\blist what\b|\bsum(marise|marize| up)\b", _repeat_all),
+    (r"\b(who|what) are you\b|\bhelp\b|\bare you (a|an) (ai|bot|model|human)\b", _introduce),
+]
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """The words of a message, whose content may be a list of parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")

@@ -1,0 +1,282 @@
+"""The isolation matrix: which status each caller gets on each route for an object in each state. Declared, never computed.
+
+A row is a method and a path as the URL map has it (`{c}` a conversation, `{m}` a message), or one of `VARIANTS`: the same route with a
+query or body that matters here. A route without a row, and a row without a route, fail the suite. One number stands for all states.
+"""
+
+from __future__ import annotations
+
+STATES = "empty full archived resolved trash gone never temporary key upper forked same odd mixed buried".split()
+"""The objects, all of Ada's at acme but for `same` and `mixed`:
+
+- empty, full, archived, resolved, trash, gone (deleted permanently), never (a UUID that never was), temporary: the state it is in
+- key, upper: a full one, addressed by its client id, by its id in capitals
+- forked: with an answer to an older message; buried: its message has been deleted
+- same: the caller's own, addressed by a client id that Ada uses too; whoever has nothing of their own addresses Ada's
+- odd: no id at all
+- mixed: the caller's own conversation, but somebody else's message
+"""
+
+VARIANTS = {
+    "POST / +id": "create a conversation with the object's id",
+    "GET / ?all": "list all, with messages",
+    "GET / ?deleted": "list the trash",
+    "PUT /{c} +force": "overwrite with a snapshot",
+    "DELETE /{c} ?permanent": "delete for good",
+    "GET /{c} ?before": "page, before the object's message",
+    "GET /{c}/messages ?after": "page, after the object's message",
+    "POST /{c}/messages +parent": "answer the object's message",
+}
+
+Table = dict[str, dict[str, int]]
+
+
+def table(text: str) -> Table:
+    """Rows `METHOD,METHOD /path status...` by method and path; in each the status by state."""
+    found: Table = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("#"):
+            continue
+        methods, _, rest = line.partition(" ")
+        path, *statuses = rest.replace(" +", "_+").replace(" ?", "_?").split()
+        values = [int(status) for status in statuses] * (len(STATES) if len(statuses) == 1 else 1)
+        assert len(values) == len(STATES), f"{line!r} has {len(values)} of {len(STATES)} cells"
+        for method in methods.split(","):
+            row = f"{method} {path.replace('_', ' ')}"
+            assert row not in found, f"{row} is declared twice"
+            found[row] = dict(zip(STATES, values, strict=True))
+    return found
+
+
+OTHERS = table("""
+OPTIONS                       /                          204
+PUT,PATCH,DELETE              /                          405
+OPTIONS                       /claim                     204
+GET,HEAD,PUT,PATCH,DELETE     /claim                     405
+GET,HEAD                      /openapi.json              200
+OPTIONS                       /openapi.json              204
+POST,PUT,PATCH,DELETE         /openapi.json              405
+GET,HEAD                      /docs                      200
+OPTIONS                       /docs                      204
+POST,PUT,PATCH,DELETE         /docs                      405
+OPTIONS                       /{c}                       204
+POST                          /{c}                       405
+OPTIONS                       /{c}/archive               204
+GET,HEAD,PUT,PATCH,DELETE     /{c}/archive               405
+OPTIONS                       /{c}/unarchive             204
+GET,HEAD,PUT,PATCH,DELETE     /{c}/unarchive             405
+OPTIONS                       /{c}/resolve               204
+GET,HEAD,PUT,PATCH,DELETE     /{c}/resolve               405
+OPTIONS                       /{c}/restore               204
+GET,HEAD,PUT,PATCH,DELETE     /{c}/restore               405
+OPTIONS                       /{c}/messages              204
+PUT,PATCH,DELETE              /{c}/messages              405
+OPTIONS                       /{c}/messages/{m}          204
+POST,PUT                      /{c}/messages/{m}          405
+OPTIONS                       /{c}/messages/{m}/feedback 204
+GET,HEAD,POST,PATCH,DELETE    /{c}/messages/{m}/feedback 405
+""")
+"""What every caller gets, known or not: which methods an address has is no secret."""
+
+OWNER = OTHERS | table("""
+# ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie
+GET,HEAD    /                           200
+GET         / ?all                      200
+GET         / ?deleted                  200
+POST        /                           201
+POST        / +id                       200  200  200   200   409   201  201   200   200 200   200   200  422 200   200
+POST        /claim                      200
+GET,HEAD    /{c}                        200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+GET         /{c} ?before                422  200  200   200   404   404  404   200   200 200   200   200  404 422   200
+PATCH       /{c}                        200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+PUT         /{c}                        200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+PUT         /{c} +force                 200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+DELETE      /{c}                        200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+DELETE      /{c} ?permanent             200  200  200   200   200   404  404   200   200 200   200   200  404 200   200
+POST        /{c}/archive                200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+POST        /{c}/unarchive              200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+POST        /{c}/resolve                200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+POST        /{c}/restore                200  200  200   200   200   404  404   200   200 200   200   200  404 200   200
+GET,HEAD    /{c}/messages               200  200  200   200   404   404  404   200   200 200   200   200  404 200   200
+GET         /{c}/messages ?after        422  200  200   200   404   404  404   200   200 200   200   200  404 422   200
+POST        /{c}/messages               201  201  201   201   404   404  404   201   201 201   201   201  404 201   201
+POST        /{c}/messages +parent       422  201  201   201   404   404  404   201   201 201   201   201  404 422   422
+GET,HEAD    /{c}/messages/{m}           404  200  200   200   404   404  404   200   200 200   200   200  404 404   404
+PATCH       /{c}/messages/{m}           404  200  200   200   404   404  404   200   200 200   200   200  404 404   404
+DELETE      /{c}/messages/{m}           404  200  200   200   404   404  404   200   200 200   200   200  404 404   404
+PUT         /{c}/messages/{m}/feedback  404  200  200   200   404   404  404   200   200 200   200   200  404 404   404
+""")
+"""Ada of acme herself."""
+
+STRANGER = OTHERS | table("""
+# ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie
+GET,HEAD    /                           200
+GET         / ?all                      200
+GET         / ?deleted                  200
+POST        /                           201
+POST        / +id                       409  409  409   409   409   201  201   409   201 409   409   200  422 200   409
+POST        /claim                      200
+GET,HEAD    /{c}                        404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+GET         /{c} ?before                404  404  404   404   404   404  404   404   404 404   404   200  404 422   404
+PATCH       /{c}                        404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+PUT         /{c}                        404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+PUT         /{c} +force                 404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+DELETE      /{c}                        404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+DELETE      /{c} ?permanent             404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+POST        /{c}/archive                404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+POST        /{c}/unarchive              404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+POST        /{c}/resolve                404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+POST        /{c}/restore                404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+GET,HEAD    /{c}/messages               404  404  404   404   404   404  404   404   404 404   404   200  404 200   404
+GET         /{c}/messages ?after        404  404  404   404   404   404  404   404   404 404   404   200  404 422   404
+POST        /{c}/messages               404  404  404   404   404   404  404   404   404 404   404   201  404 201   404
+POST        /{c}/messages +parent       404  404  404   404   404   404  404   404   404 404   404   201  404 422   404
+GET,HEAD    /{c}/messages/{m}           404  404  404   404   404   404  404   404   404 404   404   200  404 404   404
+PATCH       /{c}/messages/{m}           404  404  404   404   404   404  404   404   404 404   404   200  404 404   404
+DELETE      /{c}/messages/{m}           404  404  404   404   404   404  404   404   404 404   404   200  404 404   404
+PUT         /{c}/messages/{m}/feedback  404  404  404   404   404   404  404   404   404 404   404   200  404 404   404
+""")
+"""Somebody else, who has conversations too."""
+
+STRANGER_403 = OTHERS | table("""
+# ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie
+GET,HEAD    /                           200
+GET         / ?all                      200
+GET         / ?deleted                  200
+POST        /                           201
+POST        / +id                       409  409  409   409   409   201  201   409   201 409   409   200  422 200   409
+POST        /claim                      200
+GET,HEAD    /{c}                        403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+GET         /{c} ?before                403  403  403   403   404   404  404   403   404 403   403   200  404 422   403
+PATCH       /{c}                        403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+PUT         /{c}                        403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+PUT         /{c} +force                 403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+DELETE      /{c}                        403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+DELETE      /{c} ?permanent             403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+POST        /{c}/archive                403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+POST        /{c}/unarchive              403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+POST        /{c}/resolve                403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+POST        /{c}/restore                403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+GET,HEAD    /{c}/messages               403  403  403   403   404   404  404   403   404 403   403   200  404 200   403
+GET         /{c}/messages ?after        403  403  403   403   404   404  404   403   404 403   403   200  404 422   403
+POST        /{c}/messages               403  403  403   403   404   404  404   403   404 403   403   201  404 201   403
+POST        /{c}/messages +parent       403  403  403   403   404   404  404   403   404 403   403   201  404 422   403
+GET,HEAD    /{c}/messages/{m}           403  403  403   403   404   404  404   403   404 403   403   200  404 404   403
+PATCH       /{c}/messages/{m}           403  403  403   403   404   404  404   403   404 403   403   200  404 404   403
+DELETE      /{c}/messages/{m}           403  403  403   403   404   404  404   403   404 403   403   200  404 404   403
+PUT         /{c}/messages/{m}/feedback  403  403  403   403   404   404  404   403   404 403   403   200  404 404   403
+""")
+"""The same with `CONVERSATIONS_FOREIGN_STATUS = 403`: a conversation that is there and not in the trash is admitted to be.
+
+Client ids belong to their owner, so that a stranger's names nothing.
+"""
+
+GUEST = STRANGER | table("""
+POST        /claim                      422
+""")
+"""A guest with a cookie of their own, who can take over nothing before they log in."""
+
+NEWCOMER = STRANGER | table("""
+# ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie
+POST        / +id                       409  409  409   409   409   201  201   409   201 409   409   201  422 409   409
+GET,HEAD    /{c}                        404
+GET         /{c} ?before                404
+PATCH       /{c}                        404
+PUT         /{c}                        404
+PUT         /{c} +force                 404
+DELETE      /{c}                        404
+DELETE      /{c} ?permanent             404
+POST        /{c}/archive                404
+POST        /{c}/unarchive              404
+POST        /{c}/resolve                404
+POST        /{c}/restore                404
+GET,HEAD    /{c}/messages               404
+GET         /{c}/messages ?after        404
+POST        /{c}/messages               404
+POST        /{c}/messages +parent       404
+GET,HEAD    /{c}/messages/{m}           404
+PATCH       /{c}/messages/{m}           404
+DELETE      /{c}/messages/{m}           404
+PUT         /{c}/messages/{m}/feedback  404
+""")
+"""Somebody who has nothing yet: a guest with a forged cookie is a new guest with every request."""
+
+NOBODY = OTHERS | table("""
+GET,HEAD    /                           401
+GET         / ?all                      401
+GET         / ?deleted                  401
+POST        /                           401
+POST        / +id                       401
+POST        /claim                      401
+GET,HEAD    /{c}                        401
+GET         /{c} ?before                401
+PATCH       /{c}                        401
+PUT         /{c}                        401
+PUT         /{c} +force                 401
+DELETE      /{c}                        401
+DELETE      /{c} ?permanent             401
+POST        /{c}/archive                401
+POST        /{c}/unarchive              401
+POST        /{c}/resolve                401
+POST        /{c}/restore                401
+GET,HEAD    /{c}/messages               401
+GET         /{c}/messages ?after        401
+POST        /{c}/messages               401
+POST        /{c}/messages +parent       401
+GET,HEAD    /{c}/messages/{m}           401
+PATCH       /{c}/messages/{m}           401
+DELETE      /{c}/messages/{m}           401
+PUT         /{c}/messages/{m}/feedback  401
+""")
+"""Without credentials, or with credentials that are not good."""
+
+FOREIGN_PAGE = OWNER | table("""
+POST        /                           403
+POST        / +id                       403
+POST        /claim                      403
+PATCH       /{c}                        403
+PUT         /{c}                        403
+PUT         /{c} +force                 403
+DELETE      /{c}                        403
+DELETE      /{c} ?permanent             403
+POST        /{c}/archive                403
+POST        /{c}/unarchive              403
+POST        /{c}/resolve                403
+POST        /{c}/restore                403
+POST        /{c}/messages               403
+POST        /{c}/messages +parent       403
+PATCH       /{c}/messages/{m}           403
+DELETE      /{c}/messages/{m}           403
+PUT         /{c}/messages/{m}/feedback  403
+""")
+"""Ada's own browser with her session cookie, but on a page of somebody else: CSRF. Reading is what the cookie says."""
+
+CALLERS = {
+    "owner": OWNER,
+    "owner by session": OWNER,
+    "owner's browser on a foreign page": FOREIGN_PAGE,
+    "colleague in the same organisation": STRANGER,
+    "stranger in another organisation": STRANGER,
+    "same user id in another organisation": STRANGER,
+    "same user id without organisation": STRANGER,
+    "user id and organisation swapped": STRANGER,
+    "user id in capitals": STRANGER,
+    "user id with a blank behind": STRANGER,
+    "colleague who says to be the owner": STRANGER,
+    "guest": GUEST,
+    "guest with a forged cookie": NEWCOMER,
+    "nobody": NOBODY,
+    "expired token": NOBODY,
+    "forged token": NOBODY,
+    "forged token beside the owner's session": NOBODY,
+    "unsigned token": NOBODY,
+    "token without organisation": NOBODY,
+}
+
+CALLERS_403 = {
+    "owner": OWNER,
+    "colleague in the same organisation": STRANGER_403,
+    "same user id in another organisation": STRANGER_403,
+    "guest": STRANGER_403 | {"POST /claim": GUEST["POST /claim"]},
+    "nobody": NOBODY,
+}

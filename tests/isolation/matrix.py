@@ -1,0 +1,210 @@
+"""Runs the isolation matrix: sends each cell's request and says in sentences what was not as declared."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from .declared import STATES, VARIANTS, Table
+from .world import ADA, MARKER, Target, World, client_of
+
+PREFIX = "/api/conversations"
+BLUEPRINT = "flask_conversations"
+CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+
+BODIES: dict[str, Any] = {
+    "PATCH /{c}": {"title": "taken over", "starred": True},
+    "PUT /{c}": {"title": "taken over", "messages": [{"role": "user", "content": "taken over"}]},
+    "PUT /{c} +force": {"messages": [{"role": "user", "content": "taken over"}], "force_overwrite": True},
+    "POST /{c}/messages": {"content": "taken over"},
+    "POST /{c}/messages +parent": {"content": "taken over", "parent_id": "{m}"},
+    "PATCH /{c}/messages/{m}": {"content": "taken over"},
+    "PUT /{c}/messages/{m}/feedback": {"rating": "up"},
+    "POST /": {"title": "a new one"},
+    "POST / +id": {"title": "a new one", "id": "{c}"},
+}
+QUERIES = {
+    "GET / ?all": "?status=all&include=messages&limit=100",
+    "GET / ?deleted": "?status=deleted&include=messages&limit=100",
+    "GET /{c} ?before": "?before={m}",
+    "GET /{c}/messages ?after": "?after={m}",
+    "DELETE /{c} ?permanent": "?permanent=true",
+}
+DRESSES: dict[str, dict[str, str]] = {
+    "plain": {},
+    "with the owner's entity tag and idempotency key": {
+        "If-Match": '"{etag}"',
+        "If-None-Match": '"{etag}"',
+        "Idempotency-Key": "the owner's key".replace(" ", "-"),
+    },
+    "with a stale entity tag": {"If-Match": '"1-0"'},
+}
+
+
+def rows(app: Flask) -> list[str]:
+    """Every method of every route of the blueprint, `{c}` and `{m}` for its parameters, and the variants of those."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(f"{BLUEPRINT}."):
+            path = rule.rule.removeprefix(PREFIX).replace("<conversation_id>", "{c}").replace("<message_id>", "{m}")
+            found += [f"{method} {path or '/'}" for method in rule.methods or ()]
+    return sorted(found) + [variant for variant in VARIANTS if variant.rpartition(" ")[0] in found]
+
+
+class Matrix:
+    """One caller's cells on one world."""
+
+    def __init__(self, world: World, caller: str, declared: Table) -> None:
+        self.world, self.caller, self.declared = world, caller, declared
+        self.client = client_of(world.app, caller)
+        self.wrong: list[str] = []
+        self.cells = 0
+        self.sql: list[str] = []
+        self.is_owner = caller.startswith("owner")
+
+    def run(self, dress: str = "plain") -> None:
+        """All rows; in another dress than the plain one, only what is denied."""
+        before = self.world.digest()
+        with self._listening():
+            for row in rows(self.world.app):
+                if row not in self.declared:
+                    self.wrong.append(f"{row} is not declared for {self.caller}: add it to tests/isolation/declared.py")
+                    continue
+                self._denied(row, dress)
+                if row.startswith(CHANGING):
+                    self._check_unchanged(row, before)
+                    before = self.world.digest()
+                if dress == "plain":
+                    self._allowed(row)
+                    before = self.world.digest()
+
+    def _denied(self, row: str, dress: str) -> None:
+        """The cells that change nothing, on the objects that stand there; all refusals must be the same, byte for byte."""
+        refusals: dict[Any, tuple[bytes, list[str]]] = {}
+        for state in self._states(row):
+            declared = self.declared[row][state]
+            if self._changes(row, declared) or (dress != "plain" and declared not in (401, 403, 404, 405)):
+                continue
+            target = self.world.target(self.caller, state)
+            self.sql.clear()
+            answer = self._send(row, target, DRESSES[dress])
+            self._check(row, state, answer, declared, dress)
+            if not self.is_owner and declared in (401, 403, 404, 405, 409):
+                kind = (declared, self._address(row, state)) if declared in (403, 404) else declared
+                self._check_same(row, state, answer, refusals, kind, declared)
+
+    def _address(self, row: str, state: str) -> str:
+        """What the database can tell apart of an id without looking: a UUID, a client id, neither."""
+        found = "client id" if state in ("key", "same") else "none" if state == "odd" else "uuid"
+        return "own" if state == "mixed" and self.caller in self.world.own else found
+
+    def _check_same(self, row: str, state: str, answer: TestResponse, seen: dict[Any, Any], kind: Any, status: int) -> None:
+        shape = _bytes(answer)
+        first = seen.setdefault(kind, (shape, state, list(self.sql)))
+        where = f"{self.caller}: {row}: {state} and {first[1]}"
+        if shape != first[0]:
+            self.wrong.append(f"{where} answer differently: {shape!r} and {first[0]!r}")
+        if status in (401, 404) and list(self.sql) != first[2]:
+            self.wrong.append(f"{where} ask the database differently: {self.sql} and {first[2]}")
+        # missing and foreign look the same whatever the id looks like, but for what is the caller's own
+        if status == 404 and kind[1] != "own":
+            base = seen.setdefault("any 404", (shape, state))
+            if shape != base[0]:
+                self.wrong.append(f"{where}, {base[1]}: not the same 404: {shape!r} and {base[0]!r}")
+
+    def _allowed(self, row: str) -> None:
+        """The cells that may change something, each on an object of its own, with the rows of Ada's compared for others."""
+        for state in self._states(row):
+            declared = self.declared[row][state]
+            if not self._changes(row, declared):
+                continue
+            target = self.world.fresh(self.caller, state)
+            before = None if self._ada_herself() else self.world.digest(only_of=ADA)
+            answer = self._send(row, target, {})
+            self._check(row, state, answer, declared, "plain")
+            if before is not None and self.world.digest(only_of=ADA) != before:
+                self.wrong.append(f"{self.caller}: {row} on {state} changed something of Ada's")
+
+    def _ada_herself(self) -> bool:
+        return self.is_owner
+
+    @staticmethod
+    def _changes(row: str, declared: int) -> bool:
+        return row.startswith(CHANGING) and declared < 400
+
+    def _states(self, row: str) -> list[str]:
+        return STATES if "{" in row or row.endswith("+id") else ["never"]
+
+    def _send(self, row: str, target: Target, headers: dict[str, str]) -> TestResponse:
+        method, _, rest = row.partition(" ")
+        path = rest.partition(" ")[0].rstrip("/")
+        values = {"{c}": target.conversation, "{m}": target.message, "{etag}": self._etag(target, headers)}
+        url = PREFIX + _filled(path + QUERIES.get(row, ""), values)
+        if "says to be" in self.caller:
+            url += ("&" if "?" in url else "?") + "user_id=ada&org_id=acme&as_user=ada"
+        body = _filled(BODIES.get(row), values)
+        sent = {name: _filled(value, values) for name, value in headers.items()}
+        self.cells += 1
+        return self.client.open(url, method=method, json=body, headers=sent)
+
+    def _etag(self, target: Target, headers: dict[str, str]) -> str:
+        if "{etag}" not in "".join(headers.values()) or not target.id or not self.world.ada.conversation_exists(target.id):
+            return "1-0"
+        return str(self.world.ada.get_conversation(target.id)["etag"])
+
+    def _check(self, row: str, state: str, answer: TestResponse, declared: int, dress: str) -> None:
+        where = f"{self.caller}: {row} on {state} ({dress})"
+        if answer.status_code != declared:
+            self.wrong.append(f"{where}: {answer.status_code} instead of {declared}: {answer.get_data(as_text=True)[:200]}")
+        if MARKER.encode() in _bytes(answer) and not self._may_see(row):
+            self.wrong.append(f"{where}: shows what is Ada's")
+        if answer.status_code >= 400 and not answer.mimetype == "application/problem+json":
+            self.wrong.append(f"{where}: answers {answer.mimetype}")
+        if answer.status_code == 401 and "WWW-Authenticate" not in answer.headers:
+            self.wrong.append(f"{where}: 401 without WWW-Authenticate")
+        if answer.headers.get("Cache-Control") != "private, no-store":
+            self.wrong.append(f"{where}: a cache may keep the answer")
+
+    def _may_see(self, row: str) -> bool:
+        return self.is_owner
+
+    def _check_unchanged(self, row: str, before: str) -> None:
+        if self.world.digest() != before:
+            self.wrong.append(f"{self.caller}: {row} was refused and changed something")
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Keep the SQL of each request, without its parameters."""
+        with self.world.app.app_context():
+            engine = self.world.app.db.engine  # type: ignore[attr-defined]
+
+        def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+            self.sql.append(statement)
+
+        sa.event.listen(engine, "before_cursor_execute", note)
+        try:
+            yield
+        finally:
+            sa.event.remove(engine, "before_cursor_execute", note)
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(one, values) for name, one in value.items()}
+    if isinstance(value, str):
+        for name, one in values.items():
+            value = value.replace(name, one)
+    return value
+
+
+def _bytes(answer: TestResponse) -> bytes:
+    """Status, headers and body as sent, but for the random part of a new guest's cookie."""
+    headers = sorted(f"{name}: {value}" for name, value in answer.headers.items())
+    head = re.sub(r"(conversations_guest=)[^;]*", r"\1", "\n".join([answer.status, *headers]))
+    return head.encode() + b"\n\n" + answer.get_data()

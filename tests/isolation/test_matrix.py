@@ -1,0 +1,73 @@
+"""The isolation matrix: every route, every kind of caller, every state of the object, cold and warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .declared import CALLERS, CALLERS_403, STATES, VARIANTS
+from .matrix import BODIES, CHANGING, DRESSES, QUERIES, Matrix, rows
+from .world import World, settings
+
+CACHES: dict[str, dict[str, Any]] = {"no cache": {}}
+"""Settings that change what is remembered between two requests: the matrix holds for each."""
+
+
+@pytest.fixture(params=CACHES)
+def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return CACHES[request.param]
+
+
+def run(make_app: Callable[..., Any], cache: dict[str, Any], status: int, caller: str, table: Any) -> Matrix:
+    matrix = Matrix(World(make_app(**settings(status), **cache)), caller, table)
+    matrix.run()
+    matrix.world.warm_up()
+    matrix.run()
+    if not matrix.is_owner:
+        for dress in DRESSES:
+            matrix.run(dress)
+    return matrix
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_every_cell_is_as_declared(make_app, cache, caller, record_property):
+    """Status as declared; foreign and missing answer alike, byte for byte and statement for statement; refusals change nothing."""
+    matrix = run(make_app, cache, 404, caller, CALLERS[caller])
+    record_property("cells of the isolation matrix", matrix.cells)
+    assert matrix.wrong == []
+
+
+@pytest.mark.parametrize("caller", CALLERS_403)
+def test_every_cell_is_as_declared_with_foreign_status_403(make_app, cache, caller, record_property):
+    """`CONVERSATIONS_FOREIGN_STATUS = 403` admits that a conversation is there, and nothing else."""
+    matrix = run(make_app, cache, 403, caller, CALLERS_403[caller])
+    record_property("cells of the isolation matrix", matrix.cells)
+    assert matrix.wrong == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("caller", [*CALLERS, *(f"{name} (403)" for name in CALLERS_403)])
+def test_every_route_is_declared(make_app, caller):
+    """A route of the URL map without a row fails, and so does a row without a route, for each caller."""
+    table = CALLERS_403[caller.removesuffix(" (403)")] if caller.endswith(" (403)") else CALLERS[caller]
+    there = set(rows(make_app(**settings(404))))
+    assert there - set(table) == set(), "declare these in tests/isolation/declared.py"
+    assert set(table) - there == set(), "these routes are no more"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_matrix_is_large_enough(make_app, record_property):
+    """At least 3,000 different cells, the second and later runs of each not counted."""
+    there = rows(make_app(**settings(404)))
+    cells = sum(len(STATES) if "{" in row or "+id" in row else 1 for row in there) * (len(CALLERS) + len(CALLERS_403))
+    print(f"{cells} cells: {len(there)} rows, {len(STATES)} states, {len(CALLERS)} + {len(CALLERS_403)} callers")
+    record_property("different cells declared", cells)
+    assert cells >= 3000
+
+
+def test_every_variant_has_a_query_or_a_body():
+    """A variant that sends the same as its route would prove nothing."""
+    assert set(VARIANTS) == {row for row in (*BODIES, *QUERIES) if row in VARIANTS}
+    assert all(row in BODIES for row in VARIANTS if row.startswith(CHANGING) and "+" in row)
