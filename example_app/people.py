@@ -17,6 +17,8 @@ DEMO_PEOPLE = [("ada", "lovelace", "Ada Lovelace", "engines"), ("bob", "builder"
 class User(db.Model):  # type: ignore[name-defined, misc]
     """Somebody with a login."""
 
+    __tablename__ = "users"  # "user" is a reserved word in PostgreSQL
+
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(64), unique=True)
     full_name: Mapped[str] = mapped_column(sa.String(200))

@@ -5,6 +5,7 @@
  * a question goes to the app's own route. Whatever people wrote is put on the page as text, never as HTML.
  */
 
+const PAGE = 30;
 const { user, api, chat, login } = document.body.dataset;
 const $ = (selector) => document.querySelector(selector);
 const [list, messages, question, send] = ["ul", "#messages", "#question", "#send"].map($);
@@ -52,9 +53,14 @@ const address = (id, action) => `${api}/${encodeURIComponent(id)}${action ? `/${
 
 async function loadConversations({ further = false } = {}) {
   const wanted = shelf;
-  const query = new URLSearchParams({ status: wanted, order: "-updated_at", limit: "30" });
-  if (further && nextCursor) query.set("cursor", nextCursor);
-  const page = await request("GET", `${api}?${query}`);
+  const limit = further ? PAGE : Math.min(Math.max(conversations.length, PAGE), 100);
+  const query = new URLSearchParams({ status: wanted, order: "-updated_at", limit });
+  if (further) query.set("cursor", nextCursor);
+  const page = await request("GET", `${api}?${query}`).catch((failure) => {
+    list.ariaBusy = "false";
+    if (!conversations.length) $("#list-note").textContent = "The list could not be loaded.";
+    throw failure;
+  });
   if (wanted !== shelf) return; // another shelf was opened meanwhile
   conversations = further ? [...conversations, ...page.conversations] : page.conversations;
   nextCursor = page.next_cursor;
@@ -65,6 +71,7 @@ function showList() {
   const focused = document.activeElement?.closest?.(".conversation-list li")?.dataset.id;
   const control = document.activeElement?.className;
   list.replaceChildren(...conversations.map(itemOf));
+  markActive();
   list.ariaBusy = "false";
   if (focused) list.querySelector(`[data-id="${CSS.escape(focused)}"] [class="${control}"]`)?.focus();
   const empty = { active: "No conversations yet.", archived: "Nothing is archived.", deleted: "The trash is empty." };
@@ -72,13 +79,18 @@ function showList() {
   $("#more").hidden = !nextCursor;
 }
 
+function markActive() {
+  for (const item of list.children) {
+    const isActive = item.dataset.id === activeConversationId;
+    item.classList.toggle("active", isActive);
+    item.querySelector(".open").ariaCurrent = isActive ? "true" : null;
+  }
+}
+
 function itemOf(conversation) {
   const item = $("#conversation-template").content.cloneNode(true).firstElementChild;
-  const isActive = conversation.id === activeConversationId;
   item.dataset.id = conversation.id;
-  item.classList.toggle("active", isActive);
   const open = item.querySelector(".open");
-  open.ariaCurrent = isActive ? "true" : null;
   open.disabled = shelf === "deleted"; // what is in the trash cannot be read, only brought back
   open.addEventListener("click", () => trying(() => selectConversation(conversation.id)));
   item.querySelector(".title").textContent = conversation.title;
@@ -180,6 +192,8 @@ async function leaveShelf({ id }, said, undo) {
     else showBlank();
   }
   await loadConversations();
+  // what had the focus is gone
+  if (document.activeElement === document.body) (list.querySelector(".active .open") ?? $("#new")).focus();
 }
 
 async function bringBack(id, action) {
@@ -233,8 +247,8 @@ function showConversation(conversation) {
   messages.scrollTop = messages.scrollHeight;
 }
 
-function showBlank() {
-  activate(null);
+function showBlank({ keepAddress = false } = {}) {
+  activate(null, keepAddress);
   shown = null;
   showTitle({ title: "New Conversation", status: "active" });
   messages.replaceChildren(welcome());
@@ -248,14 +262,14 @@ function showTitle({ title, status }) {
   $("#badge").textContent = status;
 }
 
-function activate(id) {
+function activate(id, keepAddress = false) {
   drafts.set(activeConversationId, question.value);
   activeConversationId = id;
   question.value = drafts.get(id) ?? "";
-  history.replaceState(null, "", id ? `#${id}` : location.pathname); // so that a reload opens the same one
+  if (!keepAddress) history.replaceState(null, "", id ? `#${id}` : location.pathname); // a reload opens the same one
   forgive();
-  sizeComposer();
-  showList();
+  followComposer();
+  markActive();
 }
 
 const isSpoken = ({ role }) => role === "user" || role === "assistant";
@@ -278,11 +292,10 @@ function textOf(content) {
 function earlierButton(id, cursor) {
   const button = buttonOf("Show earlier messages", async () => {
     const page = await request("GET", `${address(id, "messages")}?before=${encodeURIComponent(cursor)}`);
-    if (id !== activeConversationId) return;
-    const height = messages.scrollHeight;
+    const below = messages.scrollHeight - messages.scrollTop; // what is being read stays where it is
     button.replaceWith(...page.messages.filter(isSpoken).map(bubbleOf));
-    if (page.next_cursor) messages.prepend(earlierButton(id, page.next_cursor));
-    messages.scrollTop += messages.scrollHeight - height; // what was being read stays where it is
+    if (page.next_cursor && id === activeConversationId) messages.prepend(earlierButton(id, page.next_cursor));
+    messages.scrollTop = messages.scrollHeight - below;
   });
   return button;
 }
@@ -293,21 +306,246 @@ function unanswered() {
   return note;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- asking
-
-async function ask_(text) {}
+// --------------------------------------------------------------------------------------------------------------- asking
 
 async function onSend() {
   const text = question.value.trim();
-  if (!text || sending()) return;
+  const from = activeConversationId;
+  if (!text || waiting.has(from)) return;
+  forgive();
   question.value = "";
-  sizeComposer();
-  showQuestion(text);
-  waiting.add(activeConversationId);
+  const bubble = bubbleOf({ role: "user", content: text, created_at: new Date().toISOString() });
+  messages.querySelectorAll(".welcome, .note").forEach((each) => each.remove());
+  messages.append(bubble, thinking());
+  waiting.add(from);
+  followComposer();
+  const id = from ?? (await begin(text, bubble));
+  if (id) await getAnswer(id, text);
+}
+
+/** The id of the conversation that the first message of a blank one begins; null if that failed. */
+async function begin(text, bubble) {
   try {
-    const id = await started();
-    await getAnswer(id, text);
+    const id = await createConversation();
+    if (activeConversationId === null) {
+      drafts.set(id, question.value);
+      question.value = "";
+      activate(id);
+    }
+    return id;
+  } catch (failure) {
+    if (bubble.isConnected) showBlank();
+    takeBack(null, text, failure);
+    return null;
   } finally {
     waiting.delete(null);
   }
 }
+
+/** Let the last question of a conversation be answered; *text* is that question, unless it is stored already. */
+async function getAnswer(id, text) {
+  waiting.add(id);
+  followComposer();
+  try {
+    const { message } = await request("POST", chat, { conversation_id: id, ...(text && { message: text }) });
+    waiting.delete(id);
+    await loadConversations();
+    if (id === activeConversationId) showAnswer(message);
+  } catch (failure) {
+    waiting.delete(id);
+    await recover(id, text, failure);
+  } finally {
+    followComposer();
+  }
+}
+
+function showAnswer(message) {
+  const listed = conversations.find(({ id }) => id === activeConversationId);
+  if (listed) shown = listed;
+  if (listed) showTitle(listed);
+  messages.querySelectorAll(".note").forEach((each) => each.remove());
+  messages.append(bubbleOf(message));
+  messages.scrollTop = messages.scrollHeight;
+}
+
+/** After a failure: show what is stored. A question that is not among it goes back to where it was typed. */
+async function recover(id, text, failure) {
+  let stored = null;
+  try {
+    stored = await request("GET", address(id));
+    if (id === activeConversationId) showConversation(stored);
+    await loadConversations();
+  } catch (another) {
+    console.error(another);
+    if (id === activeConversationId) messages.querySelectorAll(".thinking").forEach((each) => each.remove());
+  }
+  const last = stored?.messages.at(-1);
+  const isStored = last?.role === "user" && textOf(last.content).trim() === text;
+  takeBack(id, isStored ? undefined : text, failure);
+}
+
+function takeBack(id, text, failure) {
+  console.error(failure);
+  if (id !== activeConversationId) return void (text && drafts.set(id, text));
+  if (text && !question.value) question.value = text;
+  followComposer();
+  warn(failure.message);
+}
+
+function thinking() {
+  const note = noteOf("");
+  note.classList.add("thinking");
+  note.append(...[1, 2, 3].map(() => document.createElement("i")));
+  note.ariaLabel = "Waiting for the answer";
+  return note;
+}
+
+/** Keep the composer as high as its text, and the button in step with whether there is something to send. */
+function followComposer() {
+  question.style.height = "auto";
+  question.style.height = `${question.scrollHeight}px`;
+  send.disabled = !question.value.trim() || waiting.has(activeConversationId);
+}
+
+// ------------------------------------------------------------------------------------------------- small parts of the page
+
+function showTime(element, iso) {
+  const then = new Date(iso);
+  const days = (new Date().setHours(0, 0, 0, 0) - new Date(then).setHours(0, 0, 0, 0)) / 86_400_000;
+  const form = days < 1 ? { timeStyle: "short" } : days < 7 ? { weekday: "short" } : { dateStyle: "medium" };
+  element.dateTime = iso;
+  element.title = then.toLocaleString();
+  element.textContent = new Intl.DateTimeFormat(undefined, form).format(then);
+}
+
+function noteOf(text) {
+  const note = document.createElement("p");
+  note.className = "note";
+  note.textContent = text;
+  return note;
+}
+
+function buttonOf(label, run) {
+  const button = document.createElement("button");
+  button.className = "quiet";
+  button.textContent = label;
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await trying(run);
+    button.disabled = false;
+  });
+  return button;
+}
+
+const welcome = () => $("#welcome-template").content.cloneNode(true);
+
+/** Ask in a dialog: the text of its field, or true where it has none; false if it was cancelled. */
+function ask({ title, text = "", yes, value }) {
+  const [dialog, input] = [$("#dialog"), $("#dialog-input")];
+  $("#dialog-title").textContent = title;
+  $("#dialog-text").textContent = text;
+  $("#dialog-yes").textContent = yes;
+  $("#dialog-yes").classList.toggle("danger", value === undefined);
+  input.hidden = value === undefined;
+  input.value = value ?? "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  input.select();
+  const answer = () => dialog.returnValue === "yes" && (value === undefined || input.value);
+  return new Promise((done) => dialog.addEventListener("close", () => done(answer()), { once: true }));
+}
+
+let toastTimer;
+
+function toast(text, undo) {
+  const [element, button] = [$("#toast"), $("#toast button")];
+  element.querySelector("span").textContent = text;
+  button.hidden = !undo;
+  button.onclick = () => {
+    element.hidden = true;
+    trying(undo);
+  };
+  element.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (element.hidden = true), 10_000);
+}
+
+/** Do what was asked for; if it fails, say so and offer to try again. */
+async function trying(run) {
+  forgive();
+  try {
+    await run();
+  } catch (failure) {
+    console.error(failure);
+    messages.ariaBusy = "false";
+    warn(failure.message, () => trying(run));
+  }
+}
+
+function warn(text, again) {
+  $("#alert span").textContent = text;
+  $("#alert button").hidden = !again;
+  $("#alert button").onclick = again;
+  $("#alert").hidden = false;
+}
+
+function forgive() {
+  $("#alert").hidden = true;
+}
+
+const openSidebar = () => showSidebar(true);
+const closeSidebar = () => showSidebar(false);
+
+function showSidebar(open) {
+  document.body.classList.toggle("sidebar-open", open); // matters on narrow screens only
+  $("#shade").hidden = !open;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- start
+
+async function newConversation() {
+  if (shelf !== "active") await openShelf("active");
+  const blank = conversations.find(({ message_count, title_source }) => message_count === 0 && title_source === "default");
+  const id = blank?.id ?? (await createConversation()); // a second click makes no second blank one
+  await loadConversations();
+  await selectConversation(id);
+  question.focus();
+}
+
+async function start() {
+  await loadConversations();
+  const wanted = decodeURIComponent(location.hash.slice(1)) || conversations[0]?.id;
+  if (wanted) await selectConversation(wanted);
+}
+
+$("#new").addEventListener("click", async () => {
+  $("#new").disabled = true;
+  await trying(newConversation);
+  $("#new").disabled = false;
+});
+for (const each of document.querySelectorAll("[data-shelf]"))
+  each.addEventListener("click", () => trying(() => openShelf(each.dataset.shelf)));
+$("#more").addEventListener("click", () => trying(() => loadConversations({ further: true })));
+$("#open-sidebar").addEventListener("click", openSidebar);
+$("#close-sidebar").addEventListener("click", closeSidebar);
+$("#shade").addEventListener("click", closeSidebar);
+$("#dialog-no").addEventListener("click", () => $("#dialog").close(""));
+$("#composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  onSend();
+});
+question.addEventListener("input", followComposer);
+question.addEventListener("keydown", (event) => {
+  // Enter that ends the choice of a Chinese or Japanese word sends nothing
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  onSend();
+});
+document.addEventListener("keydown", (event) => event.key === "Escape" && closeSidebar());
+// another device may have changed something while nobody looked here
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && trying(refresh));
+// the browser brings a page back as it was left: somebody else may be logged in by now
+window.addEventListener("pageshow", (event) => event.persisted && elsewhere(() => location.reload()));
+
+showBlank({ keepAddress: true });
+trying(start);

@@ -13,9 +13,7 @@ from .errors import ConfigurationError
 
 PREFIX = "CONVERSATIONS_"
 
-LATER = frozenset(
-    {"redis_url", "cache", "cache_limit", "cache_ttl", "cache_prefix", "cache_max_staleness", "run_lease"}
-)
+LATER = frozenset({"redis_url", "cache_limit", "cache_ttl", "cache_prefix", "cache_max_staleness", "run_lease"})
 """Settings of parts that this version does not have yet: accepted, so that a host may set them, and said to be idle."""
 
 logger = logging.getLogger("flask_conversations")
@@ -36,6 +34,16 @@ class Config:
     """PostgreSQL schema of the tables."""
     lock_timeout: float = 5.0
     """Seconds a call waits for a row or database lock before it gives up with StorageUnavailable."""
+    conversation_model: Any = None
+    """The host's own conversation class: a mapped subclass of `ConversationMixin`, or a plain mixin with further columns."""
+    message_model: Any = None
+    """The host's own message class, likewise on `MessageMixin`."""
+    user_foreign_key: str | None = None
+    """Column that `conversations.user_id` refers to, as `users.id`; it must hold text. Deleting the user deletes the rows."""
+    org_foreign_key: str | None = None
+    """Column that `conversations.org_id` refers to, likewise."""
+    session_options: Any = None
+    """Options of the session of a database that the extension makes itself, as a dict for `SQLAlchemy(session_options=...)`."""
     sqlite_wal: bool = True
     """Switch SQLite files to write-ahead logging, so that readers and the writer do not block each other."""
     autocommit: bool = True
@@ -78,6 +86,12 @@ class Config:
     """Counts the tokens of a text for `max_tokens`: a callable or its import path; an estimate if unset."""
     titler: Callable[..., str | None] | str | None = None
     """Betters the title made from the first user message, after it is stored: a callable `(text) -> str | None` or its path."""
+    guards: Any = ()
+    """Functions that may change or refuse a message before it is stored, in order."""
+    responder: Any = None
+    """Must be unset: this version does not run turns."""
+    cache: Any = None
+    """Has no effect: this version reads and writes the database only."""
     audit: bool = False
     """Write one row per call into the query log."""
 

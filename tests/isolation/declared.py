@@ -59,6 +59,9 @@ POST,PUT,PATCH,DELETE         /openapi.json              405
 GET,HEAD                      /docs                      200
 OPTIONS                       /docs                      204
 POST,PUT,PATCH,DELETE         /docs                      405
+GET,HEAD                      /static/<>                 200
+OPTIONS                       /static/<>                 204
+POST,PUT,PATCH,DELETE         /static/<>                 405
 OPTIONS                       /{c}                       204
 POST                          /{c}                       405
 OPTIONS                       /{c}/archive               204

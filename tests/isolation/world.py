@@ -135,6 +135,7 @@ class World:
         self.own: dict[str, dict[str, Target]] = {}
         for caller, identity in IDENTITIES.items():
             self.own[caller] = {state: self.make(state, identity) for state in ("same", "mixed")}
+        self.kept = self._conversation_ids()
 
     def service(self, identity: Identity) -> Any:
         return self.app.conversations.as_user(identity, app=self.app)  # type: ignore[attr-defined]
@@ -211,6 +212,21 @@ class World:
                 self.ada.get_conversation_history(target.conversation)
         for status in ("active", "archived", "resolved", "deleted", "all"):
             self.ada.list_conversations(status=status)
+
+    def purge(self) -> None:
+        """Remove what cells have added, so that the next ones find the same world."""
+        models = self.app.extensions["flask_conversations"].models
+        with self.app.app_context(), self.app.db.engine.begin() as connection:  # type: ignore[attr-defined]
+            for model in (models.Tag, models.Message):
+                column = model.__table__.c.conversation_id
+                connection.execute(sa.delete(model.__table__).where(column.not_in(self.kept)))
+            table = models.Conversation.__table__
+            connection.execute(sa.delete(table).where(table.c.id.not_in(self.kept)))
+
+    def _conversation_ids(self) -> list[str]:
+        models = self.app.extensions["flask_conversations"].models
+        with self.app.app_context(), self.app.db.engine.connect() as connection:  # type: ignore[attr-defined]
+            return list(connection.execute(sa.select(models.Conversation.__table__.c.id)).scalars())
 
     def digest(self, *, only_of: Identity | None = None) -> str:
         """One text for all rows of all our tables, or for those of one owner."""

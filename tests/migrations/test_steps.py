@@ -46,6 +46,10 @@ def run(url, work):
         engine.dispose()
 
 
+def migrate_up(connection, models):
+    migrations.migrate(connection, models, migrations.HEAD, up=True)
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=["plain", "full", "partial"])
 @pytest.mark.parametrize("names", LAYOUTS, ids=["default", "prefix", "foreign keys"])
 def test_the_steps_make_what_create_all_makes(database, names, convention):
@@ -55,7 +59,7 @@ def test_the_steps_make_what_create_all_makes(database, names, convention):
 
     def by_steps(connection):
         metadata.create_all(connection, tables=host_tables)
-        migrations.migrate(connection, models, migrations.HEAD, up=True)
+        migrate_up(connection, models)
         return described(connection)
 
     def by_models(connection):
@@ -75,7 +79,7 @@ def test_alembic_sees_no_difference_after_the_steps(database, names):
 
     def compare(connection):
         metadata.create_all(connection, tables=[metadata.tables["users"], metadata.tables["orgs"]])
-        migrations.migrate(connection, models, migrations.HEAD, up=True)
+        migrate_up(connection, models)
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         return compare_metadata(context, plain)
 
@@ -86,8 +90,27 @@ def test_down_leaves_nothing(database):
     models = host_metadata(Names())[1]
 
     def up_and_down(connection):
-        migrations.migrate(connection, models, migrations.HEAD, up=True)
+        migrate_up(connection, models)
         migrations.migrate(connection, models, None, up=False)
         return described(connection)
 
     assert run(database.empty(), up_and_down) == {}
+
+
+@pytest.mark.parametrize("work", [migrations.create_tables, migrate_up], ids=["create-tables", "upgrade"])
+def test_processes_that_start_together_wait_for_each_other(database, threads, work):
+    models = host_metadata(Names())[1]
+    url = database.empty()
+    threads(4, lambda _: run(url, lambda connection: work(connection, models)))
+    assert run(url, lambda connection: migrations.current(connection, Names())) == migrations.HEAD
+
+
+def test_a_step_that_fails_leaves_nothing(database, monkeypatch):
+    """Outside a host's revision too, on both databases."""
+    models = host_metadata(Names())[1]
+    url = database.empty()
+    step = migrations.steps.up(None, migrations.HEAD)[-1]
+    monkeypatch.setattr(step, "_create_query_log", lambda names: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(url, lambda connection: migrate_up(connection, models))
+    assert run(url, described) == {}

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ..errors import ConfigurationError
 from ..models import VERSION, Models
-from .runner import all_models, create_schema, current, names_of, operations, refuse_unversioned, stamp
+from .runner import all_models, create_schema, current, names_of, operations, refuse_unversioned, stamp, wait_for_others
 from .steps import HEAD
 
 
@@ -24,9 +24,11 @@ def attach(models: Models) -> None:
 
 def create_tables(connection: sa.Connection, models: Models) -> str | None:
     """Create those of our tables that are missing, and nothing else; the step they stand at afterwards."""
+    wait_for_others(connection)
     names = names_of(models)
     if current(connection, names) is None:
         refuse_unversioned(connection, names)
+        attach(models)
         models.SchemaVersion.metadata.create_all(connection, tables=list(models.tables.values()))
     return current(connection, names)
 

@@ -17,6 +17,7 @@ from ..models import CONVERSATIONS, IDEMPOTENCY, MESSAGES, QUERY_LOG, TAGS, VERS
 from . import steps
 
 _KEY = "flask_conversations"
+_LOCK = int.from_bytes(b"flaskcon", "big")
 
 
 def upgrade(since: str | None, to: str) -> None:
@@ -83,6 +84,7 @@ def existing(connection: sa.Connection, names: Names) -> list[str]:
 
 def migrate(connection: sa.Connection, models: Models, to: str | None, *, up: bool) -> tuple[str | None, str | None]:
     """Bring the tables up or down to step *to*, outside any revision of the host; the steps before and after."""
+    wait_for_others(connection)
     names = names_of(models)
     before = current(connection, names)
     with Operations.context(operations(connection, models).get_context()):
@@ -91,6 +93,14 @@ def migrate(connection: sa.Connection, models: Models, to: str | None, *, up: bo
         elif to is not None:
             upgrade(before, to)
     return before, current(connection, names)
+
+
+def wait_for_others(connection: sa.Connection) -> None:
+    """Let processes that start together work on the tables one after the other, until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    elif connection.dialect.name == "sqlite" and not getattr(connection.connection, "in_transaction", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def operations(connection: sa.Connection, models: Models) -> Operations:

@@ -1,0 +1,105 @@
+"""The extension on one app: who asks, where the rows are, and which hooks of the host take part."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Flask, has_request_context, request
+from flask_sqlalchemy import SQLAlchemy
+from werkzeug.utils import import_string
+
+from . import database
+from .config import Config
+from .errors import ConfigurationError, IdentityRequired
+from .identity import Identity
+from .identity.csrf import check_csrf, csrf_token
+from .identity.resolving import Resolved, Resolver, resolve
+from .models import Models
+from .service import ConversationService
+from .service.base import Backend
+from .service.guards import Guard
+
+
+class State:
+    """The extension on one app."""
+
+    def __init__(
+        self,
+        app: Flask,
+        db: SQLAlchemy,
+        models: Models,
+        config: Config,
+        resolver: Resolver,
+        guards: Callable[[], Sequence[Guard]],
+    ) -> None:
+        self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
+        self._guards = guards
+        self._backend: Backend | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Where the service of this app keeps its rows; the engine is prepared on first use."""
+        if self._backend is None:
+            database.prepare(self.db, self.config)
+            self._backend = Backend(
+                app=self.app,
+                scoped_session=self.db.session,
+                models=self.models,
+                config=self.config,
+                secrets=functools.partial(_secrets, self.app, self.config),
+                titler=_callable(self.config.titler),
+                token_counter=_callable(self.config.token_counter),
+                guards=self._guards,
+            )
+        return self._backend
+
+    def resolved(self) -> Resolved:
+        """Who sent the current request: asked once, remembered on the request itself. Raises `IdentityRequired`."""
+        if not has_request_context():
+            raise IdentityRequired("There is no request here that an identity could come from: use as_user(...).")
+        remembered = self._remembered()
+        if self not in remembered:
+            found = resolve(self.resolver)
+            if found is None:
+                raise IdentityRequired
+            remembered[self] = found
+        return remembered[self]
+
+    def _remembered(self) -> dict[Any, Resolved]:
+        # on the request, not on g: g belongs to an app context, which may outlive a request and serve another user's next
+        return vars(request._get_current_object()).setdefault("_flask_conversations", {})  # type: ignore[attr-defined,no-any-return]
+
+    def forget(self) -> None:
+        """Forget who sent the current request."""
+        self._remembered().pop(self, None)
+
+    def current_identity(self) -> Identity:
+        return self.resolved().identity
+
+    def current_service(self) -> ConversationService:
+        return ConversationService(lambda: self.backend, self.current_identity())
+
+    def check_csrf(self) -> None:
+        check_csrf(request, self.resolved(), self.config)
+
+    def csrf_token(self) -> str:
+        return csrf_token(self.current_identity())
+
+
+def _secrets(app: Flask, config: Config) -> list[str]:
+    """Keys that sign cursors. They protect from mistakes more than from attacks: every query filters by the owner anyway."""
+    keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    if app.secret_key is None:
+        keys = [config.jwt_key] if isinstance(config.jwt_key, (str, bytes)) else ["flask-conversations"]
+    return [key.decode("latin-1") if isinstance(key, bytes) else str(key) for key in keys]
+
+
+def _callable(hook: Any) -> Any:
+    if not isinstance(hook, str):
+        return hook
+    try:
+        return import_string(hook)
+    except ImportError as error:
+        raise ConfigurationError(f"{hook!r} cannot be imported: {error}") from error

@@ -1,0 +1,165 @@
+"""The same random requests, good and bad, to an app on SQLite and one on PostgreSQL: both answer alike, and as described."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_conversations.schemas import canonical
+from tests.api.judge import Judge
+from tests.api.requests_at_random import Call, Seen, Stream
+from tests.bed.apps import Apps, client_of
+from tests.bed.databases import Sqlite
+
+REQUESTS = 2600
+"""In each stream, to each of two databases."""
+SEEDS = [int(seed) for seed in os.environ.get("FUZZ_SEEDS", "1 2 3 4").split()]
+AUDITED = 0.05
+"""Of how many requests it is looked up that a refusal has stored nothing."""
+
+MASKED = {"id", "conversation_id", "parent_id", "etag", "checksum", "next_cursor", "request_id", "message_id"}
+
+
+class Player:
+    """Sends calls to one app, and remembers what it answered."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.seen = Seen()
+        self.clients = {user: client_of(app, user) for user in ("ada", "bob", None)}
+        document = self.clients[None].get("/api/conversations/openapi.json").get_json()
+        self.document, self.judge = document, Judge(document)
+
+    def play(self, call: Call) -> tuple[int, Any]:
+        """Status and normalised body of the answer to *call*."""
+        answer = self._send(call)
+        if answer.mimetype == "text/html" and answer.status_code in (404, 308, 405):
+            return answer.status_code, "no route of ours"
+        if call.operation is None and answer.status_code in (200, 204, 405):
+            return answer.status_code, answer.headers.get("Allow")
+        body = self.judge.judge(call.operation and call.operation["operationId"], answer)
+        self._check_secrets(call, answer.get_data(as_text=True))
+        if answer.status_code < 400:
+            self.seen.learn(body, answer.headers.get("ETag"))
+        else:
+            self.seen.learn(body.get("current"), None)
+        return answer.status_code, _normal(body)
+
+    def _send(self, call: Call) -> Any:
+        fill = self.seen.filled
+        data = call.raw if call.raw is not None else fill(call.body).encode() if call.body is not None else None
+        return self.clients[call.user].open(
+            fill(call.path),
+            method=call.method,
+            query_string=fill(call.query),
+            headers={name: fill(value) for name, value in call.headers.items()},
+            data=data,
+            content_type=call.content_type,
+        )
+
+    def _check_secrets(self, call: Call, text: str) -> None:
+        others = {"ada", "bob"} - {call.user}
+        assert not [user for user in others if f"{user} says" in text], "the answer shows another user's message"
+
+    def rows(self) -> dict[str, int]:
+        """How many rows there are, and the sum of all versions."""
+        with self.app.app_context():
+            tables = self.app.db.metadata.tables
+            conversations, messages = tables["conversations"], tables["conversation_messages"]
+            queries = {
+                **{name: sa.select(sa.func.count()).select_from(tables[name]) for name in tables if "schema" not in name},
+                "versions": sa.select(sa.func.sum(conversations.c.version)),
+                "edits": sa.select(sa.func.sum(messages.c.version)),
+            }
+            found = {name: self.app.db.session.scalar(query) for name, query in queries.items()}
+            self.app.db.session.rollback()
+            return found
+
+    def stored(self) -> Any:
+        """All that is stored, normalised; what is counted and summed is right."""
+        found = []
+        for user in ("ada", "bob"):
+            service = self.app.conversations.as_user(user, app=self.app)
+            for own_id in self.seen.conversations:
+                if service.conversation_exists(own_id):
+                    found.append(_normal(_checked(service, own_id)))
+        return found
+
+
+def _checked(service: Any, own_id: str) -> Any:
+    conversation = service.get_conversation(own_id)
+    messages, before = [], None
+    while True:
+        page = service.get_messages(own_id, limit=100, before=before)
+        messages = page["messages"] + messages
+        before = page["next_cursor"]
+        if before is None:
+            break
+    assert len(messages) == conversation["message_count"]
+    assert canonical.checksum(messages) == conversation["checksum"]
+    places = [message["seq"] for message in messages]
+    assert places == sorted(set(places))
+    ids = {message["id"] for message in messages}
+    assert all(message["parent_id"] is None or message["parent_id"] in ids for message in messages)
+    return {**conversation, "messages": messages}
+
+
+def _normal(value: Any, name: str = "") -> Any:
+    """*value* without what differs from app to app: made-up ids, times and what is computed from them."""
+    if isinstance(value, dict):
+        return {key: _normal(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_normal(one, name) for one in value]
+    masked = name in MASKED or name.endswith("_at")
+    return type(value).__name__ if masked else value
+
+
+@pytest.fixture
+def twins(request: pytest.FixtureRequest, tmp_path: Path, sqlite_templates: dict[str, Path]) -> Iterator[list[Player]]:
+    """A player on SQLite and, if there is one, one on PostgreSQL."""
+    databases: list[Any] = [Sqlite(tmp_path, sqlite_templates)]
+    if "postgresql" not in request.config.getoption("--without"):
+        databases.append(request.getfixturevalue("postgresql_database"))
+    makers = [Apps(database) for database in databases]
+    yield [Player(make(PROPAGATE_EXCEPTIONS=False)) for make in makers]
+    for make in makers:
+        make.close()
+    if len(databases) == 2:
+        databases[1].clean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_requests(twins, seed, record_property):
+    """No 5xx, nothing undescribed, nothing stored by a refusal, nothing shown to others, the same on both databases."""
+    stream = Stream(twins[0].document, seed, twins[0].seen)
+    audit = random.Random(seed)
+    statuses: Counter[int] = Counter()
+    for _ in range(REQUESTS):
+        call = stream.draw()
+        audited = audit.random() < AUDITED
+        before = [player.rows() for player in twins] if audited else []
+        try:
+            outcomes = [player.play(call) for player in twins]
+            assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
+            assert len({player.seen.shape() for player in twins}) == 1, [player.seen.shape() for player in twins]
+            if audited and outcomes[0][0] >= 400:
+                assert [player.rows() for player in twins] == before, "a refused request has stored something"
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, {call}\n{error}") from error
+        statuses[outcomes[0][0]] += 1
+    stored = [json.dumps(player.stored()) for player in twins]
+    assert all(one == stored[0] for one in stored)
+    assert statuses[201] > REQUESTS / 20
+    assert statuses[200] > REQUESTS / 10
+    record_property("requests", REQUESTS * len(twins))
+    print(f"{REQUESTS} requests to each of {len(twins)} databases: {dict(sorted(statuses.items()))}")
