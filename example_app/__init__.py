@@ -1,7 +1,7 @@
 """A small chat app with people, a page and a chat route of its own, whose conversations are kept by Flask-Conversations.
 
-    make demo                          # or: python -m example_app
-    flask --app example_app db check
+make demo                          # or: python -m example_app
+flask --app example_app db check
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flask import Flask
-from flask_migrate import upgrade
+from flask_migrate import upgrade  # type: ignore[import-untyped]
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from . import create_app, endpoint, people, responder, servers

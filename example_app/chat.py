@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-from flask import Blueprint, abort, current_app, jsonify, make_response, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 
 from flask_conversations import current_conversations
 
@@ -73,7 +84,7 @@ def chat() -> Any:
 @bp.post("/api/chat/agent")
 @conversations.require_identity
 def chat_agent() -> Any:
-    """Answer `{"messages", "conversation_id", "filters"}` with a tool, and keep what the tool did: it looks up one's conversations."""
+    """Answer `{"messages", "conversation_id", "filters"}` with a tool that looks up conversations, and keep what the tool did."""
     payload = _payload()
     asked, filters = payload.get("messages"), payload.get("filters") or {}
     if not isinstance(asked, list) or not asked or not isinstance(asked[-1], dict) or not isinstance(filters, dict):
@@ -113,5 +124,5 @@ def _check(question: Any) -> None:
         _refuse("The message is empty.")
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     abort(make_response(jsonify(error=reason), 422))

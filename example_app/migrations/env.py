@@ -1,6 +1,7 @@
 import logging
 from logging.config import fileConfig
 
+import click
 from flask import current_app
 
 from alembic import context
@@ -9,9 +10,10 @@ from alembic import context
 # access to the values within the .ini file in use.
 config = context.config
 
-# Interpret the config file for Python logging.
-# This line sets up loggers basically.
-fileConfig(config.config_file_name)
+# Interpret the config file for Python logging, but for the flask command only:
+# `python -m example_app` migrates at its start, and keeps the loggers it has.
+if click.get_current_context(silent=True):
+    fileConfig(config.config_file_name)
 logger = logging.getLogger('alembic.env')
 
 

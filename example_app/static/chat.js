@@ -8,7 +8,7 @@
 const PAGE = 30;
 const { user, api, chat, login } = document.body.dataset;
 const $ = (selector) => document.querySelector(selector);
-const [list, messages, question, send] = ["ul", "#messages", "#question", "#send"].map($);
+const [list, messages, question, send] = [".conversation-list", "#messages", "#question", "#send"].map($);
 
 let conversations = []; // those of the open shelf that were loaded, latest first
 let nextCursor = null;

@@ -39,8 +39,10 @@ MAY_IMPORT = {
     "cli": LEAVES | {"service", "migrations"},
     "contrib": LEAVES | {ROOT},
     "testing": LEAVES | {ROOT},
-    # wiring
+    # wiring: the extension object, and what it is on one app
+    "state": LEAVES | {"database", "models", "service"},
     "extension": {
+        "state",
         "api",
         "cache",
         "cli",

@@ -33,5 +33,7 @@ def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: st
 
 
 def problem(error: ConversationsError) -> Response:
-    """The answer to an error of ours that a host's own route lets through."""
+    """The answer to an error of ours that a host's own route lets through; a set-up mistake stays an exception."""
+    if isinstance(error, ConfigurationError):
+        raise error
     return answers.finished(answers.problem(error))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 from flask import Blueprint, Response, current_app, g, request
+from flask.sansio.blueprints import BlueprintSetupState
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
 
 from .. import errors
 from ..proxies import current_conversations, state
@@ -71,7 +73,8 @@ def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(f"/{place.resource}{route.path}", []).append(route)
-    blueprint.record(lambda setup: _refuse_taken(setup, by_path))
+    blueprint.record(lambda setup: _refuse_taken(setup.app.url_map, _shapes(setup, by_path)))
+    _check_later_routes(blueprint, by_path)
     for path, some in by_path.items():
         for route in some:
             blueprint.add_url_rule(
@@ -104,17 +107,43 @@ def _other_methods(allowed: list[str]) -> Callable[..., Response]:
     return answer
 
 
-def _refuse_taken(setup: Any, by_path: Mapping[str, list[Route]]) -> None:
+Shapes = Mapping[str, set[str]]
+"""The methods by URL, with what a parameter is called left out."""
+
+
+def _shapes(setup: BlueprintSetupState, by_path: Mapping[str, list[Route]]) -> Shapes:
+    prefix = (setup.url_prefix or "").rstrip("/")
+    return {_shape(prefix + path): {route.method for route in routes} for path, routes in by_path.items()}
+
+
+def _refuse_taken(urls: Map, ours: Shapes, own_name: str | None = None) -> None:
     """Raise `ConfigurationError` if the host already answers one of our URLs."""
-    prefix = setup.options.get("url_prefix") or setup.blueprint.url_prefix or ""
-    ours = {_shape(prefix.rstrip("/") + path): {route.method for route in routes} for path, routes in by_path.items()}
-    for rule in setup.app.url_map.iter_rules():
+    for rule in urls.iter_rules():
         taken = ours.get(_shape(rule.rule), set()) & (rule.methods or set())
-        if taken:
+        if taken and rule.endpoint.rpartition(".")[0] != own_name:
             raise errors.ConfigurationError(
-                f"{sorted(taken)[0]} {rule.rule} is already answered by {rule.endpoint!r}. Mount the conversations elsewhere with "
+                f"{sorted(taken)[0]} {rule.rule} is also answered by {rule.endpoint!r}. Mount the conversations elsewhere with "
                 "CONVERSATIONS_URL_PREFIX or CONVERSATIONS_RESOURCE, or remove that route."
             )
+
+
+def _check_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) -> None:
+    """Routes that the host adds after ours are looked at before the first request is answered: Flask tells nobody of them."""
+
+    def watch(setup: BlueprintSetupState) -> None:
+        checked: list[bool] = []
+        ours, own_name = (
+            _shapes(setup, by_path),
+            setup.name if not setup.name_prefix else f"{setup.name_prefix}.{setup.name}",
+        )
+
+        @setup.app.before_request
+        def check() -> None:
+            if not checked:
+                _refuse_taken(current_app.url_map, ours, own_name)
+                checked.append(True)
+
+    blueprint.record(watch)
 
 
 def _shape(rule: str) -> str:
