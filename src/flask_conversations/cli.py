@@ -19,6 +19,7 @@ from .proxies import EXTENSION
 
 if TYPE_CHECKING:
     from .models import Models
+from .service import ConversationService
 
 _group = AppGroup("conversations", help="Look after the conversations of this app.")
 
@@ -64,6 +65,26 @@ def create_tables() -> None:
             f"The tables stand at {step}, and this release needs {migrations.HEAD}. Run 'flask conversations db upgrade'."
         )
     click.echo(f"The tables are there, at {step}.")
+
+
+@_group.command("prune")
+@click.option("--dry-run", is_flag=True, help="Say how many there are, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(dry_run: bool, yes: bool) -> None:
+    """Delete for good what has been in the trash, or was temporary, for longer than the settings say."""
+    state: Any = current_app.extensions[EXTENSION]
+    service = ConversationService(lambda: state.backend, None)
+    with _explained():
+        if dry_run:
+            click.echo(f"{service.prune(limit=1_000_000, dry_run=True)} conversations are due.")
+            return
+        if not yes:
+            click.confirm("This deletes conversations for good. Go on?", abort=True)
+        total = 0
+        while gone := service.prune(limit=100):
+            total += gone
+            click.echo(f"{total} ...", err=True)
+        click.echo(f"{total} conversations deleted.")
 
 
 @_group.group("db")

@@ -150,9 +150,22 @@ class ValidationFailed(ConversationsError, ValueError):
 
     def __init__(self, errors: FieldErrors | None = None, detail: str | None = None) -> None:
         if detail is None and errors:
-            detail = f"{type(self).__doc__} See: {', '.join(sorted(map(str, errors)))}."
+            names = sorted(map(_legible, errors))
+            detail = f"{type(self).__doc__} See: {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}."
         super().__init__(detail)
-        self.errors: dict[str, Any] = dict(errors or {})
+        self.errors: dict[str, Any] = _by_legible_names(errors or {})
+
+
+def _by_legible_names(errors: FieldErrors) -> dict[str, Any]:
+    return {
+        _legible(name): _by_legible_names(one) if isinstance(one, Mapping) else one for name, one in errors.items()
+    }
+
+
+def _legible(name: Any) -> str:
+    """The name of a field as an answer may repeat it: it may be any text that a client made up."""
+    text = str(name).encode("utf-8", "replace").decode()
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 class IdempotencyKeyReused(ValidationFailed):

@@ -40,6 +40,7 @@ class Judge:
         assert answer.status_code < 500, f"{answer.status_code}: {answer.get_data(as_text=True)[:500]}"
         assert answer.headers.get("X-Request-ID"), "no request id"
         text = answer.get_data(as_text=True)
+        assert "\\ud8" not in text.lower(), "a lone surrogate in the answer"
         told = [leak for leak in LEAKS if leak in text]
         assert not told or answer.mimetype.startswith("text/"), f"the answer tells of {told}"
         if answer.status_code >= 400:

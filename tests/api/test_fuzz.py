@@ -159,7 +159,7 @@ def test_random_requests(twins, seed, record_property):
             assert len({player.seen.shape() for player in twins}) == 1, [player.seen.shape() for player in twins]
             if audited and outcomes[0][0] >= 400:
                 assert [player.rows() for player in twins] == before, "a refused request has stored something"
-        except AssertionError as error:
+        except Exception as error:
             raise AssertionError(f"seed {seed}, {call}\n{error}") from error
         statuses[outcomes[0][0]] += 1
     stored = [json.dumps(player.stored()) for player in twins]

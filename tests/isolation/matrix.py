@@ -107,7 +107,9 @@ class Matrix:
         # what is the caller's own is found, and only then is the message looked for
         return "own" if state == "mixed" and self.caller in self.world.own else found
 
-    def _check_same(self, row: str, state: str, answer: TestResponse, seen: dict[Any, Any], kind: Any, status: int) -> None:
+    def _check_same(
+        self, row: str, state: str, answer: TestResponse, seen: dict[Any, Any], kind: Any, status: int
+    ) -> None:
         shape = _bytes(answer)
         first = seen.setdefault(kind, (shape, state, list(self.sql)))
         where = f"{self.caller}: {row}: {state} and {first[1]}"
@@ -143,7 +145,12 @@ class Matrix:
     def _send(self, row: str, target: Target, headers: dict[str, str]) -> TestResponse:
         method, _, rest = row.partition(" ")
         path = rest.partition(" ")[0].rstrip("/")
-        values = {"{c}": target.conversation, "{m}": target.message, "{etag}": self._etag(target, headers)}
+        values = {
+            "<>": "openapi.json",
+            "{c}": target.conversation,
+            "{m}": target.message,
+            "{etag}": self._etag(target, headers),
+        }
         url = PREFIX + _filled(path + QUERIES.get(row, ""), values)
         if "says to be" in self.caller:
             url += ("&" if "?" in url else "?") + "user_id=ada&org_id=acme&as_user=ada"
@@ -154,14 +161,20 @@ class Matrix:
         return self.client.open(url, method=method, json=body, headers=sent)
 
     def _etag(self, target: Target, headers: dict[str, str]) -> str:
-        if "{etag}" not in "".join(headers.values()) or not target.id or not self.world.ada.conversation_exists(target.id):
+        if (
+            "{etag}" not in "".join(headers.values())
+            or not target.id
+            or not self.world.ada.conversation_exists(target.id)
+        ):
             return "1-0"
         return str(self.world.ada.get_conversation(target.id)["etag"])
 
     def _check(self, row: str, state: str, answer: TestResponse, declared: int, dress: str) -> None:
         where = f"{self.caller}: {row} on {state} ({dress})"
         if answer.status_code != declared:
-            self.wrong.append(f"{where}: {answer.status_code} instead of {declared}: {answer.get_data(as_text=True)[:200]}")
+            self.wrong.append(
+                f"{where}: {answer.status_code} instead of {declared}: {answer.get_data(as_text=True)[:200]}"
+            )
         if MARKER.encode() in _bytes(answer) and not self.is_owner:
             self.wrong.append(f"{where}: shows what is Ada's")
         if answer.status_code >= 400 and not answer.mimetype == "application/problem+json":
@@ -204,5 +217,5 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
 def _bytes(answer: TestResponse) -> bytes:
     """Status, headers and body as sent, but for the random part of a new guest's cookie."""
     headers = sorted(f"{name}: {value}" for name, value in answer.headers.items())
-    head = re.sub(r"(conversations_guest=)[^;]*", r"\1", "\n".join([answer.status, *headers]))
+    head = re.sub(r"(conversations_guest=)[^;]*; Expires=[^;]*", r"\1", "\n".join([answer.status, *headers]))
     return head.encode() + b"\n\n" + answer.get_data()

@@ -60,8 +60,11 @@ def settings(foreign_status: int) -> dict[str, Any]:
 
 def client_of(app: Flask, caller: str) -> FlaskClient:
     """A test client with the credentials of *caller*."""
-    client = app.test_client()
     headers, cookies, session = _credentials(app, caller)
+    if "forged cookie" in caller:
+        # sent with every request, instead of the one that the first answer gives
+        headers, cookies = {**headers, "Cookie": "; ".join(f"{name}={one}" for name, one in cookies.items())}, {}
+    client = app.test_client(use_cookies="Cookie" not in headers)
     for name, value in {"X-Request-ID": "matrix", **headers}.items():
         client.environ_base["HTTP_" + name.upper().replace("-", "_")] = value
     for name, value in cookies.items():

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_conversations import migrations
+from flask_conversations import ConfigurationError, migrations
 from flask_conversations.models import ConversationMixin, Names
 
 from .conftest import Host
@@ -372,6 +372,20 @@ def test_a_substitute_mapped_by_the_host(host):
     assert "'department'" in written
     app.run("db", "upgrade")
     assert app.migrate() == ""
+
+
+def test_a_substitute_under_another_name_is_refused(host):
+    """Our steps would make a table that the model does not use."""
+
+    def declare(db):
+        class Conversation(ConversationMixin, db.Model):
+            __names__ = Names()
+            __tablename__ = "chats"
+
+        return {"conversation_model": Conversation}
+
+    with pytest.raises(ConfigurationError, match="'chats'"):
+        host(declare)
 
 
 def test_create_all_hosts_need_no_step(host):

@@ -210,7 +210,7 @@ def _query(place: Mount) -> dict[str, Any]:
 
 
 def _body(place: Mount) -> dict[str, Any]:
-    raw = request.get_data(cache=True)
+    raw = _raw_body()
     if not raw.strip():
         if request.mimetype and not _is_json(request.mimetype):
             raise errors.UnsupportedMediaType
@@ -225,6 +225,15 @@ def _body(place: Mount) -> dict[str, Any]:
         raise errors.ValidationFailed({"body": ["Not a valid object."]})
     _refuse_depth(value)
     return to_snake(value) if place.case == "camel" else value
+
+
+def _raw_body() -> bytes:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise errors.UnsupportedMediaType("The body must not be compressed.")
+    if "Transfer-Encoding" in request.headers and not request.environ.get("wsgi.input_terminated"):
+        # the server does not say where the body ends: it would be read as empty
+        raise errors.MalformedRequest("This server does not read chunked bodies: send a Content-Length.")
+    return request.get_data(cache=True)
 
 
 def _refuse_depth(body: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
-from ..models import VERSION, Models
+from ..models import CONVERSATIONS, MESSAGES, VERSION, Models
 from .runner import all_models, create_schema, current, names_of, operations, refuse_unversioned, stamp, wait_for_others
 from .steps import HEAD
 
@@ -34,16 +34,13 @@ def create_tables(connection: sa.Connection, models: Models) -> str | None:
 
 
 def _refuse_renamed(models: Models) -> None:
-    renamed = [table.name for table in models.tables.values() if not table.name.startswith(models.names.prefix)]
-    for model, name in ((models.Conversation, "conversations"), (models.Message, "conversation_messages")):
+    for model, name in ((models.Conversation, CONVERSATIONS), (models.Message, MESSAGES)):
         if model.__table__.name != models.names.table(name):
-            renamed.append(model.__table__.name)
-    if renamed:
-        raise ConfigurationError(
-            f"A model of yours names its table {renamed[0]!r}, where the migrations make "
-            f"{models.names.table('conversations')!r} and {models.names.table('conversation_messages')!r}. Remove its "
-            f"__tablename__, and set CONVERSATIONS_TABLE_PREFIX for other names."
-        )
+            raise ConfigurationError(
+                f"Your model {model.__name__} is the table {model.__table__.name!r}, but the migrations make "
+                f"{models.names.table(name)!r}. Give it no __tablename__, and __names__ = Names(prefix=...) to match "
+                f"CONVERSATIONS_TABLE_PREFIX."
+            )
 
 
 def _before_create(target: sa.MetaData, connection: sa.Connection, *, tables: Sequence[sa.Table], **_: Any) -> None:

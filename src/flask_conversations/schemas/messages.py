@@ -191,6 +191,13 @@ KEPT_BY_SERVER = frozenset(
 """Members of a message's JSON that a client may send back as it got them, and that are not taken from there."""
 
 
+def listed(messages: Any) -> Sequence[Any]:
+    """*messages*, which must be a list. Raises `ValidationFailed`."""
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise ValidationFailed({"messages": ["Not a valid list."]})
+    return messages
+
+
 def own_members(item: Any) -> Any:
     """A message as a client may hold it, without the members that the server keeps itself."""
     if not isinstance(item, Mapping):

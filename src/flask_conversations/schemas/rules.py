@@ -311,11 +311,23 @@ def tag_list(value: Any) -> list[str]:
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value of a request body. Raises `ValueError` for anything RFC 8259 does not allow."""
+    """The JSON value of a request body.
+
+    Raises `ValueError` for anything RFC 8259 does not allow, and `ValidationFailed` for a member that is given twice: of
+    those, others may read the first where Python reads the last.
+    """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_members)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValidationFailed({name: ["Given twice."] for name in names if names.count(name) > 1})
+    return members
 
 
 def _refuse_constant(constant: str) -> None:

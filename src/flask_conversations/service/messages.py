@@ -111,12 +111,10 @@ class MessageVerbs(Base):
 
     def prepared_messages(self, conversation_id: str, messages: Any) -> list[dict[str, Any]]:
         """The rows to be of *messages*. Raises `ValidationFailed` with the errors of each by its position."""
-        if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
-            raise ValidationFailed({"messages": ["Not a valid list."]})
         problems = rules.Problems()
         batch = [
             problems.take(str(place), lambda item: self.prepared_message(conversation_id, item), item)
-            for place, item in enumerate(messages)
+            for place, item in enumerate(schema.listed(messages))
         ]
         for name in ("id", "client_id"):
             keys = [row[name] for row in batch if row and row.get(name)]

@@ -18,7 +18,7 @@ from .conversations import ConversationVerbs
 from .units import reads, writes
 
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
-_ECHOED = frozenset(schema.COLUMNS) - _SNAPSHOT | {"messages"}
+_ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
 
 
@@ -32,7 +32,7 @@ class SnapshotVerbs(ConversationVerbs):
         Messages already there, by id or by role and content in the same order, keep their ids; the others are removed or appended.
         """
         conversation = self.store.lock(conversation_id)
-        self._replace(conversation, messages)
+        self._replace(conversation, message_schema.listed(messages))
         return [message_schema.dump(row) for row in message_rows.of_conversation(self.store, conversation)]
 
     def _replace(
@@ -201,6 +201,8 @@ def _checked(snapshot: Any) -> dict[str, Any]:
         raise ValidationFailed({"snapshot": ["Not a valid object."]})
     schema.refuse_unknown(snapshot, _SNAPSHOT | _ECHOED)
     schema.changes({name: value for name, value in snapshot.items() if name in schema.RULES})
+    if snapshot.get("messages") is not None:
+        message_schema.listed(snapshot["messages"])
     return {name: value for name, value in snapshot.items() if name in _SNAPSHOT}
 
 
