@@ -52,13 +52,11 @@ def page() -> Any:
 def chat() -> Any:
     """Answer `{"message", "conversation_id"}`. Without an id a conversation begins; without a message the last one is answered."""
     payload = _payload()
-    question = payload.get("message")
-    if question is not None or "conversation_id" not in payload:
-        _check(question)
-    conversation_id = payload.get("conversation_id") or current_conversations.create_conversation()["id"]
+    conversation_id = payload.get("conversation_id")
+    asks_again = conversation_id and "message" not in payload
 
-    if question is not None:
-        current_conversations.save_message(conversation_id, "user", question)
+    if not asks_again:
+        conversation_id = _keep(_question(payload.get("message")), conversation_id)
     history = current_conversations.get_conversation_history(conversation_id, limit=current_app.config["MAX_HISTORY"])
     if not history or history[-1]["role"] != "user":
         return {"error": "There is no question to answer.", "conversation_id": conversation_id}, 409
@@ -89,14 +87,12 @@ def chat_agent() -> Any:
     asked, filters = payload.get("messages"), payload.get("filters") or {}
     if not isinstance(asked, list) or not asked or not isinstance(asked[-1], dict) or not isinstance(filters, dict):
         _refuse("Send {messages: [{role, content}, ...], conversation_id, filters: {status, starred, tag}}.")
-    question = asked[-1].get("content")
-    _check(question)
+    question = _question(asked[-1].get("content"))
     filters = {name: filters[name] for name in ("status", "starred", "tag") if name in filters}
     found = current_conversations.list_conversations(limit=10, **filters)
     titles = [each["title"] for each in found["conversations"]]
-    conversation_id = payload.get("conversation_id") or current_conversations.create_conversation()["id"]
 
-    current_conversations.save_message(conversation_id, "user", question)
+    conversation_id = _keep(question, payload.get("conversation_id"))
     answer = responder.answer_with_titles(titles, more=found["has_more"])
     saved = current_conversations.save_message(
         conversation_id,
@@ -119,9 +115,18 @@ def _payload() -> dict[str, Any]:
     return payload
 
 
-def _check(question: Any) -> None:
-    if not isinstance(question, str) or not question.strip():
+def _keep(question: str, conversation_id: str | None) -> str:
+    """Save *question*, in a new conversation if there is none yet: both or neither. The id of the conversation."""
+    with current_conversations.transaction():
+        conversation_id = conversation_id or current_conversations.create_conversation("New Conversation")["id"]
+        current_conversations.save_message(conversation_id, "user", question)
+    return conversation_id
+
+
+def _question(text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
         _refuse("The message is empty.")
+    return text
 
 
 def _refuse(reason: str) -> NoReturn:

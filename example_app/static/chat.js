@@ -315,8 +315,10 @@ async function onSend() {
   forgive();
   question.value = "";
   const bubble = bubbleOf({ role: "user", content: text, created_at: new Date().toISOString() });
-  messages.querySelectorAll(".welcome, .note").forEach((each) => each.remove());
+  bubble.classList.add("unsent");
+  removeAll(".welcome, .note");
   messages.append(bubble, thinking());
+  messages.scrollTop = messages.scrollHeight;
   waiting.add(from);
   followComposer();
   const id = from ?? (await begin(text, bubble));
@@ -363,7 +365,8 @@ function showAnswer(message) {
   const listed = conversations.find(({ id }) => id === activeConversationId);
   if (listed) shown = listed;
   if (listed) showTitle(listed);
-  messages.querySelectorAll(".note").forEach((each) => each.remove());
+  removeAll(".note");
+  messages.querySelector(".unsent")?.classList.remove("unsent");
   messages.append(bubbleOf(message));
   messages.scrollTop = messages.scrollHeight;
 }
@@ -377,7 +380,7 @@ async function recover(id, text, failure) {
     await loadConversations();
   } catch (another) {
     console.error(another);
-    if (id === activeConversationId) messages.querySelectorAll(".thinking").forEach((each) => each.remove());
+    if (id === activeConversationId) removeAll(".thinking, .unsent");
   }
   const last = stored?.messages.at(-1);
   const isStored = last?.role === "user" && textOf(last.content).trim() === text;
@@ -437,6 +440,7 @@ function buttonOf(label, run) {
   return button;
 }
 
+const removeAll = (selector) => messages.querySelectorAll(selector).forEach((each) => each.remove());
 const welcome = () => $("#welcome-template").content.cloneNode(true);
 
 /** Ask in a dialog: the text of its field, or true where it has none; false if it was cancelled. */

@@ -46,10 +46,19 @@ class UTCDateTime(TypeDecorator[dt.datetime]):
 
 
 class JSONValue(TypeDecorator[Any]):
-    """Any JSON value, given back equal: `JSON` on both databases, since `JSONB` rewrites numbers. None is SQL NULL."""
+    """Any JSON value, given back equal; None is SQL NULL.
+
+    `JSON` on PostgreSQL, since `JSONB` rewrites numbers; `TEXT` on SQLite, where a column of type `JSON` does the same to a bare one.
+    """
 
     impl = sa.JSON(none_as_null=True)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.Text() if dialect.name == "sqlite" else self.impl_instance)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" and value is not None else value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> _Processor:
         if dialect.name == "sqlite":

@@ -56,15 +56,18 @@ class Seen:
 
     def __init__(self) -> None:
         self.conversations: list[str] = []
+        self.owners: list[str | None] = []
         self.messages: list[tuple[int, str]] = []
         self.cursors: list[str] = []
         self.etags: list[str] = []
         self._known: dict[str, int] = {}
 
-    def learn(self, answer: Any, etag: str | None) -> None:
+    def learn(self, user: str | None, answer: Any, etag: str | None) -> None:
+        """Remember what *answer* shows to *user*."""
         if etag:
             self.etags = [*self.etags[-200:], etag]
         self._walk(answer)
+        self.owners += [user] * (len(self.conversations) - len(self.owners))
 
     def _walk(self, value: Any) -> None:
         if isinstance(value, list):
@@ -145,14 +148,16 @@ class Stream:
         return self.prefix + path.replace("{filename}", self.random.choice(["docs.css", "docs.html", "..", "x.py"]))
 
     def _pair(self) -> tuple[str, str]:
-        """A conversation and mostly a message of it."""
-        if self.seen.messages and self.random.random() < 0.8:
+        """A conversation and a message of it, mostly the user's own."""
+        for _ in range(8):
             place = self._recent(len(self.seen.messages))
-            return f"<<c{self.seen.messages[place][0]}>>", f"<<m{place}>>"
+            owned = self.seen.messages and self.seen.owners[self.seen.messages[place][0]] == self.user
+            if owned and self.random.random() < 0.85:
+                return f"<<c{self.seen.messages[place][0]}>>", f"<<m{place}>>"
         return self._conversation(), self._message()
 
     def _id(self, mark: str) -> str:
-        if self.random.random() < 0.9:
+        if self.random.random() < 0.95:
             return mark
         odd = self.random.choice(ODD_IDS)
         known = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
@@ -217,7 +222,7 @@ class Stream:
     def _fill_body(self, call: Call, schema: dict[str, Any]) -> None:
         body = self._value(schema)
         luck = self.random.random()
-        if luck < 0.25:
+        if luck < 0.2:
             body = self._spoilt(body)
         call.content_type = "application/json"
         call.body = _json(body)
@@ -286,7 +291,7 @@ class Stream:
     def _special(self, name: str) -> Any:
         """Members that mean something get a meaning, mostly."""
         if name == "role":
-            return self.random.choice(["user", "user", "user", "assistant", "assistant", "system", "tool"])
+            return self.random.choice(["user"] * 5 + ["assistant"] * 5 + ["system", "tool"])
         if name == "content":
             return self._content()
         if name == "parent_id":
@@ -299,7 +304,7 @@ class Stream:
 
     def _own_id(self, name: str) -> Any:
         mine = f"{name}-{self.random.randrange(60)}"
-        others = [None, mine, mine, str(uuid.UUID(int=self.random.getrandbits(128), version=4)), self._conversation()]
+        others = [None, None, mine, mine, mine, str(uuid.UUID(int=self.random.getrandbits(128), version=4)), self._conversation()]
         return self.random.choice([*others, self._message(), "search", "OPENAPI.JSON", "...", "urn:uuid:x", "{x}", "a b"])
 
     def _content(self) -> Any:
@@ -313,7 +318,7 @@ class Stream:
     def _string(self, schema: dict[str, Any]) -> str:
         if schema.get("format") == "date-time":
             return self.random.choice(TIMES)
-        if self.random.random() < 0.1:
+        if self.random.random() < 0.05:
             return self.random.choice(STRINGS)
         return self.random.choice(["bees", "honey", "Zoë", "summer 2026", "1", "x" * schema.get("maxLength", 3)])[:300]
 

@@ -52,9 +52,9 @@ class Player:
         body = self.judge.judge(call.operation and call.operation["operationId"], answer)
         self._check_secrets(call, answer.get_data(as_text=True))
         if answer.status_code < 400:
-            self.seen.learn(body, answer.headers.get("ETag"))
+            self.seen.learn(call.user, body, answer.headers.get("ETag"))
         else:
-            self.seen.learn(body.get("current"), None)
+            self.seen.learn(call.user, body.get("current"), None)
         return answer.status_code, _normal(body)
 
     def _send(self, call: Call) -> Any:
@@ -155,7 +155,7 @@ def test_random_requests(twins, seed, record_property):
         before = [player.rows() for player in twins] if audited else []
         try:
             outcomes = [player.play(call) for player in twins]
-            assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
+            assert all(outcome == outcomes[0] for outcome in outcomes), "\n".join(map(json.dumps, outcomes))
             assert len({player.seen.shape() for player in twins}) == 1, [player.seen.shape() for player in twins]
             if audited and outcomes[0][0] >= 400:
                 assert [player.rows() for player in twins] == before, "a refused request has stored something"

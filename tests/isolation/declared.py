@@ -1,12 +1,14 @@
 """The isolation matrix: which status each caller gets on each route for an object in each state. Declared, never computed.
 
-A row is a method and a path as the URL map has it (`{c}` a conversation, `{m}` a message), or one of `VARIANTS`: the same route with a
-query or body that matters here. A route without a row, and a row without a route, fail the suite. One number stands for all states.
+A row is a method and a path as the URL map has it (`{c}` a conversation, `{m}` a message), or one of `VARIANTS`: the same route
+with a query or body that matters here. A route without a row, and a row without a route, fail the suite. One number stands
+for all states.
 """
 
 from __future__ import annotations
 
-STATES = "empty full archived resolved trash gone never temporary key upper forked same odd mixed buried".split()
+STATES = ["empty", "full", "archived", "resolved", "trash", "gone", "never", "temporary"]
+STATES += ["key", "upper", "forked", "same", "odd", "mixed", "buried"]
 """The objects, all of Ada's at acme but for `same` and `mixed`:
 
 - empty, full, archived, resolved, trash, gone (deleted permanently), never (a UUID that never was), temporary: the state it is in

@@ -94,7 +94,7 @@ class Matrix:
             declared = self.declared[row][state]
             if self._changes(row, declared) or (dress != "plain" and declared not in (401, 403, 404, 405)):
                 continue
-            target = self.world.target(self.caller, state)
+            target = self.world.target(state)
             answer = self._send(row, target, DRESSES.get(dress, {}))
             self._check(row, state, answer, declared, dress)
             if not self.is_owner and declared in (401, 403, 404, 405, 409):
@@ -105,7 +105,7 @@ class Matrix:
         """What the database can tell apart of an id without looking: a UUID, a client id, neither."""
         found = "client id" if state in ("key", "same") else "none" if state == "odd" else "uuid"
         # what is the caller's own is found, and only then is the message looked for
-        return "own" if state == "mixed" and self.caller in self.world.own else found
+        return "own" if state == "mixed" and self.world.caller else found
 
     def _check_same(
         self, row: str, state: str, answer: TestResponse, seen: dict[Any, Any], kind: Any, status: int
@@ -127,7 +127,7 @@ class Matrix:
         """The cells that may change something, each on an object of its own, with the rows of Ada's compared for others."""
         states = [state for state in self._states(row) if self._changes(row, self.declared[row][state])]
         for state in states:
-            target = self.world.fresh(self.caller, state)
+            target = self.world.fresh(state)
             before = None if self.is_owner else self.world.digest(only_of=ADA)
             answer = self._send(row, target, {})
             self._check(row, state, answer, self.declared[row][state], "plain")
@@ -177,7 +177,7 @@ class Matrix:
             )
         if MARKER.encode() in _bytes(answer) and not self.is_owner:
             self.wrong.append(f"{where}: shows what is Ada's")
-        if answer.status_code >= 400 and not answer.mimetype == "application/problem+json":
+        if answer.status_code >= 400 and answer.mimetype != "application/problem+json":
             self.wrong.append(f"{where}: answers {answer.mimetype}")
         if answer.status_code == 401 and "WWW-Authenticate" not in answer.headers:
             self.wrong.append(f"{where}: 401 without WWW-Authenticate")

@@ -24,7 +24,7 @@ def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def run(make_app: Callable[..., Any], cache: dict[str, Any], status: int, caller: str, table: Any) -> Matrix:
-    matrix = Matrix(World(make_app(**settings(status), **cache)), caller, table)
+    matrix = Matrix(World(make_app(**settings(status), **cache), caller), caller, table)
     matrix.run()
     matrix.world.warm_up()
     matrix.run(again=True)

@@ -127,29 +127,29 @@ class Target:
 
 
 class World:
-    """The objects, made anew for each matrix."""
+    """The objects, made anew for each caller."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, caller: str) -> None:
         self.app = app
         self.ada = self.service(ADA)
         self.zoe = self.service(Identity("zoe", "acme"))
         self.count = 0
         self.standing = {state: self.make(state, None) for state in STATES}
-        self.own: dict[str, dict[str, Target]] = {}
-        for caller, identity in IDENTITIES.items():
-            self.own[caller] = {state: self.make(state, identity) for state in ("same", "mixed")}
+        self.caller = IDENTITIES.get(caller)
+        """Who can own something, unless it is Ada."""
+        self.own = {state: self.make(state, self.caller) for state in ("same", "mixed") if self.caller}
         self.kept = self._conversation_ids()
 
     def service(self, identity: Identity) -> Any:
         return self.app.conversations.as_user(identity, app=self.app)  # type: ignore[attr-defined]
 
-    def target(self, caller: str, state: str) -> Target:
+    def target(self, state: str) -> Target:
         """The object in that state that stands there for all to see."""
-        return self.own.get(caller, {}).get(state) or self.standing[state]
+        return self.own.get(state) or self.standing[state]
 
-    def fresh(self, caller: str, state: str) -> Target:
+    def fresh(self, state: str) -> Target:
         """An object of its own for one cell, since the cell will change it."""
-        return self.make(state, IDENTITIES.get(caller))
+        return self.make(state, self.caller)
 
     def make(self, state: str, caller: Identity | None) -> Target:
         """An object in *state*: Ada's, or the caller's where the state says so and the caller can own something."""

@@ -139,18 +139,16 @@ _register()
 
 
 def _of_host(ours: Ours, found: Iterable[Any]) -> Iterator[ops.MigrateOperation]:
-    created = set()
+    whole = set()
     for op in found:
         if isinstance(op, (ops.CreateTableOp, ops.DropTableOp)) and ours.has_table(op.schema, op.table_name):
-            created.add((op.schema, op.table_name))
-        elif isinstance(op, ops.ModifyTableOps):
-            op.ops[:] = (
-                [] if (op.schema, op.table_name) in created else [o for o in op.ops if not _is_ours(ours, op, o)]
-            )
+            whole.add((op.schema, op.table_name))
+        elif not isinstance(op, ops.ModifyTableOps):
+            yield op
+        elif (op.schema, op.table_name) not in whole:
+            op.ops[:] = [part for part in op.ops if not _is_ours(ours, op, part)]
             if op.ops:
                 yield op
-        else:
-            yield op
 
 
 def _is_ours(ours: Ours, table: ops.ModifyTableOps, op: Any) -> bool:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -325,8 +326,8 @@ def parse_json(body: bytes) -> Any:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValidationFailed({name: ["Given twice."] for name in names if names.count(name) > 1})
+        given = Counter(name for name, _ in pairs)
+        raise ValidationFailed({name: ["Given twice."] for name, times in given.items() if times > 1})
     return members
 
 

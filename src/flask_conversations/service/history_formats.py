@@ -456,3 +456,6 @@ FORMATS: dict[str, Callable[[list[Turn]], list[JSON]]] = {
     "langchain": langchain,
     "ui": ui,
 }
+
+NAMED_FORMATS = ("langchain", "ui")
+"""Those whose messages carry the ids of the stored ones."""

@@ -13,7 +13,7 @@ from ..models import new_id, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
-from ..schemas.common import preview_of, title_from
+from ..schemas.common import iso, preview_of, title_from
 from ..schemas.shapes import Message, MessagePage
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
@@ -21,6 +21,7 @@ from . import history
 from .base import Base
 from .cursors import MARK, Cursors
 from .guards import GuardContext, guarded
+from .history_formats import NAMED_FORMATS
 from .units import reads, writes
 
 if TYPE_CHECKING:
@@ -266,10 +267,11 @@ class MessageVerbs(Base):
         """
         size = self._history_size(limit, max_tokens)
         conversation_schema.expected(min_version, "min_version")
-        found = rows.newest(self.store, conversation_id, limit=size, columns=rows.HISTORY)
+        columns = rows.NAMED_HISTORY if format in NAMED_FORMATS else rows.HISTORY
+        found = rows.newest(self.store, conversation_id, limit=size, columns=columns)
         if found is None:
             raise self.store.missing(conversation_id)
-        messages = [_for_history(row) for row in reversed(found.rows)]
+        messages = [_for_history(columns, row) for row in reversed(found.rows)]
         return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
 
     @reads
@@ -278,7 +280,7 @@ class MessageVerbs(Base):
         found = rows.newest(self.store, conversation_id, limit=history.LEADING, after=0, columns=rows.HISTORY)
         if found is None:
             raise self.store.missing(conversation_id)
-        return history.system_prompt([_for_history(row) for row in found.rows])
+        return history.system_prompt([_for_history(rows.HISTORY, row) for row in found.rows])
 
     def _history_size(self, limit: Any, max_tokens: Any) -> int:
         problems = rules.Problems()
@@ -541,17 +543,10 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
     return newborn
 
 
-def _for_history(row: Any) -> dict[str, Any]:
-    id, seq, role, content, is_parts, parts, raw, status, metadata, model, created_at, *_ = row
-    return {
-        "id": id,
-        "seq": seq,
-        "role": role,
-        "content": parts if is_parts and isinstance(parts, list) else content,
-        "parts": parts,
-        "raw": raw,
-        "status": status,
-        "metadata": metadata,
-        "model": model,
-        "created_at": created_at,
-    }
+def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
+    message = dict(zip(columns, row, strict=False))
+    if message.pop("content_is_parts") and isinstance(message["parts"], list):
+        message["content"] = message["parts"]
+    if "created_at" in message:
+        message["created_at"] = iso(message["created_at"])
+    return message

@@ -126,8 +126,9 @@ class SnapshotVerbs(ConversationVerbs):
         messages: Sequence[Mapping[str, Any]] | None,
         roles: Collection[str] | None,
     ) -> None:
-        if fields:
-            self._changed(conversation.id, _columns(fields), None, list(fields))
+        changed, _ = _merged_fields(conversation, fields, None)
+        if changed:
+            self._changed(conversation.id, _columns(changed), None, list(changed))
         if messages is not None:
             self._replace(self.store.get(conversation.id), messages, roles)
         self._one_step(conversation)

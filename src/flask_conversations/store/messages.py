@@ -12,20 +12,11 @@ from ..schemas import messages as message_schema
 from ..schemas import rules
 from . import Store, keyed, mine, statement, visible
 
-HISTORY = (
-    "id",
-    "seq",
-    "role",
-    "content",
-    "content_is_parts",
-    "parts",
-    "raw",
-    "status",
-    "metadata",
-    "model",
-    "created_at",
-)
+HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status")
 """What a model's history needs of a message: reading less is most of its speed."""
+
+NAMED_HISTORY = (*HISTORY, "id", "seq", "metadata", "model", "created_at")
+"""What a history needs whose format names each message."""
 
 STORED = tuple(message_schema.STORED)
 
@@ -74,10 +65,11 @@ def newest(
     if not rows:
         return None
     first = rows[0]
+    own_id = getattr(first, "own_id", parameters["key"])
     if first.branched:
-        found = _walk(store, first.own_id, first.head_id, limit=limit, before=before, after=after, columns=columns)
-        return Newest(first.own_id, first.own_version, found)
-    return Newest(first.own_id, first.own_version, [] if first.seq is None else list(rows))
+        found = _walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
+        return Newest(own_id, first.own_version, found)
+    return Newest(own_id, first.own_version, [] if first.seq is None else list(rows))
 
 
 @statement
@@ -87,9 +79,13 @@ def _newest(
     c = models.Conversation.__table__.c
     m = models.Message.__table__.c
     own_id: Any = sa.bindparam("key", type_=c.id.type)
+    # what does not vary is read once a row all the same: nothing that is known already, the head only for a walk
+    own = [c.version.label("own_version"), c.branched, sa.case((c.branched, c.head_id)).label("branch_head_id")]
     if column != "id":
         own_id = sa.select(c.id).where(keyed(models, column), mine(models, system)).scalar_subquery()
-    window = sa.select(*(m[name] for name in columns)).where(m.conversation_id == own_id, m.deleted_at.is_(None))
+        own.append(c.id.label("own_id"))
+    names = columns if "seq" in columns else (*columns, "seq")
+    window = sa.select(*(m[name] for name in names)).where(m.conversation_id == own_id, m.deleted_at.is_(None))
     if before:
         window = window.where(m.seq < sa.bindparam("before", type_=sa.BigInteger))
     if after:
@@ -99,7 +95,7 @@ def _newest(
         window = window.limit(sa.bindparam("limit", type_=sa.Integer))
     found = window.subquery("found")
     return (
-        sa.select(*found.c, c.id.label("own_id"), c.version.label("own_version"), c.branched, c.head_id)
+        sa.select(*found.c, *own)
         .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
         .where(keyed(models, column), mine(models, system), visible(models))
         .order_by(found.c.seq if after else found.c.seq.desc())
