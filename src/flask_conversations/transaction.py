@@ -41,7 +41,6 @@ def listen(session_factory: Any) -> None:
     """Watch the sessions of *session_factory* (a `scoped_session` or `sessionmaker`); once is enough."""
     for name, listener in (
         ("after_commit", _after_commit),
-        ("after_soft_rollback", _after_rollback),
         ("after_transaction_end", _after_end),
     ):
         if not sa.event.contains(session_factory, name, listener):
@@ -85,37 +84,25 @@ def is_joined(session: Session) -> bool:
 
 
 def _after_commit(session: Session) -> None:
-    # fires for savepoints too: what waits for one waits for the transaction around it
-    if not session.in_nested_transaction() and _KEY in session.info:
-        _work(session).committed = True
-
-
-def _after_rollback(session: Session, ended: SessionTransaction) -> None:
+    # fires for savepoints too, and before the transaction ends
     if _KEY in session.info:
-        work = _work(session)
-        work.waiting = [(tag, callback) for tag, callback in work.waiting if not _inside(tag, ended)]
-
-
-def _inside(tag: SessionTransaction | None, ended: SessionTransaction) -> bool:
-    while tag is not None:
-        if tag is ended:
-            return True
-        tag = tag.parent
-    return False
+        _work(session).committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _after_end(session: Session, ended: SessionTransaction) -> None:
-    if _KEY not in session.info:
+    """What waits for a savepoint waits for the transaction around it, unless the savepoint was rolled back."""
+    if _KEY not in session.info or not (ended.nested or ended.parent is None):
         return
     work = _work(session)
+    done, work.committed = work.committed is ended, None
+    here = [callback for tag, callback in work.waiting if tag is ended]
     if ended.parent is not None:
-        work.waiting = [(ended.parent if tag is ended else tag, callback) for tag, callback in work.waiting]
+        outer = ended.parent if done else None
+        work.waiting = [(outer if tag is ended else tag, callback) for tag, callback in work.waiting]
         return
-    waiting, committed = work.waiting, work.committed
-    work.waiting, work.committed = [], False
-    if committed:
-        for _, callback in waiting:
-            _run(callback)
+    work.waiting = []
+    for callback in here if done else ():
+        _run(callback)
 
 
 def _run(callback: Callable[[], None]) -> None:

@@ -57,6 +57,8 @@ class Seen:
     def __init__(self) -> None:
         self.conversations: list[str] = []
         self.owners: list[str | None] = []
+        self.gone: set[str] = set()
+        """The conversations and messages that were deleted, as marks."""
         self.messages: list[tuple[int, str]] = []
         self.cursors: list[str] = []
         self.etags: list[str] = []
@@ -68,6 +70,10 @@ class Seen:
             self.etags = [*self.etags[-200:], etag]
         self._walk(answer)
         self.owners += [user] * (len(self.conversations) - len(self.owners))
+
+    def lose(self, path: str) -> None:
+        """Remember that what *path* names was deleted."""
+        self.gone.update(re.findall(r"<<[cm]\d+>>", path)[-1:])
 
     def _walk(self, value: Any) -> None:
         if isinstance(value, list):
@@ -151,9 +157,11 @@ class Stream:
         """A conversation and a message of it, mostly the user's own."""
         for _ in range(8):
             place = self._recent(len(self.seen.messages))
-            owned = self.seen.messages and self.seen.owners[self.seen.messages[place][0]] == self.user
-            if owned and self.random.random() < 0.85:
-                return f"<<c{self.seen.messages[place][0]}>>", f"<<m{place}>>"
+            if self.seen.messages and self.random.random() < 0.9:
+                conversation = self.seen.messages[place][0]
+                pair = f"<<c{conversation}>>", f"<<m{place}>>"
+                if self.seen.owners[conversation] == self.user and not self.seen.gone & {*pair}:
+                    return pair
         return self._conversation(), self._message()
 
     def _id(self, mark: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -41,6 +43,14 @@ class Demo:
         """End the process and start another one on the same port and data."""
         self.stop()
         self.start()
+
+    def forget(self) -> None:
+        """Remove every conversation, and start again what a test has stopped."""
+        if self.process.poll() is not None:
+            self.start()
+        with contextlib.closing(sqlite3.connect(self.data / "example.sqlite3", timeout=30)) as connection, connection:
+            for table in ("conversation_idempotency", "conversation_tags", "conversation_messages", "conversations"):
+                connection.execute(f"DELETE FROM {table}")
 
     def stop(self) -> None:
         self.process.terminate()

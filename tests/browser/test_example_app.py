@@ -162,7 +162,9 @@ def test_rename_archive_and_bring_back(person):
 
     ada.act("Archive", "Second")
     expect(ada.list.locator("li")).to_have_count(1)
-    expect(ada.page.locator("h1")).to_have_text("Numbers of Bernoulli")  # the open one was archived: another one is open
+    expect(ada.page.locator("h1")).to_have_text(
+        "Numbers of Bernoulli"
+    )  # the open one was archived: another one is open
     ada.reload()
     assert ada.titles() == ["Numbers of Bernoulli"]
     ada.shelf("Archived")
@@ -310,7 +312,9 @@ def test_a_question_without_an_answer_can_be_asked_again(person):
     conversation = ada.page.url.partition("#")[2]
     origin = ada.page.url.partition("#")[0].rstrip("/")
     headers = {"Origin": origin}
-    api.post(f"{origin}/api/conversations/{conversation}/messages", data={"content": "What is my name?"}, headers=headers)
+    api.post(
+        f"{origin}/api/conversations/{conversation}/messages", data={"content": "What is my name?"}, headers=headers
+    )
     ada.page.unroute("**/chat")
     ada.page.reload()
     ada.list_is_there()

@@ -272,13 +272,17 @@ class ConversationVerbs(MessageVerbs):
     ) -> Conversation:
         before = self.store.lock(conversation_id)
         _check_version(before, expected)
+        updated = schema.dump(self.set_fields(before, values, names))
+        self.announce(signals.conversation_updated, conversation=updated)
+        return updated
+
+    def set_fields(self, before: Any, values: Mapping[str, Any], names: Sequence[str]) -> Any:
+        """Set columns of a locked conversation, and remember at which version the fields *names* were set."""
         marks = {**(before.field_versions or {}), **dict.fromkeys(names, before.version + 1)}
         row = rows.change(self.store, before.id, {**values, "field_versions": marks})
         if "tags" in values:
             rows.set_tags(self.store, row, values["tags"])
-        updated = schema.dump(row)
-        self.announce(signals.conversation_updated, conversation=updated)
-        return updated
+        return row
 
     def archive_conversation(self, conversation_id: str) -> Conversation:
         """Out of the list of active conversations, unchanged otherwise. Once archived, stays as it is."""

@@ -379,6 +379,16 @@ class MessageVerbs(Base):
         *expected_version* is a version at which the caller saw the message: raises `VersionConflict` if it was changed after that.
         """
         expected = conversation_schema.expected(expected_version)
+        values = self._edit(content, metadata)
+        if content is not None and (guards := self.backend.guards()):
+            role = self._live(self.store.lock(conversation_id), message_id).role
+            said = {"role": role, "content": content, "metadata": metadata}
+            said = guarded(guards, said, GuardContext(conversation_id, self.identity))
+            values = self._edit(said.get("content"), said.get("metadata"))
+        return self._edited(conversation_id, message_id, values, expected, edited=content is not None)
+
+    def _edit(self, content: Any, metadata: Any) -> dict[str, Any]:
+        """The columns that an edit sets."""
         problems = rules.Problems()
         values: dict[str, Any] = {}
         if content is not None:
@@ -389,7 +399,7 @@ class MessageVerbs(Base):
         if metadata is not None:
             values["metadata"] = problems.take("metadata", rules.json_object, metadata)
         problems.raise_any()
-        return self._edited(conversation_id, message_id, values, expected, edited=content is not None)
+        return values
 
     @writes
     def rate_message(
@@ -419,12 +429,9 @@ class MessageVerbs(Base):
             raise VersionConflict(current=conversation_schema.dump(conversation))
         if not values:
             return schema.dump(message)
-        self.change_message(conversation, message, values, edited=edited)
-        changed = schema.dump(rows.one(self.store, conversation.id, message.id))
-        self.announce(signals.message_updated, message=changed)
-        return changed
+        return self.change_message(conversation, message, values, edited=edited)
 
-    def change_message(self, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> None:
+    def change_message(self, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> Message:
         """Set columns of one message of a locked conversation, and bring the conversation in line; one version further."""
         at = now()
         columns = {**values, "version": conversation.version + 1, "updated_at": at}
@@ -437,6 +444,9 @@ class MessageVerbs(Base):
                 totals["preview"] = preview_of(values["content"])
         rows.change(self.store, conversation, message, columns)
         conversation_rows.change(self.store, conversation.id, totals)
+        changed = schema.dump(rows.one(self.store, conversation.id, message.id))
+        self.announce(signals.message_updated, message=changed)
+        return changed
 
     def _live(self, conversation: Any, message_id: Any) -> Any:
         message = rows.one(self.store, conversation.id, message_id)

@@ -32,19 +32,18 @@ class SnapshotVerbs(ConversationVerbs):
         Messages already there, by id or by role and content in the same order, keep their ids; the others are removed or appended.
         """
         conversation = self.store.lock(conversation_id)
-        self._replace(conversation, message_schema.listed(messages))
+        self._one_step(conversation, self._replace(conversation, message_schema.listed(messages)))
         return [message_schema.dump(row) for row in message_rows.of_conversation(self.store, conversation)]
 
     def _replace(
         self, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
-    ) -> None:
+    ) -> list[Message]:
         stored = message_rows.of_conversation(self.store, conversation)
         wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
         kept, edited, fresh = _aligned(stored, wanted, messages)
         gone = [row for row in stored if row.id not in kept]
         _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
-        if gone or edited or fresh:
-            self._rewrite(conversation, gone, edited, fresh)
+        return self._rewrite(conversation, gone, edited, fresh)
 
     def _rewrite(
         self,
@@ -52,22 +51,28 @@ class SnapshotVerbs(ConversationVerbs):
         gone: Sequence[Any],
         edited: Sequence[tuple[Any, Mapping[str, Any]]],
         fresh: list[dict[str, Any]],
-    ) -> None:
-        """Remove, edit and append messages of a locked conversation; its version rises by one, whatever there was to do."""
+    ) -> list[Message]:
+        """Remove, edit and append messages of a locked conversation; those that were edited or appended."""
+        told = []
         if gone:
             self._bury(conversation, gone)
         for message, row in edited:
             content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
-            self.change_message(self.store.get(conversation.id), message, content, edited=True)
+            told.append(self.change_message(self.store.get(conversation.id), message, content, edited=True))
         if fresh:
-            self._append_many(conversation.id, fresh)
-        self._count_as_one_step(conversation)
+            told += self._append_many(conversation.id, fresh)
+        return told
 
-    def _count_as_one_step(self, before: Any) -> None:
-        """Each part has stepped the version; to everyone else it is one change."""
+    def _one_step(self, before: Any, told: Sequence[Message]) -> Any:
+        """Each part has stepped the version; to everyone else, and in the messages *told* of, it is one change."""
+        after = self.store.get(before.id)
         version = before.version + 1
-        rows.set_version(self.store, before, version)
-        message_rows.set_version(self.store, before, version)
+        if after.version > version:
+            rows.set_version(self.store, before, version)
+            message_rows.set_version(self.store, before, version)
+            for message in told:
+                message["version"] = version
+        return self.store.get(before.id)
 
     @writes
     def save_conversation(
@@ -105,8 +110,8 @@ class SnapshotVerbs(ConversationVerbs):
             return {"conversation": created, "outcome": "saved", "conflicts": []}
         stale = base is not None and base != conversation.version
         if force_overwrite:
-            self._take(conversation, fields, snapshot.get("messages"), roles)
-            return self._outcome(conversation, "overwritten" if stale else "saved", [])
+            told = self._take(conversation, fields, snapshot.get("messages"), roles)
+            return self._outcome(conversation, told, "overwritten" if stale else "saved", [])
         return self._merge(
             conversation, fields, snapshot.get("messages"), base if stale else None, refuse_conflicts, roles
         )
@@ -125,17 +130,11 @@ class SnapshotVerbs(ConversationVerbs):
         fields: Mapping[str, Any],
         messages: Sequence[Mapping[str, Any]] | None,
         roles: Collection[str] | None,
-    ) -> None:
+    ) -> list[Message]:
         changed, _ = _merged_fields(conversation, fields, None)
         if changed:
-            self._changed(conversation.id, _columns(changed), None, list(changed))
-        if messages is not None:
-            self._replace(self.store.get(conversation.id), messages, roles)
-        self._one_step(conversation)
-
-    def _one_step(self, before: Any) -> None:
-        if self.store.get(before.id).version > before.version + 1:
-            self._count_as_one_step(before)
+            self.set_fields(conversation, schema.changes(changed), list(changed))
+        return [] if messages is None else self._replace(self.store.get(conversation.id), messages, roles)
 
     def _merge(
         self,
@@ -158,15 +157,16 @@ class SnapshotVerbs(ConversationVerbs):
         if conflicts and refuse_conflicts:
             raise VersionConflict(current=schema.dump(conversation))
         if changed:
-            self._changed(conversation.id, _columns(changed), None, list(changed))
-        if edited or fresh:
-            self._rewrite(self.store.get(conversation.id), (), edited, fresh)
-        self._one_step(conversation)
-        return self._outcome(conversation, "merged" if stale_base is not None else "saved", conflicts)
+            self.set_fields(conversation, schema.changes(changed), list(changed))
+        told = self._rewrite(conversation, (), edited, fresh)
+        return self._outcome(conversation, told, "merged" if stale_base is not None else "saved", conflicts)
 
-    def _outcome(self, conversation: Any, outcome: str, conflicts: list[dict[str, Any]]) -> SaveOutcome:
-        saved = schema.dump(self.store.get(conversation.id))
-        self.announce(signals.conversation_updated, conversation=saved)
+    def _outcome(
+        self, before: Any, told: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
+    ) -> SaveOutcome:
+        saved = schema.dump(self._one_step(before, told))
+        if saved["version"] != before.version:
+            self.announce(signals.conversation_updated, conversation=saved)
         return {"conversation": saved, "outcome": outcome, "conflicts": conflicts}
 
     @reads
@@ -210,10 +210,6 @@ def _checked(snapshot: Any) -> dict[str, Any]:
 def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows if roles is not None else ():
         message_schema.refuse_unwritable(row, roles or ())
-
-
-def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return schema.changes(fields)
 
 
 def _merged_fields(

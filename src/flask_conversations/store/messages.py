@@ -65,7 +65,7 @@ def newest(
     if not rows:
         return None
     first = rows[0]
-    own_id = getattr(first, "own_id", parameters["key"])
+    own_id: str = getattr(first, "own_id", store.key_value(conversation_id))
     if first.branched:
         found = _walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
         return Newest(own_id, first.own_version, found)
