@@ -83,7 +83,7 @@ def _moment_from_text(value: Any) -> dt.datetime | None:
     if value is None:
         return None
     try:
-        return dt.datetime.fromisoformat(value).replace(tzinfo=dt.timezone.utc)
+        return dt.datetime.fromisoformat(value + "+00:00")
     except (TypeError, ValueError):
         logger.warning("A row holds something that is no time; it is read as absent.")
         return None

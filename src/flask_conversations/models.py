@@ -7,7 +7,6 @@ import datetime as dt
 import secrets
 import threading
 import time
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,7 +46,8 @@ def new_id() -> str:
         ns = _last_ns
     milliseconds, rest = divmod(ns, 1_000_000)
     fraction = rest * 4096 // 1_000_000
-    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)))
+    digits = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def new_rev() -> int:

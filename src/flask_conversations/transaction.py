@@ -26,7 +26,7 @@ class _Work:
 
     depth: int = 0
     joined: int = 0
-    committed: bool = False
+    committed: SessionTransaction | None = None
     waiting: list[tuple[SessionTransaction | None, Callable[[], None]]] = dataclasses.field(default_factory=list)
 
 
@@ -95,13 +95,15 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
         return
     work = _work(session)
     done, work.committed = work.committed is ended, None
-    here = [callback for tag, callback in work.waiting if tag is ended]
     if ended.parent is not None:
-        outer = ended.parent if done else None
-        work.waiting = [(outer if tag is ended else tag, callback) for tag, callback in work.waiting]
+        work.waiting = [
+            (ended.parent if tag is ended else tag, callback)
+            for tag, callback in work.waiting
+            if done or tag is not ended
+        ]
         return
-    work.waiting = []
-    for callback in here if done else ():
+    waiting, work.waiting = work.waiting, []
+    for _, callback in waiting if done else ():
         _run(callback)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema_rs
 
-LEAKS = ("Traceback", "sqlalchemy", "psycopg", "sqlite3", "SELECT ", "INSERT ", "UPDATE conv", "site-packages", ".py\"")
+LEAKS = ("Traceback", "sqlalchemy", "psycopg", "sqlite3", "SELECT ", "INSERT ", "UPDATE conv", "site-packages", '.py"')
 NAMELESS_BODIES = (400, 401, 403, 404, 405, 409, 412, 413, 415, 428, 429, 503)
 
 
@@ -23,7 +23,10 @@ class Judge:
     @functools.lru_cache(maxsize=None)  # noqa: B019 -- as long as the judge
     def _of(self, operation_id: str, status: int) -> tuple[Any, dict[str, Any]]:
         operation = next(
-            one for path in self.document["paths"].values() for one in path.values() if one["operationId"] == operation_id
+            one
+            for path in self.document["paths"].values()
+            for one in path.values()
+            if one["operationId"] == operation_id
         )
         assert str(status) in operation["responses"], f"{operation_id} does not describe {status}"
         answer = operation["responses"][str(status)]
@@ -62,7 +65,7 @@ class Judge:
         body = json.loads(answer.get_data(as_text=True), parse_constant=_refuse)
         _check(self._problem, body)
         assert body["status"] == answer.status_code
-        assert body["request_id"] == answer.headers["X-Request-ID"]
+        assert body.get("request_id", body.get("requestId")) == answer.headers["X-Request-ID"]
         assert answer.status_code != 422 or body.get("errors") or body["code"] == "idempotency_key_reused", body
         if operation_id is not None:
             self._of(operation_id, answer.status_code)
@@ -84,7 +87,9 @@ def closed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(validator: Any, body: Any) -> None:
-    wrong = [f"{'/'.join(map(str, error.instance_path))}: {error.message}"[:500] for error in validator.iter_errors(body)]
+    wrong = [
+        f"{'/'.join(map(str, error.instance_path))}: {error.message}"[:500] for error in validator.iter_errors(body)
+    ]
     assert not wrong, wrong[:3]
 
 

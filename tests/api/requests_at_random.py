@@ -10,23 +10,124 @@ import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from flask_conversations.api.spelling import snake
+
 USERS = ("ada", "ada", "ada", "bob", "bob", None)
 """Who asks; None is a stranger."""
 
 STRINGS = (
     ["", " ", "\t\n", "0", "null", "New Conversation", "a" * 64, "a" * 65, "b" * 255, "c" * 256, "d" * 5000]
-    + ["\x00", "a\x00b", "\ud800", "x\udfff", "\x1b[2J", "\x7f", "\u2028", "\ufeff", "\U0010ffff", "é", "e\u0301", "😀" * 90]
-    + ["שלום", "١٢", "１２", "' OR 1=1 --", '"; DROP TABLE x', "%", "_", "\\", "${x}", "{{7*7}}", "<script>", "../../etc"]
+    + [
+        "\x00",
+        "a\x00b",
+        "\ud800",
+        "x\udfff",
+        "\x1b[2J",
+        "\x7f",
+        "\u2028",
+        "\ufeff",
+        "\U0010ffff",
+        "é",
+        "e\u0301",
+        "😀" * 90,
+    ]
+    + [
+        "שלום",
+        "١٢",
+        "１２",
+        "' OR 1=1 --",
+        '"; DROP TABLE x',
+        "%",
+        "_",
+        "\\",
+        "${x}",
+        "{{7*7}}",
+        "<script>",
+        "../../etc",
+    ]
 )
-NUMBERS = [-1, 0, 1, 2, 100, 101, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**300, 10**400, 0.5, -0.0, 1e300, 1e-300]
+NUMBERS = [
+    -1,
+    0,
+    1,
+    2,
+    100,
+    101,
+    2**31,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    -(2**63) - 1,
+    10**300,
+    10**400,
+    0.5,
+    -0.0,
+    1e300,
+    1e-300,
+]
 TIMES = ["2026-11-21T10:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00", "0001-01-01T00:00:00"]
 TIMES += ["2026-02-30T00:00:00Z", "2026-11-21", "2026-11-21T24:00:00Z", "2026-11-21 10:00:00.123456789+0530", "now"]
-QUERY = ["", " ", "-1", "0", "1", "2", "1e3", "１２", str(10**19), "9" * 500, " 5", "+5", "0x10", "1.0", "true", "TRUE", "null", "\x00"]
+QUERY = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "1e3",
+    "１２",
+    str(10**19),
+    "9" * 500,
+    " 5",
+    "+5",
+    "0x10",
+    "1.0",
+    "true",
+    "TRUE",
+    "null",
+    "\x00",
+]
 QUERY += ["~", "~abc", "~eyJhIjoxfQ.sig", "a" * 5000, "é", "9223372036854775807", "9223372036854775808", "None", "[]"]
-ODD_IDS = ["{<id>}", "urn:uuid:<id>", "<ID>", "<hex>", "<id>%00", "<id>%2Fx", "..%2F<id>", ".", "..", "...", "%20<id>", "<id>%20"]
-ODD_IDS += ["a" * 5000, "é", "%F0%9F%98%80", "%FF", "nobody's", "0", "-1", "null", "00000000-0000-0000-0000-000000000000", "~"]
+ODD_IDS = [
+    "{<id>}",
+    "urn:uuid:<id>",
+    "<ID>",
+    "<hex>",
+    "<id>%00",
+    "<id>%2Fx",
+    "..%2F<id>",
+    ".",
+    "..",
+    "...",
+    "%20<id>",
+    "<id>%20",
+]
+ODD_IDS += [
+    "a" * 5000,
+    "é",
+    "%F0%9F%98%80",
+    "%FF",
+    "nobody's",
+    "0",
+    "-1",
+    "null",
+    "00000000-0000-0000-0000-000000000000",
+    "~",
+]
 TAGS = ["QUERY", "TRACE", "PROPFIND", "BREW", "POST", "PUT", "PATCH", "DELETE", "GET", "HEAD", "OPTIONS"]
-ENTITY_TAGS = ["*", '""', '"', "garbage", 'W/"1-1"', '"1-1", "2-2"', '"a"b', "\xff", "," * 1000, '"' + "x" * 5000 + '"', "1"]
+ENTITY_TAGS = [
+    "*",
+    '""',
+    '"',
+    "garbage",
+    'W/"1-1"',
+    '"1-1", "2-2"',
+    '"a"b',
+    "\xff",
+    "," * 1000,
+    '"' + "x" * 5000 + '"',
+    "1",
+]
 KEYS = ["", " ", "k" * 255, "k" * 256, "é", "two words", "\t", "\x7f"]
 
 
@@ -114,9 +215,9 @@ class Seen:
 class Stream:
     """Draws requests from a description. *seen* is that of any of the apps: they agree in its shape."""
 
-    def __init__(self, document: dict[str, Any], seed: int, seen: Seen, prefix: str = "/api") -> None:
+    def __init__(self, document: dict[str, Any], seed: int, seen: Seen) -> None:
         self.random = random.Random(seed)
-        self.document, self.seen, self.prefix = document, seen, prefix
+        self.document, self.seen, self.prefix = document, seen, document["servers"][0]["url"]
         self.count = 0
         self.operations = [
             (method.upper(), path, operation)
@@ -150,8 +251,9 @@ class Stream:
     # -- paths, queries, headers --------------------------------------------------------------------------------------
     def _path(self, path: str) -> str:
         conversation, message = self._pair()
-        path = path.replace("{conversation_id}", self._id(conversation)).replace("{message_id}", self._id(message))
-        return self.prefix + path.replace("{filename}", self.random.choice(["docs.css", "docs.html", "..", "x.py"]))
+        file = self.random.choice(["docs.css", "docs.html", "..", "x.py"])
+        values = {"conversation_id": self._id(conversation), "message_id": self._id(message), "filename": file}
+        return self.prefix + re.sub(r"\{(\w+)\}", lambda found: values[snake(found[1])], path)
 
     def _pair(self) -> tuple[str, str]:
         """A conversation and a message of it, mostly the user's own."""
@@ -256,7 +358,19 @@ class Stream:
         names = list(body)
         kind = self.random.randrange(4)
         if kind == 0:
-            foreign = ["user_id", "org_id", "owner", "seq", "version", "deleted_at", "x", "__proto__", "a\x00b", "\ud800", ""]
+            foreign = [
+                "user_id",
+                "org_id",
+                "owner",
+                "seq",
+                "version",
+                "deleted_at",
+                "x",
+                "__proto__",
+                "a\x00b",
+                "\ud800",
+                "",
+            ]
             return {**body, self.random.choice(foreign): self._anything()}
         if not names:
             return {"x": 1}
@@ -280,11 +394,13 @@ class Stream:
         nested: Any = 1
         for _ in range(self.random.choice([1, 2, 63, 64, 65, 200])):
             nested = [nested] if self.random.random() < 0.5 else {"a": nested}
-        return self.random.choice([texts, texts, numbers, numbers, None, True, False, [], {}, [texts], {"a": texts}, nested])
+        return self.random.choice(
+            [texts, texts, numbers, numbers, None, True, False, [], {}, [texts], {"a": texts}, nested]
+        )
 
     def _value(self, schema: dict[str, Any], name: str = "") -> Any:
         schema = self._resolved(schema)
-        special = self._special(name)
+        special = self._special(snake(name))
         if special is not None:
             return special
         if "oneOf" in schema:
@@ -312,8 +428,18 @@ class Stream:
 
     def _own_id(self, name: str) -> Any:
         mine = f"{name}-{self.random.randrange(60)}"
-        others = [None, None, mine, mine, mine, str(uuid.UUID(int=self.random.getrandbits(128), version=4)), self._conversation()]
-        return self.random.choice([*others, self._message(), "search", "OPENAPI.JSON", "...", "urn:uuid:x", "{x}", "a b"])
+        others = [
+            None,
+            None,
+            mine,
+            mine,
+            mine,
+            str(uuid.UUID(int=self.random.getrandbits(128), version=4)),
+            self._conversation(),
+        ]
+        return self.random.choice(
+            [*others, self._message(), "search", "OPENAPI.JSON", "...", "urn:uuid:x", "{x}", "a b"]
+        )
 
     def _content(self) -> Any:
         """Text that says whose it is, so that it can be missed where it must not turn up."""
@@ -349,7 +475,9 @@ class Stream:
 
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         if "properties" not in schema:
-            return self.random.choice([{}, {"a": 1}, {"a_b": {"c_d": [1, 2.5, None, True]}}, {"é": "ü", "": ""}, {"n": 1e300}])
+            return self.random.choice(
+                [{}, {"a": 1}, {"a_b": {"c_d": [1, 2.5, None, True]}}, {"é": "ü", "": ""}, {"n": 1e300}]
+            )
         required = schema.get("required", ())
         return {
             name: self._value(member, name)

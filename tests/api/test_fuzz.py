@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from flask_conversations.api.spelling import to_snake
 from flask_conversations.schemas import canonical
 from tests.api.judge import Judge
 from tests.api.requests_at_random import Call, Seen, Stream
@@ -24,6 +25,12 @@ from tests.bed.databases import Sqlite
 REQUESTS = 2600
 """In each stream, to each of two databases."""
 SEEDS = [int(seed) for seed in os.environ.get("FUZZ_SEEDS", "1 2 3 4").split()]
+"""Those that divide by 4 speak camelCase."""
+CAMEL = {
+    "CONVERSATIONS_JSON_CASE": "camel",
+    "CONVERSATIONS_RESOURCE": "chat-threads",
+    "CONVERSATIONS_URL_PREFIX": "/v1",
+}
 AUDITED = 0.05
 """Of how many requests it is looked up that a refusal has stored nothing."""
 
@@ -38,7 +45,9 @@ class Player:
         self.app = app
         self.seen = Seen()
         self.clients = {user: client_of(app, user) for user in ("ada", "bob", None)}
-        document = self.clients[None].get("/api/conversations/openapi.json").get_json()
+        state = app.extensions["flask_conversations"]
+        where = f"{state.config.url_prefix}/{state.config.resource}/openapi.json"
+        document = self.clients[None].get(where).get_json()
         self.document, self.judge = document, Judge(document)
 
     def play(self, call: Call) -> tuple[int, Any]:
@@ -51,6 +60,7 @@ class Player:
             return answer.status_code, answer.headers.get("Allow")
         body = self.judge.judge(call.operation and call.operation["operationId"], answer)
         self._check_secrets(call, answer.get_data(as_text=True))
+        body = to_snake(body)
         if answer.status_code < 400:
             self.seen.learn(call.user, body, answer.headers.get("ETag"))
         else:
@@ -81,7 +91,11 @@ class Player:
             tables = self.app.db.metadata.tables
             conversations, messages = tables["conversations"], tables["conversation_messages"]
             queries = {
-                **{name: sa.select(sa.func.count()).select_from(tables[name]) for name in tables if "schema" not in name},
+                **{
+                    name: sa.select(sa.func.count()).select_from(tables[name])
+                    for name in tables
+                    if "schema" not in name
+                },
                 "versions": sa.select(sa.func.sum(conversations.c.version)),
                 "edits": sa.select(sa.func.sum(messages.c.version)),
             }
@@ -145,7 +159,7 @@ def twins(request: pytest.FixtureRequest, tmp_path: Path, sqlite_templates: dict
     if "postgresql" not in request.config.getoption("--without"):
         databases.append(request.getfixturevalue("postgresql_database"))
     makers = [Apps(database) for database in databases]
-    yield [Player(make(PROPAGATE_EXCEPTIONS=False)) for make in makers]
+    yield [Player(make(**(CAMEL if request.getfixturevalue("seed") % 4 == 0 else {}))) for make in makers]
     for make in makers:
         make.close()
     if len(databases) == 2:

@@ -90,6 +90,7 @@ NO_VERBS = {
     "joined": "groups verbs",
     "announce": "sends a signal",
     "idempotency_horizon": "a moment",
+    "set_fields": "takes a row that the store has found",
     "answered_once": "the inside of answer_once",
     "change_message": "takes rows that the store has found",
     "prepared_message": "checks a message that is to be",

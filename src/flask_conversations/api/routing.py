@@ -219,6 +219,8 @@ def _body(place: Mount) -> dict[str, Any]:
         raise errors.UnsupportedMediaType
     try:
         value = rules.parse_json(raw)
+    except errors.ValidationFailed:
+        raise
     except ValueError:
         raise errors.MalformedRequest("The body is not valid JSON.") from None
     if not isinstance(value, dict):
@@ -233,7 +235,11 @@ def _raw_body() -> bytes:
     if "Transfer-Encoding" in request.headers and not request.environ.get("wsgi.input_terminated"):
         # the server does not say where the body ends: it would be read as empty
         raise errors.MalformedRequest("This server does not read chunked bodies: send a Content-Length.")
-    return request.get_data(cache=True)
+    body = request.get_data(cache=True)
+    if request.content_length is None and len(body) >= _max_bytes():
+        # a stream without a length is cut at the limit, not refused
+        raise errors.PayloadTooLarge
+    return body
 
 
 def _refuse_depth(body: dict[str, Any]) -> None:

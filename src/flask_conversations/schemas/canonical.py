@@ -20,7 +20,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def digest(message_id: str, role: str, content: str | list[Any]) -> int:
     """The digest of one message as a signed 64-bit number, the way the database keeps it."""
-    form = _encode([message_id, role, content]) if isinstance(content, str) else canonical([message_id, role, content])
+    form = f"[{_encode(message_id)},{_encode(role)},{canonical(content)}]"
     return int.from_bytes(hashlib.sha256(form.encode("utf-8", "surrogatepass")).digest()[:8], "big", signed=True)
 
 

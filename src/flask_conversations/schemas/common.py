@@ -9,17 +9,21 @@ TITLE_LENGTH = 80
 PREVIEW_LENGTH = 160
 
 
+_ISO = "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"  # every row has several times: isoformat() takes twice as long
+
+
 def iso(moment: dt.datetime | None) -> str | None:
     """A time as ISO 8601 in UTC with six digits, so that texts sort like times."""
     if moment is None:
         return None
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+    day = moment.year, moment.month, moment.day
+    return _ISO % (*day, moment.hour, moment.minute, moment.second, moment.microsecond)
 
 
 def title_from(text: str) -> str | None:
     """A title out of a first message: its first line with words, at most 80 characters, cut at a word."""
     line = next((line for line in map(str.strip, text[:4000].splitlines()) if line), "")
-    return shorten(line, TITLE_LENGTH) or None
+    return shorten(line[: 4 * TITLE_LENGTH], TITLE_LENGTH) or None
 
 
 def preview_of(text: str) -> str:

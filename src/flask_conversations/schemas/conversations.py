@@ -91,6 +91,9 @@ COLUMNS = [
 STORED = [*COLUMNS, "rev", "field_versions", "last_seq", "head_id", "branched", "history_version"]
 """What the store reads of a conversation: its JSON and what the rules need."""
 
+LISTED = [*COLUMNS, "rev", "branched"]
+"""What a list reads of each."""
+
 _REV = STORED.index("rev")
 _MOMENTS = [name for name in COLUMNS if name.endswith("_at")]
 

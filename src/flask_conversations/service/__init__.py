@@ -45,7 +45,8 @@ class AsyncConversationService:
     """Every call of a service as a coroutine: it runs in a thread with an app context and a session of its own."""
 
     def __init__(self, service: ConversationService) -> None:
-        app = service.backend.app
+        with service.context():
+            app = service.backend.app
         self._service = ConversationService(
             lambda: app.extensions["flask_conversations"].backend, service.identity, app
         )

@@ -64,7 +64,7 @@ class Base:
     def store(self) -> Store:
         backend = self.backend
         return Store(
-            self.session,
+            backend.scoped_session(),
             backend.models,
             self.identity,
             lock_timeout=backend.config.lock_timeout,
@@ -73,7 +73,8 @@ class Base:
 
     @property
     def leaves_commit_to_host(self) -> bool:
-        return not self.config.autocommit or transaction.is_joined(self.session)
+        # a session that a service with `app=` has opened ends with the call: no host could commit it
+        return transaction.is_joined(self.session) or (self._app is None and not self.config.autocommit)
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:

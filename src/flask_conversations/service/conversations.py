@@ -284,19 +284,21 @@ class ConversationVerbs(MessageVerbs):
             rows.set_tags(self.store, row, values["tags"])
         return row
 
+    @writes
     def archive_conversation(self, conversation_id: str) -> Conversation:
         """Out of the list of active conversations, unchanged otherwise. Once archived, stays as it is."""
         return self._move(conversation_id, "archived", ("active", "resolved"))
 
+    @writes
     def unarchive_conversation(self, conversation_id: str) -> Conversation:
         """Back among the active conversations, from the archive or from resolved."""
         return self._move(conversation_id, "active", ("archived", "resolved"))
 
+    @writes
     def resolve_conversation(self, conversation_id: str) -> Conversation:
         """Settled: it leaves the active list and carries `resolved_at`."""
         return self._move(conversation_id, "resolved", ("active", "archived"))
 
-    @writes
     def _move(self, conversation_id: str, status: str, sources: tuple[str, ...]) -> Conversation:
         row = rows.change(self.store, conversation_id, _with_status_times({"status": status}), only=sources)
         if row is None:

@@ -248,7 +248,8 @@ class MessageVerbs(Base):
         first = next((row for row in batch if row["role"] == "user" and row["content"].strip()), None)
         if self.backend.titler is not None and first is not None:
             conversation_id, text = first["conversation_id"], first["content"]
-            transaction.after_commit(self.session, lambda: self._retitle(conversation_id, text))
+            own = type(self)(self._backend, self.identity, self.backend.app)
+            transaction.after_commit(self.session, lambda: own._retitle(conversation_id, text))
 
     @reads
     def get_conversation_history(
@@ -554,9 +555,11 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
-    message = dict(zip(columns, row, strict=False))
-    if message.pop("content_is_parts") and isinstance(message["parts"], list):
-        message["content"] = message["parts"]
-    if "created_at" in message:
+    role, content, is_parts, parts, raw, status = row[: len(rows.HISTORY)]
+    if is_parts and isinstance(parts, list):
+        content = parts
+    message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status}
+    if columns is not rows.HISTORY:
+        message.update(zip(columns[len(rows.HISTORY) :], row[len(rows.HISTORY) :], strict=False))
         message["created_at"] = iso(message["created_at"])
     return message

@@ -31,7 +31,7 @@ def writes(verb: Verb) -> Verb:
     @functools.wraps(verb)
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
-            body = _audited(self, verb.__name__, args, lambda: verb(self, *args, **kwargs))
+            body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
             return _write(self, body)
 
     return cast("Verb", call)
@@ -43,33 +43,40 @@ def reads(verb: Verb) -> Verb:
     @functools.wraps(verb)
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
-            body = _audited(self, verb.__name__, args, lambda: verb(self, *args, **kwargs))
+            body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
             return _read(self, body)
 
     return cast("Verb", call)
 
 
-def _audited(service: Base, action: str, args: tuple[Any, ...], body: Callable[[], R]) -> Callable[[], R]:
+_ACTIONS = {"create_or_replay": "create_conversation", "save_or_replay": "save_message"}
+"""Verbs that the query log knows by the name that hosts call them by."""
+
+
+def _audited(
+    service: Base, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], body: Callable[[], R]
+) -> Callable[[], R]:
     if not service.config.audit:
         return body
 
     def audited() -> R:
         started = time.perf_counter()
         result = body()
-        requests.log(service.store, action, _subject(args, result), (time.perf_counter() - started) * 1000)
+        subject = _subject(args[0] if args else kwargs.get("conversation_id"), result)
+        action = _ACTIONS.get(name, name.lstrip("_"))
+        requests.log(service.store, action, subject, (time.perf_counter() - started) * 1000)
         return result
 
     return audited
 
 
-def _subject(args: tuple[Any, ...], result: Any) -> str | None:
+def _subject(given: Any, result: Any) -> str | None:
     """The id of the conversation a call was about, as far as the call shows it."""
+    result = getattr(result, "result", result)
+    if isinstance(result, list) and result:
+        result = result[0]
     found = result.get("conversation_id") or result.get("id") if isinstance(result, dict) else None
-    return found if isinstance(found, str) else _uuid_of(args)
-
-
-def _uuid_of(args: tuple[Any, ...]) -> str | None:
-    return rules.uuid_or_none(args[0]) if args else None
+    return rules.uuid_or_none(found) or rules.uuid_or_none(given)
 
 
 def _read(service: Base, body: Callable[[], R]) -> R:

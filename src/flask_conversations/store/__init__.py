@@ -55,8 +55,9 @@ class Store:
             raise IdentityRequired("The system owns no conversations: use as_user(...) to create one for somebody.")
         return {"org_id": self._parameters["mine_org"], "user_id": self._parameters["mine_user"]}
 
-    @property
+    @functools.cached_property
     def connection(self) -> sa.Connection:
+        """That of the session's transaction: a store lasts for a part of one call, and so not longer than the transaction."""
         return self.session.connection(bind_arguments={"mapper": self.models.Conversation})
 
     @functools.cached_property

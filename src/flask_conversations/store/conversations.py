@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..models import Models, new_rev, now
+from ..schemas import conversations as conversation_schema
 from . import Store, conversation_columns, keyed, mine, patient, statement, visible
 
 ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
@@ -237,7 +238,8 @@ def _page(
 ) -> Any:
     c = models.Conversation.__table__.c
     key = sa.func.coalesce(c.title, "") if order == "title" else c[order]
-    query = sa.select(*conversation_columns(models)).where(mine(models, system), *_filters(models, filters))
+    listed = [c[name] for name in conversation_schema.LISTED]
+    query = sa.select(*listed).where(mine(models, system), *_filters(models, filters))
     if continued:
         here = sa.tuple_(key, c.id)
         there = sa.tuple_(sa.bindparam("after_value", type_=c[order].type), sa.bindparam("after_id", type_=c.id.type))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,11 +66,11 @@ def newest(
     if not rows:
         return None
     first = rows[0]
-    own_id: str = getattr(first, "own_id", store.key_value(conversation_id))
+    own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
     if first.branched:
         found = _walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
         return Newest(own_id, first.own_version, found)
-    return Newest(own_id, first.own_version, [] if first.seq is None else list(rows))
+    return Newest(own_id, first.own_version, [] if first.seq is None else _ordered(rows, rising=after is not None))
 
 
 @statement
@@ -98,8 +99,12 @@ def _newest(
         sa.select(*found.c, *own)
         .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
         .where(keyed(models, column), mine(models, system), visible(models))
-        .order_by(found.c.seq if after else found.c.seq.desc())
     )
+
+
+def _ordered(rows: Sequence[Any], *, rising: bool) -> list[Any]:
+    # the join keeps the order of its window, although SQL does not promise it: to check costs less than to sort there again
+    return sorted(rows, key=operator.attrgetter("seq"), reverse=not rising)
 
 
 def _walk(
