@@ -33,6 +33,7 @@ class Ours:
 
     def __init__(self, url: str) -> None:
         self.app, self.extension = make_app(url)
+        self._services: dict[str, Any] = {}
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Ours]:
@@ -40,6 +41,11 @@ class Ours:
             yield self
 
     def service(self, user: str) -> Any:
+        if user not in self._services:
+            self._services[user] = self.open(user)
+        return self._services[user]
+
+    def open(self, user: str) -> Any:
         return self.extension.as_user(user)
 
     def append(self, user: str, conversation_id: str, role: str, content: str) -> Any:
@@ -72,5 +78,5 @@ class OursAnywhere(Ours):
     def in_thread(self) -> Iterator[OursAnywhere]:
         yield self
 
-    def service(self, user: str) -> Any:
+    def open(self, user: str) -> Any:
         return self.extension.as_user(user, app=self.app)

@@ -52,10 +52,9 @@ def page() -> Any:
 def chat() -> Any:
     """Answer `{"message", "conversation_id"}`. Without an id a conversation begins; without a message the last one is answered."""
     payload = _payload()
-    conversation_id = payload.get("conversation_id")
-    asks_again = conversation_id and "message" not in payload
+    conversation_id: Any = payload.get("conversation_id")
 
-    if not asks_again:
+    if "message" in payload or not conversation_id:
         conversation_id = _keep(_question(payload.get("message")), conversation_id)
     history = current_conversations.get_conversation_history(conversation_id, limit=current_app.config["MAX_HISTORY"])
     if not history or history[-1]["role"] != "user":

@@ -128,6 +128,13 @@ class Conversations:
             state.resolver = load_resolver(function, self._app, state.config)
         return function
 
+    def check_csrf(self) -> None:
+        """Raise `CsrfFailed` if the current request would change something and a foreign page could have sent it.
+
+        For a host's own routes that take forms; the REST API checks by itself.
+        """
+        current_app.extensions[EXTENSION].check_csrf()
+
     def refresh_identity(self) -> None:
         """Ask the resolver anew in this request: for a login or logout in the middle of it."""
         current_app.extensions[EXTENSION].forget()

@@ -10,7 +10,6 @@ from typing import Any
 import jsonschema_rs
 
 LEAKS = ("Traceback", "sqlalchemy", "psycopg", "sqlite3", "SELECT ", "INSERT ", "UPDATE conv", "site-packages", '.py"')
-NAMELESS_BODIES = (400, 401, 403, 404, 405, 409, 412, 413, 415, 428, 429, 503)
 
 
 class Judge:
@@ -20,7 +19,7 @@ class Judge:
         self.document = closed(document)
         self._problem = self._validator({"$ref": "#/components/schemas/Problem"})
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 -- as long as the judge
+    @functools.cache  # noqa: B019 -- as long as the judge
     def _of(self, operation_id: str, status: int) -> tuple[Any, dict[str, Any]]:
         operation = next(
             one

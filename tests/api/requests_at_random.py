@@ -15,37 +15,22 @@ from flask_conversations.api.spelling import snake
 USERS = ("ada", "ada", "ada", "bob", "bob", None)
 """Who asks; None is a stranger."""
 
-STRINGS = (
-    ["", " ", "\t\n", "0", "null", "New Conversation", "a" * 64, "a" * 65, "b" * 255, "c" * 256, "d" * 5000]
-    + [
-        "\x00",
-        "a\x00b",
-        "\ud800",
-        "x\udfff",
-        "\x1b[2J",
-        "\x7f",
-        "\u2028",
-        "\ufeff",
-        "\U0010ffff",
-        "é",
-        "e\u0301",
-        "😀" * 90,
-    ]
-    + [
-        "שלום",
-        "١٢",
-        "１２",
-        "' OR 1=1 --",
-        '"; DROP TABLE x',
-        "%",
-        "_",
-        "\\",
-        "${x}",
-        "{{7*7}}",
-        "<script>",
-        "../../etc",
-    ]
-)
+STRINGS = ["", " ", "\t\n", "0", "null", "New Conversation", "a" * 64, "a" * 65, "b" * 255, "c" * 256, "d" * 5000]
+STRINGS += ["\x00", "a\x00b", "\ud800", "x\udfff", "\x1b[2J", "\x7f", "\u2028", "\ufeff", "\U0010ffff", "é", "e\u0301"]
+STRINGS += [
+    "😀" * 90,
+    "שלום",
+    "١٢",
+    "１２",
+    "' OR 1=1 --",
+    '"; DROP TABLE x',
+    "%",
+    "_",
+    "\\",
+    "${x}",
+    "{{7*7}}",
+    "<script>",
+]
 NUMBERS = [
     -1,
     0,

@@ -43,6 +43,7 @@ def test_the_patch_is_one_for_git_too(make_durable, tmp_path):
     assert before.read_text() == make_durable.patched(make_durable.BEFORE.read_text(), make_durable.PATCH.read_text())
 
 
+@pytest.mark.slow
 def test_before_loses_what_durable_keeps(make_durable, tmp_path):
     """Over a restart, for two people: one forgets both and mixes them up in one browser, the other does neither."""
     patch = make_durable.PATCH.read_text()

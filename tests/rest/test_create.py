@@ -126,7 +126,21 @@ def test_a_permanently_deleted_id_is_created_anew_and_empty(hers):
 
 
 @pytest.mark.parametrize(
-    "word", ["search", "sync", "events", "export", "import", "bulk", "tags", "stats", "claim", "openapi.json", "docs", "static"]
+    "word",
+    [
+        "search",
+        "sync",
+        "events",
+        "export",
+        "import",
+        "bulk",
+        "tags",
+        "stats",
+        "claim",
+        "openapi.json",
+        "docs",
+        "static",
+    ],
 )
 def test_words_that_are_paths_are_no_ids(hers, word):
     """A conversation called `search` could never be opened: 422."""

@@ -6,7 +6,8 @@ import pytest
 
 from .asking import URL, created, problem, said
 
-FIELDS = ["id", "title", "preview", "status", "starred", "tags", "message_count", "last_message_at", "created_at", "updated_at", "version"]
+FIELDS = {"id", "title", "preview", "status", "starred", "tags", "message_count"}
+FIELDS |= {"last_message_at", "created_at", "updated_at", "version"}
 ORDERS = ["last_activity_at", "updated_at", "created_at", "title"]
 
 
@@ -14,17 +15,16 @@ def titles(client, query=""):
     return [one["title"] for one in client.get(URL + query).json["conversations"]]
 
 
-def walked(client, query, step="cursor"):
+def walked(client, query):
     """The titles of all pages, one page after the other."""
-    found, cursor = [], None
+    found, more = [], ""
     while True:
-        page = client.get(URL + query, query_string={"cursor": cursor} if cursor else None)
-        page = client.get(f"{URL}{query}&cursor={cursor}").json if cursor else page.json
+        page = client.get(URL + query + more).json
         found += [one["title"] for one in page["conversations"]]
-        cursor = page["next_cursor"]
-        assert page["has_more"] is (cursor is not None)
-        if cursor is None:
+        assert page["has_more"] is (page["next_cursor"] is not None)
+        if not page["has_more"]:
             return found
+        more = f"&cursor={page['next_cursor']}"
 
 
 def test_a_list_shows_ones_own_and_nobody_elses(hers, his):
@@ -33,7 +33,7 @@ def test_a_list_shows_ones_own_and_nobody_elses(hers, his):
     created(his, "secret", title="his")
     page = hers.get(URL).json
     assert [one["title"] for one in page["conversations"]] == ["hers"]
-    assert set(FIELDS) <= set(page["conversations"][0])
+    assert set(page["conversations"][0]) >= FIELDS
     assert "messages" not in page["conversations"][0]
     assert (page["next_cursor"], page["has_more"]) == (None, False)
     assert titles(his) == ["his"]
@@ -151,10 +151,12 @@ def test_messages_come_along_if_asked_for(hers, his):
     assert "secret" not in hers.get(f"{URL}?include=messages&status=all").text
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["limit=0", "limit=-1", "limit=x", "limit=1e3", "limit=１２", "limit=", "offset=-1", "status=gone", "starred=maybe", "order=id", "order=--title", "order=title;drop", "include=owner", "cursor=", "cursor=x", "cursor=~x", "tag=%00"],
-)
+NONSENSE = ["limit=0", "limit=-1", "limit=x", "limit=1e3", "limit=１２", "limit=", "offset=-1", "status=gone"]
+NONSENSE += ["starred=maybe", "order=id", "order=--title", "order=title;drop", "include=owner"]
+NONSENSE += ["cursor=", "cursor=x", "cursor=~x", "tag=%00"]
+
+
+@pytest.mark.parametrize("query", NONSENSE)
 def test_a_query_that_makes_no_sense_is_422(hers, query):
     """With the name of the field; nothing is guessed."""
     errors = problem(hers.get(f"{URL}?{query}"), 422, "validation_failed")["errors"]

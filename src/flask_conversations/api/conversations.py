@@ -91,14 +91,14 @@ def update_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     return with_etag(changed)
 
 
-def version_matched(conversation_id: str) -> int | None:
+def version_matched(conversation_id: str, *, trash: bool = False) -> int | None:
     """The version that `If-Match` names; None without the header. Raises `PreconditionFailed` if it is not the current one."""
     wanted = request.headers.get("If-Match")
     if wanted is None:
         return None
     if not answers.is_entity_tags(wanted):
         raise errors.MalformedRequest("If-Match must be * or a list of quoted entity tags.")
-    current = current_conversations.lock_conversation(conversation_id)
+    current = current_conversations.lock_conversation(conversation_id, trash=trash)
     if not answers.matches(wanted, current["etag"]):
         raise errors.PreconditionFailed(current=current)
     return current["version"]
@@ -135,7 +135,7 @@ def delete_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     """Delete a conversation: into the trash, or permanently."""
     permanent = query.get("permanent", False)
     with current_conversations.transaction():
-        version_matched(conversation_id)
+        version_matched(conversation_id, trash=permanent)
         if not current_conversations.delete_conversation(conversation_id, permanent=permanent):
             raise errors.ConversationNotFound
     return {"success": True, "id": conversation_id, "permanent": permanent or state().config.trash_days == 0}

@@ -21,7 +21,7 @@ STATIC = Path(__file__).parent.parent / "static"
 """The files that browsers get: this page, and `openapi.json` as `docs/openapi.py` wrote it for the default mount."""
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """What the page may load: its own files, and nothing from anywhere else."""

@@ -28,7 +28,7 @@ def title_from(text: str) -> str | None:
 
 def preview_of(text: str) -> str:
     """The beginning of a message on one line."""
-    return shorten(text[: 4 * PREVIEW_LENGTH], PREVIEW_LENGTH)
+    return shorten(text[: 2 * PREVIEW_LENGTH], PREVIEW_LENGTH)
 
 
 def shorten(text: str, length: int) -> str:

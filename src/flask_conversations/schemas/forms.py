@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields, post_load, validate
 
 from . import conversations, messages, rules
 
@@ -204,7 +204,7 @@ class ConversationPatch(_Fields):
 
 
 class Snapshot(_Fields):
-    """A client's copy of a conversation."""
+    """A client's copy of a conversation; what the server keeps itself may be sent back and is not taken."""
 
     title = _text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
     status = _choice("active", "archived", "resolved")
@@ -213,6 +213,38 @@ class Snapshot(_Fields):
     force_overwrite = _ruled(
         fields.Boolean, rules.boolean, metadata={"description": "Make the copy the truth, whatever others have saved."}
     )
+    id = _echo()
+    client_id = _echo()
+    org_id = _echo()
+    user_id = _echo()
+    title_source = _echo()
+    preview = _echo()
+    temporary = _echo()
+    message_count = _echo()
+    version = _echo()
+    checksum = _echo()
+    etag = _echo()
+    created_at = _echo()
+    updated_at = _echo()
+    last_message_at = _echo()
+    last_activity_at = _echo()
+    archived_at = _echo()
+    resolved_at = _echo()
+    deleted_at = _echo()
+    next_cursor = _echo()
+    has_more = _echo()
+    outcome = _echo()
+    conflicts = _echo()
+
+    @post_load
+    def taken(self, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The members that a client may set."""
+        return {name: value for name, value in body.items() if name not in _KEPT_BY_SERVER}
+
+
+_KEPT_BY_SERVER = frozenset(Snapshot._declared_fields) - frozenset(
+    [*conversations.RULES, "messages", "base_version", "force_overwrite"]
+)
 
 
 class MessagePatch(Form):

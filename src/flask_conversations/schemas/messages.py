@@ -14,6 +14,7 @@ from .shapes import Message
 ROLES = ("user", "assistant", "system", "tool", "developer")
 STATUSES = ("pending", "streaming", "delivered", "interrupted", "failed")
 
+_role = rules.one_of(ROLES)
 _label = rules.optional(rules.text(255))
 _json = rules.optional(rules.json_value)
 _object = rules.optional(rules.json_object)
@@ -62,7 +63,7 @@ def content_rule(value: Any, max_length: int | None = None) -> str | list[Any]:
 def values(role: Any, content: Any, fields: Mapping[str, Any], max_length: int | None = None) -> dict[str, Any]:
     """The column values of a new message, `None` ones left out. Raises `ValidationFailed` naming every refused field."""
     problems = rules.Problems()
-    row: dict[str, Any] = {"role": problems.take("role", rules.one_of(ROLES), role)}
+    row: dict[str, Any] = {"role": problems.take("role", _role, role)}
     checked = problems.take("content", lambda value: content_rule(value, max_length), content)
     for name, value in fields.items():
         if name not in RULES:

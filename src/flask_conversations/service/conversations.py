@@ -171,9 +171,12 @@ class ConversationVerbs(MessageVerbs):
         return schema.dump(self.store.get(conversation_id))
 
     @writes
-    def lock_conversation(self, conversation_id: str) -> Conversation:
-        """The conversation, held until the group or host transaction around this call ends: nobody else changes it meanwhile."""
-        return schema.dump(self.store.lock(conversation_id))
+    def lock_conversation(self, conversation_id: str, *, trash: bool = False) -> Conversation:
+        """The conversation, held until the group or host transaction around this call ends: nobody else changes it meanwhile.
+
+        *trash* finds a deleted one too.
+        """
+        return schema.dump(self.store.lock(conversation_id, trash=trash))
 
     @reads
     def conversation_exists(self, conversation_id: str) -> bool:

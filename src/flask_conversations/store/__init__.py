@@ -44,6 +44,7 @@ class Store:
         self.identity = identity
         self.system = identity is None
         self._foreign_status = foreign_status
+        self._connection: sa.Connection | None = None
         self._parameters: dict[str, Any] = {"patience": f"{round(lock_timeout * 1000)}ms"}
         if identity is not None:
             self._parameters.update(mine_org=identity.org_id or NO_ORG, mine_user=identity.user_id)
@@ -55,12 +56,15 @@ class Store:
             raise IdentityRequired("The system owns no conversations: use as_user(...) to create one for somebody.")
         return {"org_id": self._parameters["mine_org"], "user_id": self._parameters["mine_user"]}
 
-    @functools.cached_property
+    @property
     def connection(self) -> sa.Connection:
         """That of the session's transaction: a store lasts for a part of one call, and so not longer than the transaction."""
-        return self.session.connection(bind_arguments={"mapper": self.models.Conversation})
+        # no functools.cached_property: before Python 3.12 all threads share its lock, and would wait for each other's connection
+        if self._connection is None:
+            self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
+        return self._connection
 
-    @functools.cached_property
+    @property
     def dialect(self) -> str:
         return self.connection.dialect.name
 
@@ -125,7 +129,12 @@ def mine(models: Models, system: bool) -> sa.ColumnElement[bool]:
 
 def visible(models: Models, trash: bool = False) -> sa.ColumnElement[bool]:
     """Conversations outside the trash, or all of them."""
-    return sa.true() if trash else models.Conversation.__table__.c.status != "deleted"
+    return sa.true() if trash else models.Conversation.__table__.c.status != constant("deleted")
+
+
+def constant(value: int | str) -> sa.ColumnElement[Any]:
+    """A value of ours written into the SQL: a parameter would be converted, sent and read at each execution."""
+    return sa.literal_column(f"'{value}'" if isinstance(value, str) else str(value))
 
 
 def patient(dialect: str | None) -> sa.ColumnElement[bool]:
@@ -135,7 +144,8 @@ def patient(dialect: str | None) -> sa.ColumnElement[bool]:
     """
     if dialect != "postgresql":
         return sa.true()
-    setting = sa.select(sa.func.set_config("lock_timeout", sa.bindparam("patience", type_=sa.Text), sa.true()))
+    name, patience = constant("lock_timeout"), sa.bindparam("patience", type_=sa.Text)
+    setting = sa.select(sa.func.set_config(name, patience, sa.true()))
     return setting.scalar_subquery().is_not(None)
 
 

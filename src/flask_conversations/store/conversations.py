@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ..models import Models, new_rev, now
 from ..schemas import conversations as conversation_schema
-from . import Store, conversation_columns, keyed, mine, patient, statement, visible
+from . import Store, constant, conversation_columns, keyed, mine, patient, statement, visible
 
 ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 
@@ -47,22 +47,11 @@ def advance(
 
     None if the conversation is not the owner's, or if it already has a message with *client_id*.
     """
+    step = Step(count, digest, head_id, preview, title, at)
     shape = (title is not None, parent_id is not None, client_id is not None)
     query = _advance(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
-    parameters = {
-        "key": store.key_value(conversation_id),
-        "count": count,
-        "digest": digest,
-        "new_head": head_id,
-        "new_preview": preview,
-        "new_title": title,
-        "at": at,
-        "moment": now(),
-        "new_rev": new_rev(),
-        "parent": parent_id,
-        "message_client_id": client_id,
-    }
-    return store.execute(query, parameters).first()
+    further = {"parent": parent_id, "message_client_id": client_id}
+    return store.execute(query, {**_step_parameters(store, conversation_id, step), **further}).first()
 
 
 @statement
@@ -75,7 +64,7 @@ def _advance(
     count = sa.bindparam("count", type_=sa.BigInteger)
     values: dict[str, Any] = {
         **_stepped(models),
-        "history_version": c.history_version + 1,
+        "history_version": c.history_version + constant(1),
         "last_seq": c.last_seq + count,
         "message_count": c.message_count + count,
         "checksum": xor(c.checksum, sa.bindparam("digest", type_=sa.BigInteger)),
@@ -86,9 +75,9 @@ def _advance(
         "last_activity_at": sa.case((c.last_activity_at < at, at), else_=c.last_activity_at),
     }
     if titled:
-        fresh = c.title_source == "default"
+        fresh = c.title_source == constant("default")
         values["title"] = sa.case((fresh, sa.bindparam("new_title", type_=c.title.type)), else_=c.title)
-        values["title_source"] = sa.case((fresh, "auto"), else_=c.title_source)
+        values["title_source"] = sa.case((fresh, constant("auto")), else_=c.title_source)
     if parented:
         parent = sa.bindparam("parent", type_=c.head_id.type)
         values["branched"] = sa.case((c.head_id == parent, c.branched), else_=sa.true())
@@ -112,7 +101,7 @@ def _stepped(models: Models) -> dict[str, Any]:
     """What every committed change does to a conversation: one version further, at this moment."""
     c = models.Conversation.__table__.c
     return {
-        "version": c.version + 1,
+        "version": c.version + constant(1),
         "rev": sa.bindparam("new_rev", type_=sa.BigInteger),
         "updated_at": sa.bindparam("moment", type_=c.updated_at.type),
     }
