@@ -207,8 +207,8 @@ PARAMETERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "X-Request-ID": (
         "X-Request-ID",
         "header",
-        "An id of the caller's own for this request, taken over if it is plain.",
-        {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "An id of the caller's own for this request, taken over if it is 1 to 128 of `A-Za-z0-9._-`.",
+        {"type": "string"},
     ),
 }
 

@@ -49,14 +49,26 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say at the end what ran, where the last lines of a log show it."""
     ran: Counter[str] = Counter()
+    sent = 0
     for report in [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]:
-        ran[dict(getattr(report, "user_properties", ())).get("database", "no database")] += report.when == "call"
+        properties = dict(getattr(report, "user_properties", ()))
+        ran[properties.get("database", "no database")] += report.when == "call"
+        sent += properties.get("requests", 0) if report.when == "call" else 0
     terminalreporter.section("what ran")
     terminalreporter.write_line(services.versions())
     for name, version in {"sqlite": services.sqlite_version(), **config.stash.get(SAID, {})}.items():
         count = f"{ran[name]} tests on " if name in ("sqlite", "postgresql") else ""
         terminalreporter.write_line(f"{count}{name} {version}")
     terminalreporter.write_line(f"{ran['no database']} tests without a database of their own")
+    cells = sum(dict(getattr(one, "user_properties", ())).get("cells", 0) for one in _passed(terminalreporter))
+    if cells:
+        terminalreporter.write_line(f"{cells} cells of the isolation matrix were as declared")
+    if sent:
+        terminalreporter.write_line(f"{sent} random requests to the API")
+
+
+def _passed(terminalreporter: Any) -> list[pytest.TestReport]:
+    return [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -48,7 +48,7 @@ class UTCDateTime(TypeDecorator[dt.datetime]):
 class JSONValue(TypeDecorator[Any]):
     """Any JSON value, given back equal; None is SQL NULL.
 
-    `JSON` on PostgreSQL, since `JSONB` rewrites numbers; `TEXT` on SQLite, where a column of type `JSON` does the same to a bare one.
+    `JSON` on PostgreSQL, since `JSONB` rewrites numbers; `TEXT` on SQLite, where a column of type `JSON` rewrites bare ones.
     """
 
     impl = sa.JSON(none_as_null=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -219,8 +220,10 @@ def _number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
         raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a number.")
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a number.") from None
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a finite number.")
     if kind is int and not isinstance(value, str) and number != value:
         raise ConfigurationError(f"{_key(name)} is {value!r}, but must be a whole number.")
     return number

@@ -157,9 +157,7 @@ class ValidationFailed(ConversationsError, ValueError):
 
 
 def _by_legible_names(errors: FieldErrors) -> dict[str, Any]:
-    return {
-        _legible(name): _by_legible_names(one) if isinstance(one, Mapping) else one for name, one in errors.items()
-    }
+    return {_legible(name): _by_legible_names(one) if isinstance(one, Mapping) else one for name, one in errors.items()}
 
 
 def _legible(name: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 from collections.abc import Callable
@@ -106,6 +107,8 @@ class Conversations:
         """The `SQLAlchemy()` that holds the tables."""
         if has_app_context() and EXTENSION in current_app.extensions:
             return cast("SQLAlchemy", current_app.extensions[EXTENSION].db)
+        if self._app is not None:
+            return cast("SQLAlchemy", self._app.extensions[EXTENSION].db)
         if self._db is None:
             raise ConfigurationError("There is no db before init_app, unless you pass one: Conversations(db).")
         return self._db
@@ -198,9 +201,11 @@ def _is_guest(user_id: Any) -> bool:
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    unknown = sorted(set(options) - {field.name for field in dataclasses.fields(Config)})
-    if unknown:
-        raise ConfigurationError(f"Conversations has no option {', '.join(unknown)}.")
+    known = {field.name for field in dataclasses.fields(Config)}
+    for unknown in sorted(set(options) - known):
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigurationError(f"Conversations has no option {unknown}.{hint}")
 
 
 def _refuse_later(config: Config) -> None:

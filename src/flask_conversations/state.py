@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flask import Flask, has_request_context, request
@@ -80,6 +81,20 @@ class State:
 
     def current_service(self) -> ConversationService:
         return ConversationService(lambda: self.backend, self.current_identity())
+
+    @contextlib.contextmanager
+    def request_committed(self) -> Iterator[None]:
+        """Around a request to our own API: where the host commits, nobody else would commit what the API has done."""
+        if self.config.autocommit:
+            yield
+            return
+        session = self.backend.scoped_session
+        try:
+            yield
+        except BaseException:
+            session.rollback()
+            raise
+        session.commit()
 
     def check_csrf(self) -> None:
         check_csrf(request, self.resolved(), self.config)

@@ -37,7 +37,7 @@ def run(make_app: Callable[..., Any], cache: dict[str, Any], status: int, caller
 def test_every_cell_is_as_declared(make_app, cache, caller, record_property):
     """Status as declared; foreign and missing answer alike, byte for byte and statement for statement; refusals change nothing."""
     matrix = run(make_app, cache, 404, caller, CALLERS[caller])
-    record_property("cells of the isolation matrix", matrix.cells)
+    record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 
 
@@ -45,7 +45,7 @@ def test_every_cell_is_as_declared(make_app, cache, caller, record_property):
 def test_every_cell_is_as_declared_with_foreign_status_403(make_app, cache, caller, record_property):
     """`CONVERSATIONS_FOREIGN_STATUS = 403` admits that a conversation is there, and nothing else."""
     matrix = run(make_app, cache, 403, caller, CALLERS_403[caller])
-    record_property("cells of the isolation matrix", matrix.cells)
+    record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 
 

@@ -68,7 +68,17 @@ MESSAGE_FIELDS = {
     "status": ["", "sent", "DELIVERED", 7, True, ["delivered"], Odd()],
     "tokens_used": NO_COUNTS,
     "latency_ms": ["1", True, -1, float("nan"), float("inf"), 10**5000, [1], Odd()],
-    "created_at": ["", "now", "2024-13-01", "2024-01-01", 7, True, "2024-01-01T00:00:00+99:00", "٢٠٢٤-٠١-٠١T٠٠:٠٠:٠٠", dt.date(2024, 1, 1)],
+    "created_at": [
+        "",
+        "now",
+        "2024-13-01",
+        "2024-01-01",
+        7,
+        True,
+        "2024-01-01T00:00:00+99:00",
+        "٢٠٢٤-٠١-٠١T٠٠:٠٠:٠٠",
+        dt.date(2024, 1, 1),
+    ],
     "nonsense": [1, None],
     "seq": [1],
 }
@@ -126,7 +136,9 @@ def test_a_bad_content_is_refused_wherever_it_comes_in(app, ada):
         ):
             with pytest.raises(ValidationFailed) as refused:
                 save({"role": "user", "content": bad})
-            assert refused.value.errors == {"messages": {"0": {"content": refused.value.errors["messages"]["0"]["content"]}}}
+            assert refused.value.errors == {
+                "messages": {"0": {"content": refused.value.errors["messages"]["0"]["content"]}}
+            }
         if bad is not None:
             with pytest.raises(ValidationFailed):
                 ada.update_message(chat["id"], good["id"], content=bad)

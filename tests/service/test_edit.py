@@ -100,7 +100,11 @@ def test_a_message_is_changed_by_its_owner_in_its_conversation_only(ada, bob, ch
     """No verb reaches a message through another user, another conversation or an id nobody has."""
     own = ada.get_message(chat, "a")["id"]
     other = ada.create_conversation()["id"]
-    for verb, arguments in (("update_message", {"content": "x"}), ("delete_message", {}), ("rate_message", {"rating": "up"})):
+    for verb, arguments in (
+        ("update_message", {"content": "x"}),
+        ("delete_message", {}),
+        ("rate_message", {"rating": "up"}),
+    ):
         for service, conversation_id, message_id in (
             (bob, chat, own),
             (bob, "his", own),

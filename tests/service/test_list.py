@@ -113,7 +113,7 @@ def test_a_page_has_100_at_most(ada):
 
 def test_each_status_has_its_list(ada, bob):
     """Active, archived, resolved and deleted conversations are listed apart, `all` is all but the trash."""
-    active, archived, resolved, deleted = make(ada, "active", "archived", "resolved", "deleted")
+    _, archived, resolved, deleted = make(ada, "active", "archived", "resolved", "deleted")
     make(bob, "his")
     ada.archive_conversation(archived["id"])
     ada.resolve_conversation(resolved["id"])

@@ -21,7 +21,14 @@ MESSAGES = {
         "created_at": ["'yesterday'", "''", "12345", "'0000-00-00 00:00:00'", "x'ff'", "CAST(x'ff' AS TEXT)", "1e300"],
         "updated_at": ["'yesterday'", "7"],
         "edited_at": ["'yesterday'", "CAST(x'80' AS TEXT)"],
-        "content": ["x'00ff'", "CAST(x'ff68' AS TEXT)", "CAST(x'ed a0 80' AS TEXT)".replace(" ", ""), "7", "char(0)", "1.5"],
+        "content": [
+            "x'00ff'",
+            "CAST(x'ff68' AS TEXT)",
+            "CAST(x'eda080' AS TEXT)",
+            "7",
+            "char(0)",
+            "1.5",
+        ],
         "content_is_parts": ["7", "-1", "1"],
         "role": [*TEXT, "x'ff'", "CAST(x'ff' AS TEXT)", "7"],
         "status": TEXT,
@@ -36,7 +43,7 @@ MESSAGES = {
         "digest": ["0", "-1"],
     },
     "postgresql": {
-        "metadata": [*JSON_ANYWHERE, "'{\"a\":\"\\u0000\"}'"],
+        "metadata": [*JSON_ANYWHERE, '\'{"a":"\\u0000"}\''],
         "raw": JSON_ANYWHERE,
         "parts": [*JSON_ANYWHERE, "'[null, 7, {}]'"],
         "attachments": ["'7'", "'{}'", f"'{DEEP}'"],
@@ -61,7 +68,7 @@ CONVERSATIONS = {
     "sqlite": {
         "metadata": [*JSON_ANYWHERE, "'{broken'", "'NaN'", "x'ff00'", "CAST(x'ff' AS TEXT)"],
         "tags": ["'7'", "'{}'", "'[broken'", "'[7, null]'", f"'{DEEP}'"],
-        "field_versions": ["'7'", "'[]'", "'{broken'", "'{\"title\": \"x\"}'"],
+        "field_versions": ["'7'", "'[]'", "'{broken'", '\'{"title": "x"}\''],
         "title": ["CAST(x'ff' AS TEXT)", "x'ff'", "7", "''"],
         "preview": ["CAST(x'ff' AS TEXT)", "x'ff'", "7"],
         "folder": ["CAST(x'ff' AS TEXT)", "''"],
@@ -81,7 +88,7 @@ CONVERSATIONS = {
     "postgresql": {
         "metadata": JSON_ANYWHERE,
         "tags": ["'7'", "'{}'", "'[7, null]'", f"'{DEEP}'"],
-        "field_versions": ["'7'", "'[]'", "'{\"title\": \"x\"}'"],
+        "field_versions": ["'7'", "'[]'", '\'{"title": "x"}\''],
         "title": ["''"],
         "status": ["'weird'", "''"],
         "title_source": ["'weird'"],
@@ -171,8 +178,9 @@ def test_a_spoilt_conversation_stays_readable(app, ada, bob, http, database, spo
         assert [message["content"] for message in found] == ["a", "b", "c"], value[:50]
         ada.save_message(conversation_id, "user", "new")
         ada.pop_message(conversation_id)
-    ada.update_conversation(conversation_id, title="U", tags=["t"], metadata={"x": 1}, folder="f", status="active")
-    assert ada.get_conversation(conversation_id)["title"] == "U"
+        ada.save_conversation({"id": conversation_id, "title": "S", "messages": found}, base_version=1)
+        ada.update_conversation(conversation_id, title="U", tags=["t"], metadata={"x": 1}, folder="f", status="active")
+        assert ada.get_conversation(conversation_id)["title"] == "U"
     assert ada.delete_conversation(conversation_id, permanent=True) is True
     assert [one["title"] for one in bob.list_conversations()["conversations"]] == ["his"]
     assert in_use(app) == 0
@@ -186,7 +194,9 @@ def test_a_spoilt_conversation_does_not_end_the_list(ada, http, database, spoilt
     ada.create_conversation("after")
     found, cursor = [], None
     while True:
-        page = strict(http("ada").get("/api/conversations", query_string={"limit": 1, "cursor": cursor} if cursor else "limit=1"))
+        page = strict(
+            http("ada").get("/api/conversations", query_string={"limit": 1, "cursor": cursor} if cursor else "limit=1")
+        )
         found += page["conversations"]
         cursor = page["next_cursor"]
         if cursor is None:

@@ -27,7 +27,9 @@ def writers(database, app):
         for name in names:
             command = [sys.executable, "-m", "tests.service.writer", database.url, conversation_id, name, str(count)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            started.append(subprocess.Popen(command, cwd=TREE, env={**os.environ, "PYTHONPATH": ""}, text=True, **pipes))
+            started.append(
+                subprocess.Popen(command, cwd=TREE, env={**os.environ, "PYTHONPATH": ""}, text=True, **pipes)
+            )
         for process in started:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
         return started
@@ -130,7 +132,8 @@ def test_a_restarted_database_is_noticed_once_at_most(database, app, ada, bob):
     """After the server has ended all connections, the next calls work: a stale connection is tried again."""
     chat = ada.create_conversation()
     ada.save_message(chat["id"], "user", "a")
-    end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    end_all = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
     with database.engine.connect() as connection:
         for seq in (2, 3):
             connection.exec_driver_sql(end_all)
@@ -143,7 +146,9 @@ def test_a_restarted_database_is_noticed_once_at_most(database, app, ada, bob):
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_an_unreachable_database_is_a_clear_error(make_app):
     """With no server at the address every call is a retryable error, and 503 over REST."""
-    app = make_app(tables=False, SQLALCHEMY_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=2")
+    app = make_app(
+        tables=False, SQLALCHEMY_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=2"
+    )
     ada = app.conversations.as_user("ada", app=app)
     for call in (ada.list_conversations, ada.create_conversation):
         with pytest.raises(StorageUnavailable):

@@ -13,9 +13,7 @@ from .tools import NEVER, contents, everything
 def chat(ada, bob):
     """Ada's conversation of 10 messages; Bob has one too."""
     bob.create_conversation(id="his", messages=[{"role": "user", "content": "his"}])
-    batch = [
-        {"role": "user" if n % 2 else "assistant", "content": str(n), "client_id": f"k{n}"} for n in range(1, 11)
-    ]
+    batch = [{"role": "user" if n % 2 else "assistant", "content": str(n), "client_id": f"k{n}"} for n in range(1, 11)]
     return ada.create_conversation(messages=batch)["id"]
 
 
@@ -69,7 +67,9 @@ def test_max_tokens_keeps_the_newest_that_fit(make_app):
     """max_tokens counts with the host's counter and keeps the newest, the question included."""
     app = make_app(options={"token_counter": len})
     ada = app.conversations.as_user("ada", app=app)
-    batch = [{"role": role, "content": text} for role, text in (("user", "a" * 50), ("assistant", "bb"), ("user", "cc"))]
+    batch = [
+        {"role": role, "content": text} for role, text in (("user", "a" * 50), ("assistant", "bb"), ("user", "cc"))
+    ]
     chat = ada.create_conversation(messages=batch)["id"]
     assert said(ada.get_conversation_history(chat, max_tokens=4)) == ["bb", "cc"]
     assert said(ada.get_conversation_history(chat, max_tokens=54)) == ["a" * 50, "bb", "cc"]
@@ -209,7 +209,20 @@ def test_bad_page_arguments_name_their_field(ada, chat):
     cursor = ada.get_messages(chat, limit=1)["next_cursor"]
     bad = {
         "limit": [0, -1, "-1", "1e3", "１２", "", 1.5, True, None, []],
-        "before": ["", "~", cursor[:-1], cursor + "x", cursor.swapcase(), -1, True, 1.5, 2**63, "9" * 19, "\x00", ["k1"]],
+        "before": [
+            "",
+            "~",
+            cursor[:-1],
+            cursor + "x",
+            cursor.swapcase(),
+            -1,
+            True,
+            1.5,
+            2**63,
+            "9" * 19,
+            "\x00",
+            ["k1"],
+        ],
         "after": ["", "unknown", "\ud800", "k1 ", b"k1", {}, -(10**30)],
         "branch": ["", "other", 7],
     }

@@ -186,7 +186,12 @@ def test_different_fields_in_one_batch(ada):
     ]
     ada.save_messages(chat["id"], batch)
     first, second, third = everything(ada, chat["id"])
-    assert (first["metadata"], first["model"], first["status"], first["client_id"]) == ({"x": 1}, None, "delivered", None)
+    assert (first["metadata"], first["model"], first["status"], first["client_id"]) == (
+        {"x": 1},
+        None,
+        "delivered",
+        None,
+    )
     assert (second["metadata"], second["model"], second["status"]) == (None, "m", "failed")
     assert (third["latency_ms"], third["client_id"], third["status"]) == (1, "k", "delivered")
 
@@ -458,7 +463,13 @@ def test_a_blank_first_message_gives_no_title(ada):
 
 @pytest.mark.parametrize(
     ("answer", "title"),
-    [("Better", "Better"), (None, "plain words"), ("", "plain words"), (" ", "plain words"), ("y" * 300, "plain words")],
+    [
+        ("Better", "Better"),
+        (None, "plain words"),
+        ("", "plain words"),
+        (" ", "plain words"),
+        ("y" * 300, "plain words"),
+    ],
 )
 def test_a_titler_can_do_better(make_app, answer, title):
     """The host's titler makes a better title later, also for messages given at creation; None leaves it as it is."""

@@ -87,6 +87,15 @@ def test_two_devices_without_message_ids(ada, chat):
     check(ada, chat["id"])
 
 
+def test_a_new_message_may_say_what_an_older_one_said(ada, chat):
+    """Behind messages that are named by id, an equal text is a new message; sent again, it is that one."""
+    snapshot = {"id": chat["id"], "messages": [*everything(ada, chat["id"]), *user("a", "a")]}
+    for _ in range(2):
+        ada.save_conversation(snapshot)
+        assert contents(ada, chat["id"]) == ["a", "b", "a", "a"]
+    check(ada, chat["id"])
+
+
 def test_fields_merge_one_by_one(ada, chat):
     """Different fields changed on two devices are both kept."""
     ada.save_conversation({"id": chat["id"], "title": "phone"}, base_version=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -111,3 +113,18 @@ def walk(page_of: Any, noun: str) -> list[Any]:
         if cursor is None:
             return found
     raise AssertionError
+
+
+class Failure(Exception):
+    """What a test breaks off with."""
+
+
+@contextmanager
+def failing(block: AbstractContextManager[Any]) -> Iterator[None]:
+    """*block*, broken off by an error at its end."""
+    try:
+        with block:
+            yield
+            raise Failure
+    except Failure:
+        return

@@ -1,4 +1,4 @@
-"""A worker process of its own: `python -m tests.service.writer URL CONVERSATION NAME COUNT` saves and says what was acknowledged."""
+"""A worker process: `python -m tests.service.writer URL CONVERSATION NAME COUNT` saves, and prints what was acknowledged."""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ def update_message(conversation_id: str, message_id: str, body: dict[str, Any]) 
     """Edit a message."""
     with current_conversations.transaction():
         _check_match(conversation_id, message_id)
-        return _tagged(current_conversations.update_message(conversation_id, message_id, **body))
+        edited = current_conversations.update_message(conversation_id, message_id, **body)
+        refuse_unwritable([{"role": edited["role"]}])
+        return _tagged(edited)
 
 
 def _check_match(conversation_id: str, message_id: str) -> None:

@@ -182,9 +182,10 @@ def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response
         arguments["body"] = _loaded(route.body, _body(place))
     if route.preconditions:
         _demand_precondition(arguments.get("body") or {})
-    if route.method == "POST" and not route.public and "Idempotency-Key" in request.headers:
-        return _once(route, place, arguments)
-    return _response(route.view(**arguments), place)
+    with state().request_committed():
+        if route.method == "POST" and not route.public and "Idempotency-Key" in request.headers:
+            return _once(route, place, arguments)
+        return _response(route.view(**arguments), place)
 
 
 def _max_bytes() -> int:

@@ -106,9 +106,20 @@ def dump(row: Any) -> Conversation:
     found["org_id"] = found["org_id"] or None
     found["title"] = found["title"] or DEFAULT_TITLE
     found["tags"] = found["tags"] if isinstance(found["tags"], list) else []
-    found["checksum"] = checksum_text(found["checksum"])
-    found["etag"] = f"{found['version']}-{row[_REV]:x}"
+    found["checksum"] = checksum_text(_whole(found["checksum"]))
+    found["etag"] = f"{found['version']}-{_whole(row[_REV]):x}"
     return cast("Conversation", found)
+
+
+def field_versions(row: Any) -> dict[str, int]:
+    """The versions at which the fields of a conversation were last set."""
+    marks = row.field_versions if isinstance(row.field_versions, dict) else {}
+    return {name: version for name, version in marks.items() if isinstance(version, int)}
+
+
+def _whole(value: Any) -> int:
+    """A number as it is stored; SQLite keeps anything in a column of numbers, and what is none counts as nought."""
+    return value if isinstance(value, int) else 0
 
 
 def expected(version: Any, field: str = "expected_version") -> int | None:

@@ -262,12 +262,18 @@ class MessagePatch(Form):
 _RATING = {"oneOf": [{"enum": ["up", "down", None]}, {"type": "integer", "minimum": -10, "maximum": 10}]}
 
 
+def _rating(value: Any) -> Any:
+    """The rating as it was given: the service judges it again."""
+    messages.rating_rule(value)
+    return value
+
+
 class FeedbackIn(Form):
     """What the user thinks of a message."""
 
     rating = _ruled(
         fields.Raw,
-        messages.rating_rule,
+        _rating,
         required=True,
         allow_none=True,
         metadata={"description": "None takes it back.", **_RATING},

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from .. import transaction
-from .base import Backend
+from .base import Backend, alone
 from .guards import GuardContext
 from .snapshots import SnapshotVerbs
 from .units import group
@@ -25,7 +25,10 @@ class ConversationService(SnapshotVerbs):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[ConversationService]:
-        """Group calls: all are committed together at the end, or none if the block raises."""
+        """Group calls: all are committed together at the end, or none if the block raises.
+
+        The group belongs to the session, and so to the thread and app context that opened it: don't `yield` out of it.
+        """
         with self.context(), group(self):
             yield self
 
@@ -58,6 +61,6 @@ class AsyncConversationService:
 
         @functools.wraps(call)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            return await asyncio.to_thread(call, *args, **kwargs)
+            return await asyncio.to_thread(alone, call, *args, **kwargs)
 
         return coroutine

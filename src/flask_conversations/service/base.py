@@ -24,6 +24,12 @@ _opened: contextvars.ContextVar[Any] = contextvars.ContextVar("flask_conversatio
 """The app context that a service made with `app=` has opened, which the calls inside a group share."""
 
 
+def alone(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Make *call* in a thread of its own without the group that its caller may have open: a session is for one thread."""
+    _opened.set(None)
+    return call(*args, **kwargs)
+
+
 @dataclasses.dataclass(frozen=True)
 class Backend:
     """One app's side of the service: where its rows are and which rules hold."""
@@ -86,7 +92,7 @@ class Base:
                     "or call inside `with app.app_context():`."
                 )
             yield
-        elif app_ctx and _opened.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
+        elif app_ctx and app_ctx.app is self._app and _opened.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
             yield
         else:
             with self._app.app_context():
@@ -99,9 +105,12 @@ class Base:
     def announce(self, signal: Signal, **payload: Any) -> None:
         """Send *signal* once what this call did is really committed."""
         if signal.receivers:
-            app, identity = self.backend.app, self.identity
-            transaction.after_commit(self.session, lambda: _send(signal, app, identity, payload))
+            backend, identity = self.backend, self.identity
+            transaction.after_commit(self.session, lambda: _send(signal, backend, identity, payload))
 
 
-def _send(signal: Signal, app: Flask, identity: Identity | None, payload: dict[str, Any]) -> None:
-    signal.send(app, identity=identity, **payload)
+def _send(signal: Signal, backend: Backend, identity: Identity | None, payload: dict[str, Any]) -> None:
+    """Tell the receivers in an app context of their own: its session is theirs, and what they write is committed."""
+    with backend.app.app_context():
+        signal.send(backend.app, identity=identity, **payload)
+        backend.scoped_session.commit()

@@ -281,7 +281,7 @@ class ConversationVerbs(MessageVerbs):
 
     def set_fields(self, before: Any, values: Mapping[str, Any], names: Sequence[str]) -> Any:
         """Set columns of a locked conversation, and remember at which version the fields *names* were set."""
-        marks = {**(before.field_versions or {}), **dict.fromkeys(names, before.version + 1)}
+        marks = {**schema.field_versions(before), **dict.fromkeys(names, before.version + 1)}
         row = rows.change(self.store, before.id, {**values, "field_versions": marks})
         if "tags" in values:
             rows.set_tags(self.store, row, values["tags"])
@@ -303,10 +303,10 @@ class ConversationVerbs(MessageVerbs):
         return self._move(conversation_id, "resolved", ("active", "archived"))
 
     def _move(self, conversation_id: str, status: str, sources: tuple[str, ...]) -> Conversation:
-        row = rows.change(self.store, conversation_id, _with_status_times({"status": status}), only=sources)
-        if row is None:
-            return schema.dump(self.store.get(conversation_id))
-        moved = schema.dump(row)
+        before = self.store.lock(conversation_id)
+        if before.status not in sources:
+            return schema.dump(before)
+        moved = schema.dump(self.set_fields(before, _with_status_times({"status": status}), ["status"]))
         self.announce(signals.conversation_updated, conversation=moved)
         return moved
 

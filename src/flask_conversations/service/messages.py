@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import signals, transaction
@@ -91,12 +91,12 @@ class MessageVerbs(Base):
     def save_or_replay(self, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
         """Like `save_message` with one mapping, and says whether the message was there before."""
         row = self.prepared_message(conversation_id, message)
-        own_id = row["id"]
         if row.get("parent_id") is not None:
             saved = self._append_many(conversation_id, [row])[0]
         else:
             saved = self._append(conversation_id, row)
-        return Outcome(saved, saved["id"] != own_id)
+        # only what this call has stored has got its place in the conversation
+        return Outcome(saved, "seq" not in row)
 
     @writes
     def save_messages(self, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -139,8 +139,10 @@ class MessageVerbs(Base):
         own_id = rules.uuid_or_none(given_id)
         if client_id is None and own_id is None:
             client_id = given_id
+        # a client's own UUID is taken as the id
+        own_id = own_id or rules.uuid_or_none(client_id)
         if client_id is not None:
-            row["fingerprint"] = schema.fingerprint_of(row)
+            row["fingerprint"] = schema.fingerprint_of({**row, "parent_id": parent_id} if parent_id else row)
             row["client_id"] = rules.check("client_id", rules.client_id, client_id)
         row["id"] = own_id or new_id()
         row["digest"] = schema.digest_of(row, row["id"])
@@ -150,13 +152,10 @@ class MessageVerbs(Base):
         return row
 
     def _append(self, conversation_id: str, row: dict[str, Any]) -> Message:
-        """Two statements: the conversation makes room, the message goes in."""
-        advanced = conversation_rows.advance(
-            self.store, conversation_id, **_advance_by([row]), client_id=row.get("client_id")
-        )
-        if advanced is None:
+        row["updated_at"] = row["created_at"]
+        if not conversation_rows.append(self.store, conversation_id, row, _step([row])):
             return self._replayed(conversation_id, row)
-        return self.store_messages([row], advanced, first_seq=advanced.last_seq, parent_id=advanced.previous_head_id)[0]
+        return self._told([row])[0]
 
     def _replayed(self, conversation_id: str, row: Mapping[str, Any]) -> Message:
         """The message that was saved with this client id; if there is none, the conversation was not found."""
@@ -172,7 +171,6 @@ class MessageVerbs(Base):
 
     def _append_many(self, conversation_id: str, batch: list[dict[str, Any]]) -> list[Message]:
         conversation = self.store.lock(conversation_id)
-        parent_id = self._parent(conversation, batch)
         known = {
             row["client_id"]: self._replayed(conversation.id, row)
             for row in batch
@@ -180,7 +178,8 @@ class MessageVerbs(Base):
         }
         fresh = [row for row in batch if row.get("client_id") not in known]
         if fresh:
-            advanced = conversation_rows.advance(self.store, conversation.id, **_advance_by(fresh), parent_id=parent_id)
+            parent_id = self._parent(conversation, fresh)
+            advanced = conversation_rows.advance(self.store, conversation.id, _step(fresh), parent_id=parent_id)
             assert advanced is not None, "the conversation is locked"
             saved = self.store_messages(
                 fresh,
@@ -203,25 +202,30 @@ class MessageVerbs(Base):
             raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
         return parent.id  # type: ignore[no-any-return]
 
-    @writes
-    def _retitle(self, conversation_id: str, text: str) -> None:
-        """Let the host's titler better a title that was made from *text* and that nobody has changed since."""
-        titler = self.backend.titler
-        conversation = self.store.get(conversation_id)
-        if titler is None or conversation.title_source != "auto" or conversation.title != title_from(text):
+    def _retitle(self, titler: Callable[[str], str | None], conversation_id: str, text: str) -> None:
+        """Let the host's titler better a title that was made from *text*; no transaction is open while it thinks."""
+        if not self._is_titled_by(conversation_id, text):
             return
         title = conversation_schema.RULES["title"](titler(text))
         if title and title.strip():
-            row = conversation_rows.change(
-                self.store, conversation.id, {"title": title}, expected_version=conversation.version
-            )
-            if row is not None:
-                self.announce(signals.conversation_updated, conversation=conversation_schema.dump(row))
+            self._set_auto_title(conversation_id, text, title)
+
+    @reads
+    def _is_titled_by(self, conversation_id: str, text: str) -> bool:
+        return _was_titled_by(self.store.get(conversation_id), text)
+
+    @writes
+    def _set_auto_title(self, conversation_id: str, text: str, title: str) -> None:
+        """Set a better title unless somebody has changed it meanwhile."""
+        conversation = self.store.lock(conversation_id)
+        if _was_titled_by(conversation, text):
+            row = conversation_rows.change(self.store, conversation.id, {"title": title})
+            self.announce(signals.conversation_updated, conversation=conversation_schema.dump(row))
 
     def store_messages(
         self, batch: list[dict[str, Any]], conversation: Any, *, first_seq: int, parent_id: str | None
     ) -> list[Message]:
-        """Insert prepared messages one below the other, and tell about them after the commit."""
+        """Insert prepared messages one below the other."""
         if not batch:
             return []
         for place, row in enumerate(batch):
@@ -237,6 +241,10 @@ class MessageVerbs(Base):
                 row["parent_id"] = parent_id
             parent_id = row["id"]
         rows.insert(self.store, batch)
+        return self._told(batch)
+
+    def _told(self, batch: Sequence[Mapping[str, Any]]) -> list[Message]:
+        """Messages whose rows were inserted; whoever waits for them hears of them after the commit."""
         saved = [schema.dump([row.get(name) for name in schema.STORED]) for row in batch]
         for message in saved:
             self.announce(signals.message_saved, message=message)
@@ -246,10 +254,11 @@ class MessageVerbs(Base):
     def _better_title(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Ask the host's titler after the commit: it may be slow, and no lock is held while it thinks."""
         first = next((row for row in batch if row["role"] == "user" and row["content"].strip()), None)
-        if self.backend.titler is not None and first is not None:
+        titler = self.backend.titler
+        if titler is not None and first is not None:
             conversation_id, text = first["conversation_id"], first["content"]
             own = type(self)(self._backend, self.identity, self.backend.app)
-            transaction.after_commit(self.session, lambda: own._retitle(conversation_id, text))
+            transaction.after_commit(self.session, lambda: own._retitle(titler, conversation_id, text))
 
     @reads
     def get_conversation_history(
@@ -439,6 +448,11 @@ class MessageVerbs(Base):
         totals: dict[str, Any] = {"history_version": conversation.history_version + 1}
         if edited:
             columns["edited_at"] = at
+            # a framework's own item would go on saying the old text
+            columns["raw"] = None
+            if not (values["content_is_parts"] or message.content_is_parts):
+                # parts that stand beside a text, tool calls say, are not what was edited
+                columns.pop("parts", None)
             columns["digest"] = schema.digest_of({**values, "role": message.role}, message.id)
             totals["checksum"] = conversation.checksum ^ message.digest ^ columns["digest"]
             if message.id == conversation.head_id:
@@ -510,6 +524,10 @@ class MessageVerbs(Base):
         return count
 
 
+def _was_titled_by(conversation: Any, text: str) -> bool:
+    return bool(conversation.title_source == "auto" and conversation.title == title_from(text))
+
+
 def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | None:
     """The nearest ancestor that is not among those about to go."""
     while message_id is not None and message_id in parents:
@@ -517,40 +535,38 @@ def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | 
     return message_id
 
 
-def _advance_by(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a conversation must learn of messages that are about to follow."""
+def _step(batch: Sequence[Mapping[str, Any]]) -> conversation_rows.Step:
     digest = 0
     for row in batch:
         digest ^= row["digest"]
+    questions = (row["content"] for row in batch if row["role"] == "user" and row["content"].strip())
     last = batch[-1]
-    return {
-        "count": len(batch),
-        "digest": digest,
-        "head_id": last["id"],
-        "preview": preview_of(last["content"]),
-        "title": next(
-            (title_from(row["content"]) for row in batch if row["role"] == "user" and row["content"].strip()), None
-        ),
-        "at": last["created_at"],
-    }
+    return conversation_rows.Step(
+        count=len(batch),
+        digest=digest,
+        head_id=last["id"],
+        preview=preview_of(last["content"]),
+        title=next(map(title_from, questions), None),
+        at=last["created_at"],
+    )
 
 
 def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A new conversation's columns with its first messages counted in."""
     if not batch:
         return newborn
-    step = _advance_by(batch)
+    step = _step(batch)
     newborn.update(
         last_seq=len(batch),
         message_count=len(batch),
         history_version=1,
-        checksum=step["digest"],
-        head_id=step["head_id"],
-        preview=step["preview"],
-        last_message_at=step["at"],
+        checksum=step.digest,
+        head_id=step.head_id,
+        preview=step.preview,
+        last_message_at=step.at,
     )
-    if newborn["title_source"] == "default" and step["title"]:
-        newborn.update(title=step["title"], title_source="auto")
+    if newborn["title_source"] == "default" and step.title:
+        newborn.update(title=step.title, title_source="auto")
     return newborn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ class SnapshotVerbs(ConversationVerbs):
         stored = message_rows.of_conversation(self.store, conversation)
         wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
         kept, edited, fresh = _aligned(stored, wanted, messages)
+        taken = message_rows.taken(self.store, conversation, fresh)
+        fresh = [_unclashing(row, taken) for row in fresh]
         gone = [row for row in stored if row.id not in kept]
         _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
         return self._rewrite(conversation, gone, edited, fresh)
@@ -101,13 +104,16 @@ class SnapshotVerbs(ConversationVerbs):
             if not create:
                 raise ConversationNotFound
             created = self._created(
-                fields.pop("title", None),
+                fields.get("title"),
                 snapshot.get("id"),
                 [message_schema.own_members(item) for item in snapshot.get("messages") or ()],
                 False,
-                fields,
-            ).result
-            return {"conversation": created, "outcome": "saved", "conflicts": []}
+                {name: value for name, value in fields.items() if name != "title"},
+            )
+            if not created.replayed:
+                return {"conversation": created.result, "outcome": "saved", "conflicts": []}
+            # another device has created it at the same moment: its messages and ours belong together
+            conversation = self.store.lock(created.result["id"])
         stale = base is not None and base != conversation.version
         if force_overwrite:
             told = self._take(conversation, fields, snapshot.get("messages"), roles)
@@ -131,7 +137,7 @@ class SnapshotVerbs(ConversationVerbs):
         messages: Sequence[Mapping[str, Any]] | None,
         roles: Collection[str] | None,
     ) -> list[Message]:
-        changed, _ = _merged_fields(conversation, fields, None)
+        changed, _ = _merged_fields(conversation, fields, None, forced=True)
         if changed:
             self.set_fields(conversation, schema.changes(changed), list(changed))
         return [] if messages is None else self._replace(self.store.get(conversation.id), messages, roles)
@@ -152,6 +158,9 @@ class SnapshotVerbs(ConversationVerbs):
             stored = message_rows.of_conversation(self.store, conversation)
             wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
             edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
+            # a deletion beats an older copy, and what stands on another branch is there already
+            taken = message_rows.taken(self.store, conversation, fresh)
+            fresh = [row for row in fresh if row["id"] not in taken and row.get("client_id") not in taken]
             conflicts += more
             _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
         if conflicts and refuse_conflicts:
@@ -213,16 +222,17 @@ def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str
 
 
 def _merged_fields(
-    conversation: Any, fields: Mapping[str, Any], stale_base: int | None
+    conversation: Any, fields: Mapping[str, Any], stale_base: int | None, *, forced: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The fields to set, and those that somebody else has set since the base version."""
-    marks = conversation.field_versions or {}
+    marks = schema.field_versions(conversation)
     current = schema.dump(conversation)
     changed: dict[str, Any] = {}
     conflicts = []
     for name, value in fields.items():
         theirs = current[name]  # type: ignore[literal-required]
-        if value == theirs or (name == "title" and value is None and theirs == schema.DEFAULT_TITLE):
+        if value == theirs or (name == "title" and schema.titled(value)[1] == "default" and not forced):
+            # a copy from before the conversation got its title says nothing about it
             continue
         if stale_base is not None and marks.get(name, 1) > stale_base:
             conflicts.append({"field": name, "current": theirs, "yours": value})
@@ -250,6 +260,14 @@ def _by_id(stored: Sequence[Any]) -> dict[str, Any]:
     return named
 
 
+def _by_content(stored: Sequence[Any]) -> dict[int, list[int]]:
+    """Where each content stands in the stored list."""
+    places: dict[int, list[int]] = {}
+    for index, row in enumerate(stored):
+        places.setdefault(message_schema.digest_of(row._mapping, ""), []).append(index)
+    return places
+
+
 def _aligned(
     stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]]
 ) -> tuple[set[str], list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]]]:
@@ -264,9 +282,10 @@ def _aligned(
     for index, (item, row) in enumerate(zip(items, wanted, strict=True)):
         found = _identity_of(item, row, by_id)
         if found is None:
-            found = next((one for one in stored[here:] if one.id not in kept and _same(one, row)), None)
+            ahead = (stored[index] for index in range(here, len(stored)))
+            found = next((one for one in ahead if one.id not in kept and _same(one, row)), None)
         if found is None or place[found.id] < here or found.role != row["role"]:
-            return kept, edited, [_unclashing(one, by_id) for one in wanted[index:]]
+            return kept, edited, list(wanted[index:])
         kept.add(found.id)
         here = place[found.id] + 1
         if not _same(found, row):
@@ -274,9 +293,9 @@ def _aligned(
     return kept, edited, []
 
 
-def _unclashing(row: dict[str, Any], by_id: Mapping[str, Any]) -> dict[str, Any]:
-    """A wanted message that moves behind new ones is stored anew: its old row keeps the id."""
-    if row["id"] in by_id or row.get("client_id") in by_id:
+def _unclashing(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """A message that is wanted behind new ones, or again after its deletion, is stored anew: its old row keeps the id."""
+    if row["id"] in taken or row.get("client_id") in taken:
         row = {**row, "id": new_id()}
         row.pop("client_id", None)
         row.pop("fingerprint", None)
@@ -291,7 +310,8 @@ def _merged_messages(
 
     A message without id is the first equal one further on in the stored list, so that a retried snapshot adds nothing.
     """
-    by_id = _by_id(stored)
+    by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
+    by_content = _by_content(stored)
     edited: list[tuple[Any, Mapping[str, Any]]] = []
     fresh: list[dict[str, Any]] = []
     conflicts: list[dict[str, Any]] = []
@@ -299,10 +319,10 @@ def _merged_messages(
     for item, row in zip(items, wanted, strict=True):
         found = _identity_of(item, row, by_id)
         if found is None and not item.get("id") and not item.get("client_id"):
-            ahead = next((index for index in range(here, len(stored)) if _same(stored[index], row)), None)
-            if ahead is not None:
-                here = ahead + 1
-                continue
+            equal = by_content.get(message_schema.digest_of(row, ""), [])
+            found = next((stored[index] for index in equal[bisect_left(equal, here) :][:1]), None)
+        if found is not None:
+            here = max(here, place[found.id] + 1)
         if found is None:
             fresh.append(row)
         elif not _same(found, row):

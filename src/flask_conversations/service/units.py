@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from sqlalchemy.orm import Session
 
 from .. import transaction
 from ..errors import ConversationsError, StorageUnavailable
 from ..schemas import rules
-from ..store import Store, faults, requests
+from ..store import Store, faults, requests, spoilt
 
 if TYPE_CHECKING:
     from .base import Base
@@ -23,6 +24,9 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 ATTEMPTS = 4
 """How often a call is tried: once, and three times more after a serialization failure, a deadlock or a taken client id."""
+
+PAUSE = 0.01
+"""Seconds, at most and times the number of tries, before a call that lost against another is tried again."""
 
 
 def writes(verb: Verb) -> Verb:
@@ -81,109 +85,138 @@ def _subject(given: Any, result: Any) -> str | None:
 
 def _read(service: Base, body: Callable[[], R]) -> R:
     session = service.session
-    mine = not session.in_transaction() and not transaction.is_joined(session)
-    for attempt in range(1, ATTEMPTS + 1):
+    mine = not (session.in_transaction() or transaction.is_joined(session) or transaction.is_grouped(session))
+    tries = _Tries()
+    while True:
         try:
-            result = body()
+            result = _run(service, body, tries)
             if mine:
                 session.commit()
             return result
         except BaseException as error:
             if mine:
                 session.rollback()
-                if attempt < ATTEMPTS and faults.is_transient(error):
-                    continue
-            _raise(error)
-    raise AssertionError("the last attempt returns or raises")
+            if not tries.again(error, *([faults.is_transient] if mine else [])):
+                _raise(error)
 
 
 def _write(service: Base, body: Callable[[], R]) -> R:
+    """Run *body* as a transaction of its own, or as a savepoint in one that the group or the host has open."""
     session = service.session
-    with _settled(session):
-        session.flush()
-    if transaction.is_grouped(session) or service.leaves_commit_to_host:
-        return _in_savepoint(service, body)
-    if session.in_transaction():
-        result = _in_savepoint(service, body)
-        commit(session)
-        return result
-    return _in_own_transaction(service, body)
+    _flush(session)
+    hosted = transaction.is_grouped(session) or service.leaves_commit_to_host
+    tries = _Tries()
+    while True:
+        alone = not session.in_transaction()
+        try:
+            result = _in_savepoint(service, body, tries) if hosted or not alone else _straight(service, body, tries)
+        except BaseException as error:
+            if alone:
+                session.rollback()
+            if tries.again(error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
+                continue
+            _raise(error)
+        if hosted or _committed(session, tries if alone else None):
+            return result
 
 
-@contextlib.contextmanager
-def _settled(session: Session) -> Iterator[None]:
+class _Tries:
+    """What has been tried of one call, and whether it is worth trying again."""
+
+    def __init__(self) -> None:
+        self.left = ATTEMPTS - 1
+        self.lenient = False
+        """Whether text that is none is read as far as it can be."""
+
+    def again(self, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
+        if not self.lenient and spoilt.is_unreadable(error):
+            self.lenient = True
+            return True
+        if self.left and any(cause(error) for cause in causes):
+            self.left -= 1
+            if faults.is_conflict(error):
+                # whoever won is given the time to finish; nothing is held meanwhile
+                time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
+            return True
+        return False
+
+
+def _run(service: Base, body: Callable[[], R], tries: _Tries) -> R:
+    # what a hook of the host writes through the service is a part of this call, not a transaction in its middle
+    with transaction.grouped(service.session):
+        if not tries.lenient:
+            return body()
+        with spoilt.readable(service.store.connection):
+            return body()
+
+
+def _flush(session: Session) -> None:
     """A host's own pending change that fails to flush is the host's error: it passes through unchanged."""
     try:
-        yield
+        session.flush()
     except BaseException:
         session.rollback()
         raise
 
 
-def _in_own_transaction(service: Base, body: Callable[[], R]) -> R:
-    session = service.session
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            begin(service.store)
-            result = body()
-        except BaseException as error:
-            session.rollback()
-            if attempt < ATTEMPTS and (faults.is_transient(error) or faults.is_duplicate(error)):
-                continue
-            _raise(error)
-        else:
-            commit(session)
-            return result
-    raise AssertionError("the last attempt returns or raises")
+def _straight(service: Base, body: Callable[[], R], tries: _Tries) -> R:
+    begin(service.store)
+    return _run(service, body, tries)
 
 
-def _in_savepoint(service: Base, body: Callable[[], R]) -> R:
+def _in_savepoint(service: Base, body: Callable[[], R], tries: _Tries) -> R:
     """Run *body* so that its failure undoes itself only: what the host or the group did before it stays."""
     session = service.session
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            begin(service.store)
-            with session.begin_nested():
-                return body()
-        except BaseException as error:
-            if attempt < ATTEMPTS and faults.is_duplicate(error):
-                continue
-            _raise(error)
-    raise AssertionError("the last attempt returns or raises")
+    store = service.store
+    began = begin(store)
+    try:
+        with session.begin_nested():
+            return _run(service, body, tries)
+    except BaseException:
+        if began and session.in_transaction():
+            # the host had only read: SQLite's lock, which this call took, must not outlive it
+            _driver(store).rollback()
+        raise
 
 
-def begin(store: Store) -> None:
-    """Open the write transaction. SQLite takes its lock now: a reader that turns into a writer fails without waiting."""
-    connection = store.connection
-    if connection.dialect.name != "sqlite":
-        return
-    driver: Any = connection.connection.driver_connection
-    if not driver.in_transaction:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-        except driver_error(driver) as error:
-            store.session.rollback()
-            raise StorageUnavailable("Somebody else holds the database lock for too long.") from error
-
-
-def driver_error(driver: Any) -> type[Exception]:
-    """The class of the driver's operational errors, reached through the connection as PEP 249 offers."""
-    return driver.OperationalError  # type: ignore[no-any-return]
-
-
-def commit(session: Session) -> None:
-    """Commit, and let no failure look like success: an error at the very commit leaves the outcome unknown."""
+def _committed(session: Session, tries: _Tries | None) -> bool:
+    """Commit; False if the database undid it and the call can be tried again."""
     try:
         session.commit()
     except BaseException as error:
         session.rollback()
+        if tries and faults.is_conflict(error) and tries.again(error, faults.is_conflict):
+            return False
         if faults.is_duplicate(error):
             # ours were found out before: this one is the host's own
             raise
         _raise(error)
+    return True
 
 
-def _raise(error: BaseException) -> None:
+def begin(store: Store) -> bool:
+    """Open the write transaction. SQLite takes its lock now, since a reader that turns into a writer fails without waiting.
+
+    True if it is SQLite and the transaction was not open before.
+    """
+    if store.dialect != "sqlite":
+        return False
+    driver = _driver(store)
+    if driver.in_transaction:
+        return False
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except driver.OperationalError as error:
+        raise StorageUnavailable("Somebody else holds the database lock for too long.") from error
+    return True
+
+
+def _driver(store: Store) -> Any:
+    """The driver's own connection: what is said to it is no statement that a host would count or log."""
+    return store.connection.connection.driver_connection
+
+
+def _raise(error: BaseException) -> NoReturn:
     known = None if isinstance(error, ConversationsError) else faults.translated(error)
     if known is None:
         raise error
@@ -192,14 +225,20 @@ def _raise(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def group(service: Base) -> Iterator[None]:
-    """Calls inside are one transaction, committed at the end of the outermost group, rolled back as a whole on an error."""
+    """Calls inside are one transaction, committed at the end of the outermost group, undone as a whole on an error.
+
+    A group inside another, or inside a transaction of the host, is a savepoint of it.
+    """
     session = service.session
     with transaction.grouped(session) as outermost:
+        if not outermost or service.leaves_commit_to_host:
+            begin(service.store)
+            with session.begin_nested():
+                yield
+            return
         try:
             yield
         except BaseException:
-            if outermost and not service.leaves_commit_to_host:
-                session.rollback()
+            session.rollback()
             raise
-    if outermost and not service.leaves_commit_to_host:
-        commit(session)
+    _committed(session, None)

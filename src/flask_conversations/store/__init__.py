@@ -103,7 +103,8 @@ class Store:
         """The column that an id from outside names. Raises `ConversationNotFound` for what is no id at all."""
         if rules.uuid_or_none(conversation_id):
             return ("id",)
-        if rules.is_client_id(conversation_id):
+        # a client id is unique for its owner only, and so no name for the system, which sees all owners
+        if rules.is_client_id(conversation_id) and not self.system:
             return ("client_id",)
         raise ConversationNotFound
 

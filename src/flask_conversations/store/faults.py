@@ -21,9 +21,12 @@ def is_duplicate(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Nothing was done, and doing it again may work: a serialization failure, a deadlock, a connection gone stale."""
-    if not isinstance(error, sa.exc.DBAPIError):
-        return False
-    return _state(error) in _SERIALIZATION or error.connection_invalidated
+    return is_conflict(error) or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """The database has undone the transaction because of another one: known to be undone, even at the commit."""
+    return isinstance(error, sa.exc.DBAPIError) and _state(error) in _SERIALIZATION
 
 
 def translated(error: BaseException) -> ConversationsError | None:

@@ -355,3 +355,28 @@ def _set_version(models: Models) -> Any:
     table = models.Message.__table__
     version = sa.bindparam("the_version", type_=sa.BigInteger)
     return sa.update(table).where(*_in_conversation(table.c), table.c.version > version).values(version=version)
+
+
+def taken(store: Store, conversation: Any, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Those ids and client ids of *messages* that the conversation has already used, deleted and branched ones included."""
+    found: set[str] = set()
+    for start in range(0, len(messages), _AT_ONCE):
+        some = messages[start : start + _AT_ONCE]
+        names = {"ids": [row["id"] for row in some], "client_ids": [row.get("client_id") for row in some]}
+        for used in store.execute(_taken(store.models), {"conversation": conversation.id, **names}):
+            found.update(name for name in used if name is not None)
+    return found
+
+
+_AT_ONCE = 500
+"""Parameters are limited in number."""
+
+
+@statement
+def _taken(models: Models) -> Any:
+    m = models.Message.__table__.c
+    named = sa.or_(
+        m.id.in_(sa.bindparam("ids", expanding=True, type_=m.id.type)),
+        m.client_id.in_(sa.bindparam("client_ids", expanding=True, type_=m.client_id.type)),
+    )
+    return sa.select(m.id, m.client_id).where(*_in_conversation(m), named)
