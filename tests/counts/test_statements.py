@@ -1,0 +1,159 @@
+"""How much SQL each call sends, however much there is to read: the price list of the service."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from tests.service.tools import in_use
+
+KEYS = [f"c-{n}" for n in range(3)]
+
+
+@pytest.fixture(params=[1, 300], ids=["little", "much"])
+def data(request, app, ada, bob):
+    """Ada and Bob with one conversation of one message, or with many of both."""
+    size = request.param
+    batch = [{"role": "user", "content": f"m {n}", "client_id": f"k{n}"} for n in range(size)]
+    for service in (ada, bob):
+        with service.transaction():
+            for n in range(size):
+                service.create_conversation(f"t {n}", tags=["t"], id=f"other-{n}")
+            service.create_conversation("T", id="c-1", messages=batch)
+    return ada.get_conversation("c-1")
+
+
+@pytest.fixture
+def cost(app, statements):
+    """The statements of one call, after one that warms up."""
+
+    def count(call):
+        with statements(app) as seen:
+            call()
+        assert in_use(app) == 0
+        return len(seen)
+
+    return count
+
+
+READS = {
+    "get_conversation": (1, lambda ada, chat: ada.get_conversation(chat["id"])),
+    "get_conversation by client id": (1, lambda ada, chat: ada.get_conversation("c-1")),
+    "conversation_exists": (1, lambda ada, chat: ada.conversation_exists(chat["id"])),
+    "get_conversation_history": (1, lambda ada, chat: ada.get_conversation_history(chat["id"])),
+    "get_conversation_history by client id": (1, lambda ada, chat: ada.get_conversation_history("c-1")),
+    "get_conversation_history for tokens": (1, lambda ada, chat: ada.get_conversation_history("c-1", max_tokens=9)),
+    "get_messages": (1, lambda ada, chat: ada.get_messages(chat["id"])),
+    "get_messages before a seq": (1, lambda ada, chat: ada.get_messages(chat["id"], before=1)),
+    "get_message": (1, lambda ada, chat: ada.get_message(chat["id"], "k0")),
+    "list_conversations": (1, lambda ada, chat: ada.list_conversations()),
+    "list_conversations by tag": (1, lambda ada, chat: ada.list_conversations(tag="t", order="title")),
+    "load_conversations": (2, lambda ada, chat: ada.load_conversations(limit=20)),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read(ada, data, cost, name):
+    """A read costs this many statements, with one message or with hundreds."""
+    most, call = READS[name]
+    assert cost(lambda: call(ada, data)) == most
+
+
+WRITES = {
+    "create_conversation": (1, lambda ada, chat: ada.create_conversation()),
+    "create_conversation with messages": (
+        2,
+        lambda ada, chat: ada.create_conversation(messages=[{"role": "user", "content": "x"}] * 3),
+    ),
+    "save_message": (2, lambda ada, chat: ada.save_message(chat["id"], "user", "x")),
+    "save_message by client id": (2, lambda ada, chat: ada.save_message("c-1", "user", "x")),
+    "save_message with a client id": (2, lambda ada, chat: ada.save_message(chat["id"], "user", "x", client_id="new")),
+    "save_message again": (3, lambda ada, chat: ada.save_message(chat["id"], "user", "m 0", client_id="k0")),
+    "save_messages": (3, lambda ada, chat: ada.save_messages(chat["id"], [{"role": "user", "content": "x"}] * 50)),
+    "update_conversation": (2, lambda ada, chat: ada.update_conversation(chat["id"], title="x")),
+    "archive_conversation": (1, lambda ada, chat: ada.archive_conversation(chat["id"])),
+    "delete_conversation": (2, lambda ada, chat: ada.delete_conversation(chat["id"])),
+    "delete_conversation permanently": (4, lambda ada, chat: ada.delete_conversation(chat["id"], permanent=True)),
+    "update_message": (5, lambda ada, chat: ada.update_message(chat["id"], "k0", content="x")),
+    "clear_conversation": (3, lambda ada, chat: ada.clear_conversation(chat["id"])),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write(ada, data, cost, name):
+    """A write costs at most this many statements, with one message or with hundreds."""
+    most, call = WRITES[name]
+    assert cost(lambda: call(ada, data)) <= most
+
+
+def test_a_turn(ada, data, cost):
+    """History, question and answer of one turn: at most five statements, two of them writes each."""
+
+    def turn():
+        ada.get_conversation_history(data["id"], limit=20)
+        ada.save_message(data["id"], "user", "question")
+        ada.save_message(data["id"], "assistant", "answer")
+
+    assert cost(turn) <= 5
+
+
+REQUESTS = {
+    "list": (1, "/api/conversations"),
+    "list with messages": (2, "/api/conversations?include=messages"),
+    "one": (2, "/api/conversations/c-1"),
+    "messages": (1, "/api/conversations/c-1/messages"),
+    "openapi": (0, "/api/conversations/openapi.json"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request(http, data, cost, name):
+    """A GET costs this many statements, with one message or with hundreds."""
+    most, path = REQUESTS[name]
+    client = http("ada")
+    assert client.get(path).status_code == 200
+    assert cost(lambda: client.get(path)) == most
+
+
+def test_a_request_for_something_unchanged(http, data, cost):
+    """304 costs one statement and reads no message."""
+    client = http("ada")
+    tag = client.get("/api/conversations/c-1").headers["ETag"]
+    answers = []
+    cost_of_304 = cost(lambda: answers.append(client.get("/api/conversations/c-1", headers={"If-None-Match": tag})))
+    assert (answers[0].status_code, cost_of_304) == (304, 1)
+
+
+def test_a_send_over_rest(http, data, cost):
+    """POST of a message costs two statements."""
+    client = http("ada")
+    assert cost(lambda: client.post("/api/conversations/c-1/messages", json={"content": "x"})) == 2
+
+
+def test_a_stranger_costs_what_a_missing_one_costs(http, bob, data, cost):
+    """Asking for another user's conversation runs the same statements as asking for one that does not exist."""
+    client = http("bob")
+    foreign = cost(lambda: client.get(f"/api/conversations/{data['id']}"))
+    missing = cost(lambda: client.get("/api/conversations/018f0000-0000-7000-8000-000000000000"))
+    assert foreign == missing == 1
+
+
+def test_one_connection_is_enough_for_each_call(app, ada, data):
+    """No call holds two connections at a time."""
+    with app.app_context():
+        pool = app.db.engine.pool
+    most = []
+
+    def note(*_):
+        most.append(pool.checkedout())
+
+    sa.event.listen(pool, "checkout", note)
+    try:
+        for _, call in [*READS.values(), *WRITES.values()]:
+            if "delete" not in repr(call):
+                call(ada, ada.create_conversation(id=None) | {"id": data["id"]})
+            if not ada.conversation_exists(data["id"]):
+                break
+    finally:
+        sa.event.remove(pool, "checkout", note)
+    assert set(most) == {1}
