@@ -17,7 +17,7 @@ def attach(app: Flask, db: SQLAlchemy, config: Config) -> None:
     """Make *db* known to an app that has no Flask-SQLAlchemy of its own, on the database that its settings name."""
     if "sqlalchemy" in app.extensions or not _is_our_own(db):
         return
-    app.config.setdefault("SQLALCHEMY_DATABASE_URI", _url(app, config))
+    app.config["SQLALCHEMY_DATABASE_URI"] = _url(app, config)
     db.init_app(app)
 
 
@@ -35,15 +35,16 @@ def _is_our_own(db: SQLAlchemy) -> bool:
     return bool(db.metadata.info.get(_OWN))
 
 
-def _url(app: Flask, config: Config) -> str:
-    url = config.database_url or app.config.get("DATABASE_URL") or os.environ.get("DATABASE_URL")
-    if url is None:
-        return "sqlite:///conversations.sqlite3"
+def _url(app: Flask, config: Config) -> Any:
+    hosts = (
+        app.config.get("SQLALCHEMY_DATABASE_URI") or app.config.get("DATABASE_URL") or os.environ.get("DATABASE_URL")
+    )
+    url = config.database_url or hosts or "sqlite:///conversations.sqlite3"
     # SQLAlchemy 2.0 takes "postgresql" for psycopg2, and nobody takes "postgres"
     for scheme in ("postgres://", "postgresql://"):
-        if url.startswith(scheme):
+        if isinstance(url, str) and url.startswith(scheme):
             return "postgresql+psycopg://" + url.removeprefix(scheme)
-    return str(url)
+    return url
 
 
 def metadata_for(db: SQLAlchemy, bind_key: str | None) -> sa.MetaData:
