@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from .ours import OursAnywhere
 from .programs import Program, programs
 from .timing import in_turn
 
+WRITES = ("append", "a turn")
+"""What is measured a second time without the disk: what is left then is the programs' own time."""
+
 QUICK = Sizes(messages=200, empty=20, users=(5, 20, 50))
 
 
@@ -25,12 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes, rounds, seconds = (QUICK, 5, 0.2) if options.quick else (Sizes(), options.rounds, 3.0)
     measured = []
     for name in options.database or ("postgresql", "sqlite"):
-        with _database(name) as url:
+        with _database(name, durable=True) as url:
             print(f"\n{name}: filling ...", flush=True)
             data = fill(url, sizes)
-            figures = list(_measured(url, data, rounds, options.only))
+            figures = list(_measured(url, data, rounds, [options.only or ""]))
             shared = None if options.only else _writers(url, data, seconds, 1 if options.quick else 3)
-            measured.append(report.Measured(name, report.version_of(url), figures, shared))
+            measured.append(report.Measured(name, report.version_of(url), True, figures, shared))
+            print(report.table(measured[-1]), flush=True)
+        with _database(name, durable=False) as url:
+            print(f"\n{name}, not waiting for the disk: filling ...", flush=True)
+            figures = list(_measured(url, fill(url, sizes), rounds, WRITES))
+            measured.append(report.Measured(name, report.version_of(url), False, figures, None))
             print(report.table(measured[-1]), flush=True)
     if options.write:
         report.write(measured, rounds)
@@ -47,29 +56,35 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _database(name: str) -> Iterator[str]:
-    """A new, empty database; PostgreSQL is made to keep what it has committed, as in production."""
+def _database(name: str, *, durable: bool) -> Iterator[str]:
+    """A new, empty database that keeps what it has committed, as in production; or one that does not wait for the disk."""
     if name == "postgresql":
-        with postgresql(fsync=True) as url:
+        with postgresql(fsync=durable) as url:
             yield url
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        memory = None if durable or not os.path.isdir("/dev/shm") else "/dev/shm"
+        with tempfile.TemporaryDirectory(dir=memory) as folder:
             yield f"sqlite:///{Path(folder, 'benchmarks.db')}"
 
 
-def _measured(url: str, data: Data, rounds: int, only: str | None) -> Iterator[report.Figures]:
+def _measured(url: str, data: Data, rounds: int, only: Sequence[str]) -> Iterator[report.Figures]:
     anywhere = OursAnywhere(url)
     with programs(url) as all_programs, contextlib.ExitStack() as stack:
         ready = [stack.enter_context(program.in_thread()) for program in [*all_programs, anywhere]]
+        firsts: dict[str, Case] = {}
         for case in cases(data):
-            if only is None or only in f"{case.row} {case.size}":
-                yield _figures(case, ready, rounds)
+            first = firsts.setdefault(case.row, case)
+            if any(text in f"{case.row} {case.size}" for text in only):
+                yield _figures(case, first, ready, rounds)
     anywhere.close()
 
 
-def _figures(case: Case, ready: Sequence[Program], rounds: int) -> report.Figures:
-    ours, core, driver, anywhere = in_turn({program.name: case.prepare(program) for program in ready}, rounds).values()
-    figures = report.Figures(case, ours, core, driver, anywhere)
+def _figures(case: Case, first: Case, ready: Sequence[Program], rounds: int) -> report.Figures:
+    """The times of one case, and those of the first case of its row in the same rounds, since growth is a ratio too."""
+    calls = {program.name: case.prepare(program) for program in ready}
+    if first is not case:
+        calls["first"] = first.prepare(ready[0])
+    figures = report.Figures(case, *in_turn(calls, rounds).values())
     print(report.line(figures), flush=True)
     return figures
 

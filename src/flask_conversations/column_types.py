@@ -76,7 +76,10 @@ def _dashed(value: Any) -> str | None:
 
 
 def _moment(value: dt.datetime | None) -> dt.datetime | None:
-    return None if value is None else value.astimezone(dt.timezone.utc)
+    # a server that keeps UTC, as most do, is not asked to convert each time again
+    if value is None or getattr(value.tzinfo, "key", None) in ("UTC", "Etc/UTC"):
+        return value
+    return value.astimezone(dt.timezone.utc)
 
 
 def _moment_from_text(value: Any) -> dt.datetime | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +13,8 @@ from flask_sqlalchemy import SQLAlchemy
 
 from .config import Config
 from .errors import ConfigurationError
+
+logger = logging.getLogger("flask_conversations.storage")
 
 
 def attach(app: Flask, db: SQLAlchemy, config: Config) -> None:
@@ -91,7 +95,7 @@ def _prepare_sqlite(engine: sa.Engine, config: Config) -> None:
     def set_up(connection: Any, _: Any = None) -> None:
         connection.execute(wait)
         if on_disk and config.sqlite_wal:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _switch_to_wal(connection)
 
     if not sa.event.contains(engine, "connect", set_up):
         sa.event.listen(engine, "connect", set_up)
@@ -101,6 +105,14 @@ def _prepare_sqlite(engine: sa.Engine, config: Config) -> None:
             set_up(pooled.driver_connection)
         finally:
             pooled.close()
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """Let readers not wait for a writer. The file is switched once, which needs a moment when nobody else uses it."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        logger.debug("The database file stays without WAL until the next connection: %s", error)
 
 
 def _has_idle_connections(engine: sa.Engine) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 FieldErrors = Mapping[str, Any]
@@ -78,12 +78,6 @@ class MethodNotAllowed(ConversationsError):
     status, code, title = 405, "method_not_allowed", "Method Not Allowed"
 
 
-class NotAcceptable(ConversationsError):
-    """None of the offered representations is acceptable."""
-
-    status, code, title = 406, "not_acceptable", "Not Acceptable"
-
-
 class Conflict(ConversationsError):
     """The request contradicts what is stored."""
 
@@ -149,11 +143,21 @@ class ValidationFailed(ConversationsError, ValueError):
     status, code, title = 422, "validation_failed", "Unprocessable Content"
 
     def __init__(self, errors: FieldErrors | None = None, detail: str | None = None) -> None:
-        if detail is None and errors:
-            names = sorted(map(_legible, errors))
-            detail = f"{type(self).__doc__} See: {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}."
-        super().__init__(detail)
+        super().__init__(detail or self._naming(errors))
         self.errors: dict[str, Any] = _by_legible_names(errors or {})
+
+    def respell(self, spelled: Callable[[Any], Any]) -> None:
+        """Give the fields the names that the caller knows them by."""
+        errors = spelled(self.errors)
+        if self.detail == self._naming(self.errors):
+            self.detail = self._naming(errors) or self.detail
+        self.errors = errors
+
+    def _naming(self, errors: FieldErrors | None) -> str | None:
+        if not errors:
+            return None
+        names = sorted(map(_legible, errors))
+        return f"{type(self).__doc__} See: {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}."
 
 
 def _by_legible_names(errors: FieldErrors) -> dict[str, Any]:
@@ -182,6 +186,12 @@ class StorageUnavailable(ConversationsError):
     """The database does not answer at the moment."""
 
     status, code, title, retryable, retry_after = 503, "storage_unavailable", "Service Unavailable", True, 2
+
+
+class TransactionAborted(ConversationsError):
+    """The transaction that this call would be part of has failed already: roll it back first."""
+
+    code = "transaction_aborted"
 
 
 class IdentityUnavailable(ConversationsError):

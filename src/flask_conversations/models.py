@@ -281,6 +281,7 @@ class IdempotencyMixin:
     key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(sa.String(64), nullable=False)
     answer: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    conversation_id: Mapped[str | None] = mapped_column(UUIDString)
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False)
 
     @declared_attr.directive
@@ -290,7 +291,12 @@ class IdempotencyMixin:
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Any, ...]:
         name = cls.__names__.object
-        return _arguments(cls, IDEMPOTENCY, sa.Index(name("ix", IDEMPOTENCY, "created_at"), "created_at"))
+        return _arguments(
+            cls,
+            IDEMPOTENCY,
+            sa.Index(name("ix", IDEMPOTENCY, "created_at"), "created_at"),
+            sa.Index(name("ix", IDEMPOTENCY, "conversation"), "conversation_id"),
+        )
 
 
 class QueryLogMixin:

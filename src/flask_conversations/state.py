@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import Flask, has_request_context, request
@@ -107,8 +107,16 @@ def _secrets(app: Flask, config: Config) -> list[str]:
     """Keys that sign cursors. They protect from mistakes more than from attacks: every query filters by the owner anyway."""
     keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
     if app.secret_key is None:
-        keys = [config.jwt_key] if isinstance(config.jwt_key, (str, bytes)) else ["flask-conversations"]
+        keys = _jwt_keys(config.jwt_key) or ["flask-conversations"]
     return [key.decode("latin-1") if isinstance(key, bytes) else str(key) for key in keys]
+
+
+def _jwt_keys(configured: Any) -> list[Any]:
+    """The keys that are text: one, those of a list, or those of a mapping."""
+    if isinstance(configured, Mapping):
+        configured = list(configured.values())
+    keys = configured if isinstance(configured, (list, tuple)) else [configured]
+    return [key for key in keys if isinstance(key, (str, bytes)) and key]
 
 
 def _callable(hook: Any) -> Any:

@@ -7,8 +7,6 @@ import sqlalchemy as sa
 
 from tests.service.tools import in_use
 
-KEYS = [f"c-{n}" for n in range(3)]
-
 
 @pytest.fixture(params=[1, 300], ids=["little", "much"])
 def data(request, app, ada, bob):
@@ -52,11 +50,11 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("name", READS)
-def test_a_read(ada, data, cost, name):
-    """A read costs this many statements, with one message or with hundreds."""
-    most, call = READS[name]
-    assert cost(lambda: call(ada, data)) == most
+def test_reads(ada, data, cost):
+    """Each read costs exactly this many statements, with one message or with hundreds."""
+    assert {name: cost(lambda: call(ada, data)) for name, (_, call) in READS.items()} == {  # noqa: B023 - called at once
+        name: most for name, (most, _) in READS.items()
+    }
 
 
 WRITES = {
@@ -71,19 +69,19 @@ WRITES = {
     "save_message again": (3, lambda ada, chat: ada.save_message(chat["id"], "user", "m 0", client_id="k0")),
     "save_messages": (3, lambda ada, chat: ada.save_messages(chat["id"], [{"role": "user", "content": "x"}] * 50)),
     "update_conversation": (2, lambda ada, chat: ada.update_conversation(chat["id"], title="x")),
-    "archive_conversation": (1, lambda ada, chat: ada.archive_conversation(chat["id"])),
-    "delete_conversation": (2, lambda ada, chat: ada.delete_conversation(chat["id"])),
-    "delete_conversation permanently": (4, lambda ada, chat: ada.delete_conversation(chat["id"], permanent=True)),
+    "archive_conversation": (2, lambda ada, chat: ada.archive_conversation(chat["id"])),
     "update_message": (5, lambda ada, chat: ada.update_message(chat["id"], "k0", content="x")),
     "clear_conversation": (3, lambda ada, chat: ada.clear_conversation(chat["id"])),
+    "delete_conversation": (2, lambda ada, chat: ada.delete_conversation(chat["id"])),
+    "restore_conversation": (1, lambda ada, chat: ada.restore_conversation(chat["id"])),
+    "delete_conversation permanently": (5, lambda ada, chat: ada.delete_conversation(chat["id"], permanent=True)),
 }
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_a_write(ada, data, cost, name):
-    """A write costs at most this many statements, with one message or with hundreds."""
-    most, call = WRITES[name]
-    assert cost(lambda: call(ada, data)) <= most
+def test_writes(ada, data, cost):
+    """Each write costs at most this many statements, with one message or with hundreds."""
+    for name, (most, call) in WRITES.items():
+        assert cost(lambda: call(ada, data)) <= most, name  # noqa: B023 - called at once
 
 
 def test_a_turn(ada, data, cost):
@@ -106,13 +104,12 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
-def test_a_request(http, data, cost, name):
-    """A GET costs this many statements, with one message or with hundreds."""
-    most, path = REQUESTS[name]
+def test_requests(http, data, cost):
+    """Each GET costs exactly this many statements, with one message or with hundreds."""
     client = http("ada")
-    assert client.get(path).status_code == 200
-    assert cost(lambda: client.get(path)) == most
+    for name, (most, path) in REQUESTS.items():
+        assert client.get(path).status_code == 200
+        assert cost(lambda: client.get(path)) == most, name  # noqa: B023 - called at once
 
 
 def test_a_request_for_something_unchanged(http, data, cost):
@@ -125,9 +122,9 @@ def test_a_request_for_something_unchanged(http, data, cost):
 
 
 def test_a_send_over_rest(http, data, cost):
-    """POST of a message costs two statements."""
+    """POST of a message costs what saving it costs."""
     client = http("ada")
-    assert cost(lambda: client.post("/api/conversations/c-1/messages", json={"content": "x"})) == 2
+    assert cost(lambda: client.post("/api/conversations/c-1/messages", json={"content": "x"})) <= 2
 
 
 def test_a_stranger_costs_what_a_missing_one_costs(http, bob, data, cost):
@@ -142,18 +139,13 @@ def test_one_connection_is_enough_for_each_call(app, ada, data):
     """No call holds two connections at a time."""
     with app.app_context():
         pool = app.db.engine.pool
-    most = []
+    taken = []
 
     def note(*_):
-        most.append(pool.checkedout())
+        taken.append(pool.checkedout())
 
     sa.event.listen(pool, "checkout", note)
-    try:
-        for _, call in [*READS.values(), *WRITES.values()]:
-            if "delete" not in repr(call):
-                call(ada, ada.create_conversation(id=None) | {"id": data["id"]})
-            if not ada.conversation_exists(data["id"]):
-                break
-    finally:
-        sa.event.remove(pool, "checkout", note)
-    assert set(most) == {1}
+    for _, call in [*READS.values(), *WRITES.values()]:
+        call(ada, data)
+    sa.event.remove(pool, "checkout", note)
+    assert set(taken) == {1}

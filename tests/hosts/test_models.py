@@ -347,3 +347,21 @@ def test_a_database_in_memory(host):
     conversations = Conversations(db, app=app, identity=who)
     create_all(app, db)
     works(app, conversations)
+
+
+def test_the_indexes_that_lists_and_histories_need(host):
+    """Every column that the seed documents want indexed begins or belongs to an index, the composite ones in their order."""
+    db = SQLAlchemy()
+    app, _ = built(host, db)
+    with app.app_context():
+        inspector = sa.inspect(db.engine)
+        found = {
+            table: [tuple(index["column_names"]) for index in inspector.get_indexes(table)]
+            + [tuple(inspector.get_pk_constraint(table)["constrained_columns"])]
+            for table in ("conversations", "conversation_messages")
+        }
+    ours, theirs = found["conversations"], found["conversation_messages"]
+    assert {"org_id", "user_id", "status", "last_message_at", "updated_at"} <= {name for one in ours for name in one}
+    assert [one for one in ours if one[0] == "user_id" and "updated_at" in one]
+    assert {("conversation_id", "created_at"), ("conversation_id", "seq"), ("role",), ("type",)} <= set(theirs)
+    assert [one for one in theirs if one[0] == "created_at"]

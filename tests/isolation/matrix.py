@@ -53,6 +53,7 @@ def rows(app: Flask) -> list[str]:
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith(f"{BLUEPRINT}."):
             path = rule.rule.removeprefix(PREFIX).replace("<conversation_id>", "{c}").replace("<message_id>", "{m}")
+            path = path.replace("<conversations_rest:rest>", "no/such/path")
             path = re.sub("<.*>", "<>", path)
             found += [f"{method} {path or '/'}" for method in rule.methods or ()]
     return sorted(found) + [variant for variant in VARIANTS if variant.rpartition(" ")[0] in found]

@@ -25,9 +25,9 @@ POSTS = {
 
 def test_every_post_is_covered(app):
     """A POST route that is not in these tests fails here."""
-    posts = {
-        rule.rule for rule in app.url_map.iter_rules() if "POST" in rule.methods and ".other_" not in rule.endpoint
-    }
+    refusals = (".other_methods", ".nothing_here")
+    ours = [rule for rule in app.url_map.iter_rules() if not any(word in rule.endpoint for word in refusals)]
+    posts = {rule.rule for rule in ours if "POST" in rule.methods}
     assert posts == {URL + path.replace("{id}", "<conversation_id>") for path, _ in POSTS.values()}
 
 

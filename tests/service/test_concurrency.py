@@ -225,6 +225,37 @@ def test_a_reader_never_sees_half_a_batch(ada, threads):
         assert seen == sorted(seen)
 
 
+def test_a_guest_is_claimed_once_and_loses_nothing(app, conversations, ada, bob, threads):
+    """Two users who claim one guest while the guest still writes: each conversation has one owner, with all its messages."""
+    guest = conversations.as_user("guest:1", app=app)
+    chats = [guest.create_conversation(tags=["t"])["id"] for _ in range(4)]
+
+    def work(i):
+        if i < 2:
+            return (ada, bob)[i].claim("guest:1")
+        saved = 0
+        for chat_id in chats * 3:
+            try:
+                guest.save_message(chat_id, "user", "x")
+                saved += 1
+            except NotFound:
+                continue
+        return saved
+
+    *claimed, saved = threads(3, work)
+    assert sum(claimed) == 4
+    owners = {service: service.list_conversations(tag="t")["conversations"] for service in (ada, bob, guest)}
+    assert [len(owners[service]) for service in (ada, bob, guest)] == [*claimed, 0]
+    found = [check(service, one["id"]) for service, listed in owners.items() for one in listed]
+    assert sum(one["message_count"] for one in found) == saved
+    message, conversation = (getattr(conversations.models, name) for name in ("Message", "Conversation"))
+    with app.app_context():
+        strays = sa.select(sa.func.count()).where(
+            message.conversation_id == conversation.id, message.user_id != conversation.user_id
+        )
+        assert app.db.session.scalar(strays) == 0
+
+
 # -- locks ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import errors
@@ -50,16 +50,22 @@ def _mended(value: Any) -> Any:
 
 def request_id() -> str:
     """The id of this request: the caller's `X-Request-ID` if it is a plain one, else our own."""
-    found = g.get("_conversations_request_id")
-    if found is None:
+    asked = of_this_request()
+    if "id" not in asked:
         given = request.headers.get("X-Request-ID", "")
-        found = g._conversations_request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    return str(found)
+        asked["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(asked["id"])
+
+
+def of_this_request() -> dict[str, Any]:
+    """What is kept of the current request: its id, and the mount it came to."""
+    # on the request, not on g: g belongs to an app context, which may outlive a request and serve the next
+    return vars(request._get_current_object()).setdefault("_flask_conversations_api", {})  # type: ignore[attr-defined,no-any-return]
 
 
 def problem(error: errors.ConversationsError, case: str | None = None) -> Response:
     """The answer to an error of ours, in a route of ours or of the host."""
-    case = case or g.get("_conversations_case", "snake")
+    case = case or of_this_request().get("case", "snake")
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": error.title,

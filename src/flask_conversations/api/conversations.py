@@ -20,7 +20,6 @@ routes = Routes()
 @routes.add("GET", "", query=forms.ListQuery, answers={200: forms.ConversationPage})
 def list_conversations(query: dict[str, Any]) -> Any:
     """List the user's conversations, a page at a time."""
-    query.pop("min_version", None)
     if query.pop("include", None) == "messages":
         return current_conversations.load_conversations(**query)
     return current_conversations.list_conversations(**query)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flask import Response, g, request, send_from_directory
+from flask import Response, request, send_from_directory
 
+from .answers import of_this_request
 from .routing import Mount, Routes
 from .spelling import camel, to_camel
 
@@ -32,7 +33,7 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 @routes.add("GET", "/openapi.json", answers={200: "The description", 304: "Not modified"}, public=True)
 def get_description() -> Response:
     """Get this description."""
-    place: Mount = g._conversations_mount
+    place: Mount = of_this_request()["mount"]
     # what the client sees before our own path, whatever the host or a proxy has put there
     server = (request.root_path + request.path).removesuffix(f"/{place.resource}/openapi.json")
     body, etag = _described(place.resource, place.case, server)

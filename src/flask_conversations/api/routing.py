@@ -7,17 +7,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map
+from werkzeug.routing import Map, PathConverter
 
 from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import canonical, rules
 from . import answers
-from .spelling import snake, to_camel, to_snake
+from .spelling import renamed, snake, to_camel, to_snake
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -89,6 +89,31 @@ def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
             methods=others,
             provide_automatic_options=False,
         )
+    _answer_the_rest(blueprint, place)
+
+
+class _Rest(PathConverter):
+    """Whatever follows, even nothing and double slashes; every other route below the resource goes first, a host's too."""
+
+    regex, part_isolating = ".*?", False
+    weight = 1_000_000
+
+
+def _answer_the_rest(blueprint: Blueprint, place: Mount) -> None:
+    """Under our resource a wrong address is answered as everything there is: by a problem."""
+
+    def answer(**_: Any) -> Response:
+        _remember(place)
+        return answers.problem(errors.NotFound("There is nothing at this address."))
+
+    blueprint.record(lambda setup: setup.app.url_map.converters.update(conversations_rest=_Rest))
+    blueprint.add_url_rule(
+        f"/{place.resource}/<conversations_rest:rest>",
+        "nothing_here",
+        answer,
+        methods=[*METHODS, "OPTIONS"],
+        provide_automatic_options=False,
+    )
 
 
 def _allowed(routes: list[Route]) -> list[str]:
@@ -152,7 +177,7 @@ def _shape(rule: str) -> str:
 
 def _view(route: Route, place: Mount) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
-        g._conversations_case, g._conversations_mount = place.case, place
+        _remember(place)
         try:
             return _answered(route, place, arguments)
         except errors.ConversationsError as error:
@@ -165,9 +190,13 @@ def _view(route: Route, place: Mount) -> Callable[..., Response]:
     return view
 
 
+def _remember(place: Mount) -> None:
+    answers.of_this_request().update(case=place.case, mount=place)
+
+
 def _respelled(error: errors.ConversationsError, case: str) -> errors.ConversationsError:
     if case == "camel" and isinstance(error, errors.ValidationFailed):
-        error.errors = to_camel(error.errors)
+        error.respell(to_camel)
     return error
 
 
@@ -203,7 +232,9 @@ def _response(result: Any, place: Mount) -> Response:
 
 
 def _query(place: Mount) -> dict[str, Any]:
-    values = {snake(name) if place.case == "camel" else name: value for name, value in request.args.items()}
+    values = request.args.to_dict()
+    if place.case == "camel":
+        values = renamed(values)
     order = values.get("order")
     if place.case == "camel" and order:
         values["order"] = snake(order)
@@ -284,9 +315,7 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     }
     mark = canonical.fingerprint(asked)
     service = current_conversations._get_current_object()  # type: ignore[attr-defined]
-    kept = service.answer_once(
-        f"POST {route.name}", key, mark, lambda: _kept(_response(route.view(**arguments), place))
-    )
+    kept = service.answer_once(f"POST {route.name}", key, mark, lambda: _kept(route.view(**arguments), place))
     answer = Response(
         kept.result["body"], kept.result["status"], kept.result["headers"], mimetype=kept.result["mimetype"]
     )
@@ -296,7 +325,8 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     return answer
 
 
-def _kept(answer: Response) -> dict[str, Any]:
+def _kept(result: Any, place: Mount) -> dict[str, Any]:
+    answer = _response(result, place)
     headers = {
         name: value for name, value in answer.headers.items() if name in ("Location", "ETag", "Idempotency-Replayed")
     }
@@ -305,4 +335,13 @@ def _kept(answer: Response) -> dict[str, Any]:
         "headers": headers,
         "mimetype": answer.mimetype,
         "body": answer.get_data(as_text=True),
+        "conversation_id": _conversation_of(result),
     }
+
+
+def _conversation_of(result: Any) -> Any:
+    """The id of the conversation that a view has answered with, or with messages of."""
+    payload = result[0] if isinstance(result, tuple) else result
+    if isinstance(payload, list) and payload:
+        payload = payload[0]
+    return payload.get("conversation_id") or payload.get("id") if isinstance(payload, Mapping) else None

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ValidationFailed
+
 OPAQUE = frozenset(
     [
         "metadata",
@@ -43,6 +45,16 @@ def to_camel(value: Any) -> Any:
 def to_snake(value: Any) -> Any:
     """A camelCase body as our schemas know it. A name that is no camelCase stays, and is refused later if it is unknown."""
     if isinstance(value, Mapping):
-        renamed = ((snake(name) if name.isascii() else name, one) for name, one in value.items())
-        return {name: one if name in OPAQUE else to_snake(one) for name, one in renamed}
+        return {name: one if name in OPAQUE else to_snake(one) for name, one in renamed(value).items()}
     return [to_snake(one) for one in value] if isinstance(value, list) else value
+
+
+def renamed(members: Mapping[str, Any]) -> dict[str, Any]:
+    """*members* with snake_case names. Raises `ValidationFailed` for one that comes in both spellings."""
+    found: dict[str, Any] = {}
+    for given, value in members.items():
+        name = snake(given) if given.isascii() else given
+        if name in found:
+            raise ValidationFailed({name: ["Given twice."]})
+        found[name] = value
+    return found

@@ -102,7 +102,8 @@ def dump(row: Any) -> Conversation:
     """The JSON of a stored conversation; *row* begins with `COLUMNS`."""
     found = dict(zip(COLUMNS, row, strict=False))
     for name in _MOMENTS:
-        found[name] = iso(found[name])
+        if found[name] is not None:
+            found[name] = iso(found[name])
     found["org_id"] = found["org_id"] or None
     found["title"] = found["title"] or DEFAULT_TITLE
     found["tags"] = found["tags"] if isinstance(found["tags"], list) else []

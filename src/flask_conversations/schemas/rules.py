@@ -247,15 +247,21 @@ def offset(value: Any) -> int:
 
 
 def moment(value: Any) -> dt.datetime:
-    """A time, given as a datetime or as ISO 8601 text; without an offset it is taken as UTC."""
+    """A time from 1970 to 9000, given as a datetime or as ISO 8601 text; without an offset it is taken as UTC.
+
+    Far from there PostgreSQL answers with times that Python cannot hold, depending on the time zone of the session.
+    """
     if isinstance(value, str):
         value = _parsed_moment(value)
     if not isinstance(value, dt.datetime):
         raise Invalid("Not a valid ISO 8601 time.")
     try:
-        return value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
+        utc = value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
     except (OverflowError, ValueError):
         raise Invalid("Not a valid ISO 8601 time.") from None
+    if not 1970 <= utc.year <= 9000:
+        raise Invalid("Must be between the years 1970 and 9000.")
+    return utc
 
 
 def _parsed_moment(value: str) -> dt.datetime:

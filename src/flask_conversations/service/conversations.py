@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,7 +89,8 @@ class ConversationVerbs(MessageVerbs):
         """Like `create_conversation`, and says whether the conversation was there before."""
         if idempotency_key is None:
             return self._created(title, id, messages, temporary, fields)
-        payload = {"title": title, "id": id, "messages": list(messages), "temporary": temporary, **fields}
+        said = [_asked(item) for item in messages]
+        payload = {**_asked({"id": id}), "title": title, "messages": said, "temporary": temporary, **fields}
         return self._once(
             "create_conversation",
             idempotency_key,
@@ -116,7 +118,7 @@ class ConversationVerbs(MessageVerbs):
         store = self.store
         if requests.reserve(store, scope, key, fingerprint, kept_since=self.idempotency_horizon()):
             result = effect()
-            requests.answer(store, scope, key, result)
+            requests.answer(store, scope, key, result, _conversation_of(result))
             return Outcome(result, False)
         first = requests.answered(store, scope, key)
         if first is None or first.answer is None:
@@ -179,8 +181,9 @@ class ConversationVerbs(MessageVerbs):
         return schema.dump(self.store.lock(conversation_id, trash=trash))
 
     @reads
-    def conversation_exists(self, conversation_id: str) -> bool:
+    def conversation_exists(self, conversation_id: str, *, min_version: int | None = None) -> bool:
         """Whether the identity has that conversation, outside the trash."""
+        schema.expected(min_version, "min_version")
         try:
             self.store.get(conversation_id)
         except (ConversationNotFound, Forbidden):
@@ -201,6 +204,7 @@ class ConversationVerbs(MessageVerbs):
         context_type: str | None = None,
         context_id: str | None = None,
         order: str = "-last_activity_at",
+        min_version: int | None = None,
     ) -> ConversationPage:
         """One page of the identity's conversations, the last active first, without their messages.
 
@@ -208,6 +212,7 @@ class ConversationVerbs(MessageVerbs):
         `last_activity_at`, `updated_at`, `created_at`, `title`, with `-` for descending. Temporary ones are left out. Go on with
         *cursor*; *offset* is for clients that count pages. Raises `ValidationFailed`.
         """
+        schema.expected(min_version, "min_version")
         found, next_cursor = self._page(
             limit=limit,
             cursor=cursor,
@@ -357,7 +362,8 @@ class ConversationVerbs(MessageVerbs):
     def prune(self, *, limit: int = 1000, dry_run: bool = False) -> int:
         """Delete for good what has been in the trash, or was temporary, for longer than the settings say.
 
-        At most *limit* conversations a call; how many they were. As the system it covers all users.
+        At most *limit* conversations a call; how many they were. As the system it covers all users. Answers kept for an
+        Idempotency-Key go when their time is over.
         """
         at = now()
         found = rows.overdue(
@@ -365,11 +371,32 @@ class ConversationVerbs(MessageVerbs):
             trash_before=at - dt.timedelta(days=self.config.trash_days),
             temporary_before=at - dt.timedelta(hours=self.config.temporary_hours),
             limit=limit,
+            locked=not dry_run,
         )
         if not dry_run:
             for row in found:
                 rows.remove(self.store, row)
+            requests.expire(self.store, kept_since=self.idempotency_horizon())
         return len(found)
+
+
+def _asked(item: Any) -> Any:
+    """What a caller has asked for as JSON: ids and times may come as objects."""
+    if not isinstance(item, Mapping):
+        return item
+    return {name: _as_text(value) for name, value in item.items()}
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def _conversation_of(answer: Any) -> str | None:
+    """The id of the conversation that an answer is about, as far as it says."""
+    named = answer.get("conversation_id") or answer.get("id") if isinstance(answer, Mapping) else None
+    return rules.uuid_or_none(named)
 
 
 def _newborn(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -433,9 +460,11 @@ def _order(value: Any) -> tuple[str, bool]:
 
 def _cursor_value(row: Any, field: str) -> Any:
     value = getattr(row, field)
-    return (value or "") if field == "title" else iso(value)
+    return (schema.DEFAULT_TITLE if value is None else value) if field == "title" else iso(value)
 
 
-def _place(place: list[Any], field: str) -> tuple[Any, str]:
-    value, own_id = place
-    return (value if field == "title" else rules.moment(value)), own_id
+def _place(place: Any, field: str) -> tuple[Any, str]:
+    match place:
+        case [str(value), str(own_id)] if rules.uuid_or_none(own_id):
+            return (rules.text()(value) if field == "title" else rules.moment(value)), own_id
+    raise rules.Invalid("Not a valid cursor.")

@@ -58,6 +58,9 @@ TOKEN_WINDOW = 500
 
 _PAGE = "messages"
 
+_AS_IT_IS: Any = object()
+"""A field that an edit leaves alone, where None clears it."""
+
 
 class Outcome(NamedTuple):
     """What a call returns, and whether it is the answer of an earlier, equal call."""
@@ -285,8 +288,9 @@ class MessageVerbs(Base):
         return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
 
     @reads
-    def get_system_prompt(self, conversation_id: str) -> str:
+    def get_system_prompt(self, conversation_id: str, *, min_version: int | None = None) -> str:
         """What the system and developer messages at the beginning say, for APIs that take it apart from the history (Anthropic)."""
+        conversation_schema.expected(min_version, "min_version")
         found = rows.newest(self.store, conversation_id, limit=history.LEADING, after=0, columns=rows.HISTORY)
         if found is None:
             raise self.store.missing(conversation_id)
@@ -352,10 +356,10 @@ class MessageVerbs(Base):
         if isinstance(place, int) and not isinstance(place, bool):
             return int(rules.integer(0)(place))
         if isinstance(place, str) and place.startswith(MARK):
-            own_id, seq = self._cursors.open(_PAGE, place)
-            if own_id != self.store.get(conversation_id).id:
-                raise rules.Invalid("Not a cursor of this conversation.")
-            return int(seq)
+            match self._cursors.open(_PAGE, place):
+                case [own_id, seq] if own_id == conversation_id or own_id == self.store.get(conversation_id).id:
+                    return int(rules.integer(0)(seq))
+            raise rules.Invalid("Not a cursor of this conversation.")
         if isinstance(place, str) and place.isascii() and place.isdigit() and len(place) <= 18:
             return int(place)
         seq = rows.seq_of(self.store, conversation_id, place)
@@ -381,10 +385,10 @@ class MessageVerbs(Base):
         message_id: str,
         *,
         content: str | Sequence[Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = _AS_IT_IS,
         expected_version: int | None = None,
     ) -> Message:
-        """Edit a message's content or metadata in place; `edited_at` says so.
+        """Edit a message's content or metadata in place; `edited_at` says so. Metadata of None clears it.
 
         *expected_version* is a version at which the caller saw the message: raises `VersionConflict` if it was changed after that.
         """
@@ -392,9 +396,9 @@ class MessageVerbs(Base):
         values = self._edit(content, metadata)
         if content is not None and (guards := self.backend.guards()):
             role = self._live(self.store.lock(conversation_id), message_id).role
-            said = {"role": role, "content": content, "metadata": metadata}
+            said = {"role": role, "content": content, **({} if metadata is _AS_IT_IS else {"metadata": metadata})}
             said = guarded(guards, said, GuardContext(conversation_id, self.identity))
-            values = self._edit(said.get("content"), said.get("metadata"))
+            values = self._edit(said.get("content"), said.get("metadata", _AS_IT_IS))
         return self._edited(conversation_id, message_id, values, expected, edited=content is not None)
 
     def _edit(self, content: Any, metadata: Any) -> dict[str, Any]:
@@ -406,8 +410,8 @@ class MessageVerbs(Base):
             checked = problems.take("content", lambda value: schema.content_rule(value, longest), content)
             if not problems.errors:
                 values.update({"parts": None, **schema.content_columns(checked)})
-        if metadata is not None:
-            values["metadata"] = problems.take("metadata", rules.json_object, metadata)
+        if metadata is not _AS_IT_IS:
+            values["metadata"] = problems.take("metadata", rules.optional(rules.json_object), metadata)
         problems.raise_any()
         return values
 

@@ -187,10 +187,12 @@ class SnapshotVerbs(ConversationVerbs):
         offset: int | None = None,
         messages: int = 50,
         order: str = "-last_activity_at",
+        min_version: int | None = None,
         **filters: Any,
     ) -> dict[str, Any]:
         """A page of conversations like `list_conversations`, each with its newest *messages*, in two statements."""
         schema.refuse_unknown(filters, frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"}))
+        schema.expected(min_version, "min_version")
         size = rules.check("messages", rules.page_limit(100), messages)
         found, next_cursor = self._page(
             limit=limit, cursor=cursor, offset=offset, order=order, filters={"status": "active", **filters}

@@ -78,8 +78,8 @@ class Store:
 
     def insert_unless_taken(self, table: Any, row: Mapping[str, Any], returning: list[Any]) -> sa.Row[Any] | None:
         """Insert *row* and read it back; None if one of its unique keys is taken."""
-        query = _insert_unless_taken(self.models, table, self.dialect, tuple(returning))
-        return self.connection.execute(query, dict(row)).first()
+        query = _insert_unless_taken(self.models, table, self.dialect, tuple(row), tuple(returning))
+        return self.execute(query, {f"its_{name}": value for name, value in row.items()}).first()
 
     def get(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
         """The conversation of that id, or `ConversationNotFound`: the only way from an id to a row.
@@ -183,6 +183,11 @@ def _insert(models: Models, table: sa.Table) -> Any:
 
 
 @statement
-def _insert_unless_taken(models: Models, table: sa.Table, dialect: str, returning: tuple[Any, ...]) -> Any:
+def _insert_unless_taken(
+    models: Models, table: sa.Table, dialect: str, names: tuple[str, ...], returning: tuple[Any, ...]
+) -> Any:
+    # a SELECT rather than VALUES: whoever is about to take the key may never commit, and only a WHERE bounds the wait
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing().returning(*returning)
+    row = sa.select(*(sa.bindparam(f"its_{name}", type_=table.c[name].type) for name in names))
+    query = insert(table).from_select(names, row.where(patient(dialect)))
+    return query.on_conflict_do_nothing().returning(*returning)

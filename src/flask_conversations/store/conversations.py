@@ -18,7 +18,8 @@ ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 
 def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
     """A new conversation, or None if its id or client id is taken."""
-    return store.insert_unless_taken(store.models.Conversation.__table__, values, conversation_columns(store.models))
+    row = {name: values.get(name) for name in conversation_schema.STORED}
+    return store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
 
 
 def by_own_id(store: Store, own_id: str | None, client_id: str | None) -> sa.Row[Any] | None:
@@ -99,6 +100,7 @@ WHOLE_MESSAGE = (*MESSAGE, *(name for name in message_schema.STORED if name not 
 
 
 def _stepping(store: Store, conversation_id: Any, step: Step) -> dict[str, Any]:
+    moment = now()
     return {
         "key": store.key_value(conversation_id),
         "count": step.count,
@@ -107,7 +109,8 @@ def _stepping(store: Store, conversation_id: Any, step: Step) -> dict[str, Any]:
         "new_preview": step.preview,
         "new_title": step.title,
         "at": step.at,
-        "moment": now(),
+        "active_at": min(step.at, moment),
+        "moment": moment,
         "new_rev": new_rev(),
     }
 
@@ -151,8 +154,8 @@ def _advance(
         "previous_head_id": c.head_id,
         "head_id": sa.bindparam("new_head", type_=c.head_id.type),
         "preview": sa.bindparam("new_preview", type_=sa.Text),
-        "last_message_at": at,
-        "last_activity_at": sa.case((c.last_activity_at < at, at), else_=c.last_activity_at),
+        "last_message_at": _later(c.last_message_at, at),
+        "last_activity_at": _later(c.last_activity_at, sa.bindparam("active_at", type_=c.last_activity_at.type)),
     }
     if titled:
         fresh = c.title_source == constant("default")
@@ -170,6 +173,11 @@ def _advance(
         )
         query = query.where(~seen.exists())
     return query.values(values).returning(c.id, c.version, c.last_seq, c.previous_head_id, c.org_id, c.user_id)
+
+
+def _later(stored: Any, given: Any) -> sa.ColumnElement[Any]:
+    """The later of two times; the given one if none is stored."""
+    return sa.case((stored > given, stored), else_=given)
 
 
 def xor(left: Any, right: Any) -> Any:
@@ -236,8 +244,8 @@ def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
 
 def remove(store: Store, conversation: Any) -> None:
     """Delete a locked conversation and all that hangs on it: SQLite cascades only where the host says so."""
-    for table in (store.models.Tag.__table__, store.models.Message.__table__):
-        store.execute(_forget(store.models, table), {"conversation": conversation.id})
+    for model in (store.models.Tag, store.models.Message, store.models.Idempotency):
+        store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
 
 
@@ -275,15 +283,22 @@ def page(
     parameters.update(limit=limit + 1, offset=offset)
     if after is not None:
         parameters.update(after_value=after[0], after_id=after[1])
-    return store.execute(_page(store.models, store.system, *shape), parameters).all()
+    return store.execute(_page(store.models, store.dialect, store.system, *shape), parameters).all()
 
 
 @statement
 def _page(
-    models: Models, system: bool, filters: tuple[str, ...], order: str, descending: bool, continued: bool, offset: bool
+    models: Models,
+    dialect: str,
+    system: bool,
+    filters: tuple[str, ...],
+    order: str,
+    descending: bool,
+    continued: bool,
+    offset: bool,
 ) -> Any:
     c = models.Conversation.__table__.c
-    key = sa.func.coalesce(c.title, "") if order == "title" else c[order]
+    key = _title_as_shown(c, dialect) if order == "title" else c[order]
     listed = [c[name] for name in conversation_schema.LISTED]
     query = sa.select(*listed).where(mine(models, system), *_filters(models, filters))
     if continued:
@@ -293,6 +308,12 @@ def _page(
     query = query.order_by(*([key.desc(), c.id.desc()] if descending else [key, c.id]))
     query = query.limit(sa.bindparam("limit", type_=sa.Integer))
     return query.offset(sa.bindparam("offset", type_=sa.BigInteger)) if offset else query
+
+
+def _title_as_shown(c: Any, dialect: str) -> sa.ColumnElement[str]:
+    """The title as the JSON has it, by code points: a collation of the database's would differ from server to server."""
+    shown = sa.func.coalesce(c.title, constant(conversation_schema.DEFAULT_TITLE))
+    return sa.collate(shown, "C" if dialect == "postgresql" else "BINARY")
 
 
 def _filters(models: Models, names: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
@@ -318,10 +339,18 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     owner: dict[str, Any] = {"to_org": store.owner["org_id"], "to_user": store.owner["user_id"]}
     parameters = {**owner, "from_org": guest["org_id"], "from_user": guest["user_id"]}
     parameters.update(moment=now(), new_rev=new_rev())
-    store.execute(_collisions(tables), parameters)
-    for table in (tables.Message.__table__, tables.Tag.__table__):
-        store.execute(_handed_over(tables, table), parameters)
-    return store.execute(_claim(tables), parameters).all()
+    store.execute(_collisions(tables, store.dialect), parameters)
+    # the conversations first: whoever is saving into one has finished then, and nobody begins
+    moved = store.execute(_claim(tables), parameters).all()
+    for start in range(0, len(moved), _HANDFUL):
+        parameters["ids"] = [row.id for row in moved[start : start + _HANDFUL]]
+        for table in (tables.Message.__table__, tables.Tag.__table__):
+            store.execute(_handed_over(tables, table), parameters)
+    return moved
+
+
+_HANDFUL = 500
+"""How many ids one statement takes: databases bound the number of parameters."""
 
 
 def _from(c: Any) -> sa.ColumnElement[bool]:
@@ -329,7 +358,7 @@ def _from(c: Any) -> sa.ColumnElement[bool]:
 
 
 @statement
-def _collisions(models: Models) -> Any:
+def _collisions(models: Models, dialect: str) -> Any:
     """A client id that both have is taken from the guest's conversation, whose own id stays."""
     table = models.Conversation.__table__
     c, theirs = table.c, table.alias("theirs")
@@ -338,12 +367,14 @@ def _collisions(models: Models) -> Any:
         theirs.c.org_id == sa.bindparam("to_org"),
         theirs.c.client_id == c.client_id,
     )
-    return sa.update(table).where(_from(c), c.client_id.is_not(None), same.exists()).values(client_id=None)
+    clashing = sa.update(table).where(_from(c), c.client_id.is_not(None), same.exists(), patient(dialect))
+    return clashing.values(client_id=None)
 
 
 @statement
 def _handed_over(models: Models, table: sa.Table) -> Any:
-    return sa.update(table).where(_from(table.c)).values(_to())
+    these = sa.bindparam("ids", expanding=True, type_=table.c.conversation_id.type)
+    return sa.update(table).where(table.c.conversation_id.in_(these)).values(_to())
 
 
 @statement
@@ -361,24 +392,31 @@ def _to() -> dict[str, Any]:
     return {"user_id": sa.bindparam("to_user"), "org_id": sa.bindparam("to_org")}
 
 
-def overdue(store: Store, *, trash_before: Any, temporary_before: Any, limit: int) -> Sequence[sa.Row[Any]]:
-    """Conversations whose time in the trash, or as temporary ones, is over."""
+def overdue(
+    store: Store, *, trash_before: Any, temporary_before: Any, limit: int, locked: bool
+) -> Sequence[sa.Row[Any]]:
+    """Conversations whose time in the trash, or as temporary ones, is over.
+
+    *locked*, they stay overdue until this transaction ends; one that somebody else is working on is left for the next time.
+    """
     parameters = {"trash_before": trash_before, "temporary_before": temporary_before, "limit": limit}
-    return store.execute(_overdue(store.models, store.system), parameters).all()
+    query = _overdue(store.models, store.system, store.dialect if locked else None)
+    return store.execute(query, parameters).all()
 
 
 @statement
-def _overdue(models: Models, system: bool) -> Any:
+def _overdue(models: Models, system: bool, locking_on: str | None) -> Any:
     c = models.Conversation.__table__.c
     moment = c.updated_at.type
     in_trash = sa.and_(c.status == "deleted", c.deleted_at < sa.bindparam("trash_before", type_=moment))
     forgotten = sa.and_(c.temporary, c.updated_at < sa.bindparam("temporary_before", type_=moment))
-    return (
+    query = (
         sa.select(c.id)
         .where(mine(models, system), sa.or_(in_trash, forgotten))
         .order_by(c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
+    return query.where(patient(locking_on)).with_for_update(skip_locked=True) if locking_on else query
 
 
 def set_version(store: Store, conversation: Any, version: int) -> None:

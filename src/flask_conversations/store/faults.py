@@ -1,13 +1,14 @@
-"""What a database error means: try again, a duplicate, tables missing, or the database is out."""
+"""What a database error means: try again, a duplicate, tables missing, a transaction that is over, or the database is out."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..errors import ClientIdConflict, ConversationsError, SchemaMissing, StorageUnavailable
+from ..errors import ClientIdConflict, ConversationsError, SchemaMissing, StorageUnavailable, TransactionAborted
 
 _SERIALIZATION = {"40001", "40P01"}
 _LOCKED_OUT = {"55P03"}
+_ABORTED = "25P02"
 _UNIQUE = "23505"
 _NO_TABLE = {"42P01", "42703", "3F000"}
 
@@ -39,6 +40,8 @@ def translated(error: BaseException) -> ConversationsError | None:
         return ClientIdConflict("This id is taken.")
     if _state(error) in _NO_TABLE or "no such table" in str(error.orig) or "no such column" in str(error.orig):
         return SchemaMissing("The conversation tables are missing or old: run `flask db upgrade`, or create-tables.")
+    if _state(error) == _ABORTED:
+        return TransactionAborted()
     if _state(error) in _LOCKED_OUT or "database is locked" in str(error.orig):
         return StorageUnavailable("Somebody else holds the lock on this conversation for too long.")
     if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ..models import Models
 from ..schemas import messages as message_schema
 from ..schemas import rules
-from . import Store, keyed, mine, statement, visible
+from . import Store, constant, keyed, mine, statement, visible
 
 HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status")
 """What a model's history needs of a message: reading less is most of its speed."""
@@ -296,7 +296,7 @@ def _bury_all(models: Models, names: tuple[str, ...]) -> Any:
 def newest_of_each(store: Store, conversations: Sequence[Any], limit: int) -> dict[str, list[Any]]:
     """The newest messages of several conversations, oldest first, in one statement for all that never branched.
 
-    The sequence is dense, so the newest *limit* are a range of the primary key; tombstones in it make the answer shorter.
+    Each conversation's are a range of the primary key, which begins behind the live message that is one too many.
     """
     found: dict[str, list[Any]] = {conversation.id: [] for conversation in conversations}
     straight = [conversation.id for conversation in conversations if not conversation.branched]
@@ -314,11 +314,19 @@ def _newest_of_each(models: Models) -> Any:
     c = models.Conversation.__table__.c
     m = models.Message.__table__.c
     joined = models.Message.__table__.join(models.Conversation.__table__, m.conversation_id == c.id)
+    older = models.Message.__table__.alias("older").c
+    one_too_many = (
+        sa.select(older.seq)
+        .where(older.conversation_id == c.id, older.deleted_at.is_(None))
+        .order_by(older.seq.desc())
+        .limit(1)
+        .offset(sa.bindparam("limit", type_=sa.Integer))
+    )
     return (
         sa.select(*(m[name] for name in STORED))
         .select_from(joined)
         .where(c.id.in_(sa.bindparam("ids", expanding=True, type_=c.id.type)), m.deleted_at.is_(None))
-        .where(m.seq > c.last_seq - sa.bindparam("limit", type_=sa.BigInteger))
+        .where(m.seq > sa.func.coalesce(one_too_many.scalar_subquery(), constant(0)))
         .order_by(m.conversation_id, m.seq)
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..models import Models, new_id, now
-from . import Store, statement
+from . import Store, patient, statement
 
 
 def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
@@ -18,9 +18,15 @@ def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since:
     Whoever comes second waits for the first to commit, and then finds its answer. Keys older than *kept_since* are free again.
     """
     table = store.models.Idempotency.__table__
-    store.execute(_expire(store.models), {**_owned(store), "kept_since": kept_since})
+    expire(store, kept_since=kept_since)
     row = {**_named(store, scope, key), "fingerprint": fingerprint, "created_at": now()}
     return store.insert_unless_taken(table, row, [table.c.key]) is not None
+
+
+def expire(store: Store, *, kept_since: dt.datetime) -> None:
+    """Forget the owner's keys from before *kept_since*, everybody's for the system."""
+    owner = {} if store.system else _owned(store)
+    store.execute(_expire(store.models, store.dialect, store.system), {**owner, "kept_since": kept_since})
 
 
 def _owned(store: Store) -> dict[str, Any]:
@@ -32,14 +38,14 @@ def _named(store: Store, scope: str, key: str) -> dict[str, Any]:
 
 
 @statement
-def _expire(models: Models) -> Any:
+def _expire(models: Models, dialect: str, system: bool) -> Any:
     table = models.Idempotency.__table__
     c = table.c
-    return sa.delete(table).where(
-        c.user_id == sa.bindparam("the_user_id"),
-        c.org_id == sa.bindparam("the_org_id"),
-        c.created_at < sa.bindparam("kept_since", type_=c.created_at.type),
-    )
+    old = c.created_at < sa.bindparam("kept_since", type_=c.created_at.type)
+    query = sa.delete(table).where(old, patient(dialect))
+    if system:
+        return query
+    return query.where(c.user_id == sa.bindparam("the_user_id"), c.org_id == sa.bindparam("the_org_id"))
 
 
 def answered(store: Store, scope: str, key: str) -> sa.Row[Any] | None:
@@ -61,15 +67,18 @@ def _answered(models: Models) -> Any:
     return sa.select(c.fingerprint, c.answer).where(*_this_key(c))
 
 
-def answer(store: Store, scope: str, key: str, what: Mapping[str, Any]) -> None:
-    """Keep the answer, in the transaction of the effect."""
-    store.execute(_answer(store.models), {**_asked(store, scope, key), "what": dict(what)})
+def answer(store: Store, scope: str, key: str, what: Mapping[str, Any], conversation_id: str | None) -> None:
+    """Keep the answer, in the transaction of the effect; it goes when the conversation that it shows is gone for good."""
+    parameters = {**_asked(store, scope, key), "what": dict(what), "about": conversation_id}
+    store.execute(_answer(store.models), parameters)
 
 
 @statement
 def _answer(models: Models) -> Any:
     table = models.Idempotency.__table__
-    return sa.update(table).where(*_this_key(table.c)).values(answer=sa.bindparam("what", type_=table.c.answer.type))
+    what = sa.bindparam("what", type_=table.c.answer.type)
+    about = sa.bindparam("about", type_=table.c.conversation_id.type)
+    return sa.update(table).where(*_this_key(table.c)).values(answer=what, conversation_id=about)
 
 
 def log(store: Store, action: str, conversation_id: str | None, duration_ms: float) -> None:

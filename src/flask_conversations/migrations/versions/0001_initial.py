@@ -164,11 +164,13 @@ def _create_idempotency(names: Names) -> None:
         sa.Column("key", sa.String(255), primary_key=True),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("answer", JSONValue),
+        sa.Column("conversation_id", UUIDString),
         sa.Column("created_at", UTCDateTime, nullable=False),
         schema=names.schema,
         if_not_exists=True,
     )
     _index(names, "conversation_idempotency", "created_at", "created_at")
+    _index(names, "conversation_idempotency", "conversation", "conversation_id")
 
 
 def _create_query_log(names: Names) -> None:
