@@ -82,7 +82,7 @@ OPTIONS                       /{c}/messages/{m}/feedback 204
 GET,HEAD,POST,PATCH,DELETE    /{c}/messages/{m}/feedback 405
 GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS /no/such/path      404
 """)
-"""What every caller gets, known or not: which addresses and methods there are is no secret. `/no/such/path` is any other address."""
+"""What every caller gets, known or not: which addresses there are is no secret. `/no/such/path` is any other address."""
 
 OWNER = OTHERS | table("""
 # ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie

@@ -11,13 +11,14 @@ from typing import Any
 from .. import transaction
 from .base import Backend, alone
 from .guards import GuardContext
+from .reading import ReadingVerbs
 from .snapshots import SnapshotVerbs
 from .units import group
 
 __all__ = ["AsyncConversationService", "Backend", "ConversationService", "GuardContext"]
 
 
-class ConversationService(SnapshotVerbs):
+class ConversationService(SnapshotVerbs, ReadingVerbs):
     """What one identity can do. Each call is one short transaction on the host's `db.session`, committed before it returns.
 
     Results are plain JSON-ready dicts. Everything is filtered by the identity: another user's conversation does not exist.

@@ -1,27 +1,22 @@
-"""The rules of messages: save one or many, read a page or the model's history, edit, rate, delete."""
+"""The rules of saving messages: one or many, once each, titled, guarded and told of."""
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import signals, transaction
-from ..errors import ClientIdConflict, ConversationNotFound, MessageNotFound, ValidationFailed, VersionConflict
+from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed
 from ..models import new_id, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
-from ..schemas.common import iso, preview_of, title_from
-from ..schemas.shapes import Message, MessagePage
+from ..schemas.common import preview_of, title_from
+from ..schemas.shapes import Message
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
-from . import history
 from .base import Base
-from .cursors import MARK, Cursors
 from .guards import GuardContext, guarded
-from .history_formats import NAMED_FORMATS
 from .units import reads, writes
 
 if TYPE_CHECKING:
@@ -52,16 +47,6 @@ if TYPE_CHECKING:
         created_at: dt.datetime | str | None
 
 
-MAX_PAGE = 100
-TOKEN_WINDOW = 500
-"""Messages considered for `max_tokens` when no limit is given."""
-
-_PAGE = "messages"
-
-_AS_IT_IS: Any = object()
-"""A field that an edit leaves alone, where None clears it."""
-
-
 class Outcome(NamedTuple):
     """What a call returns, and whether it is the answer of an earlier, equal call."""
 
@@ -70,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 class MessageVerbs(Base):
-    """What an identity can do with the messages of its conversations."""
+    """How an identity adds messages to its conversations."""
 
     def save_message(
         self,
@@ -263,280 +248,9 @@ class MessageVerbs(Base):
             own = type(self)(self._backend, self.identity, self.backend.app)
             transaction.after_commit(self.session, lambda: own._retitle(titler, conversation_id, text))
 
-    @reads
-    def get_conversation_history(
-        self,
-        conversation_id: str,
-        limit: int | None = None,
-        *,
-        max_tokens: int | None = None,
-        format: str = "openai",
-        min_version: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """The newest *limit* messages of the active branch, oldest first, as the model's API takes them.
-
-        *limit* is `CONVERSATIONS_HISTORY_LIMIT` if not given. *max_tokens* keeps the newest that fit. *format* is `openai`,
-        `responses`, `anthropic`, `langchain` or `ui`. The history never starts inside a tool call and has no orphan results.
-        """
-        size = self._history_size(limit, max_tokens)
-        conversation_schema.expected(min_version, "min_version")
-        columns = rows.NAMED_HISTORY if format in NAMED_FORMATS else rows.HISTORY
-        found = rows.newest(self.store, conversation_id, limit=size, columns=columns)
-        if found is None:
-            raise self.store.missing(conversation_id)
-        messages = [_for_history(columns, row) for row in reversed(found.rows)]
-        return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
-
-    @reads
-    def get_system_prompt(self, conversation_id: str, *, min_version: int | None = None) -> str:
-        """What the system and developer messages at the beginning say, for APIs that take it apart from the history (Anthropic)."""
-        conversation_schema.expected(min_version, "min_version")
-        found = rows.newest(self.store, conversation_id, limit=history.LEADING, after=0, columns=rows.HISTORY)
-        if found is None:
-            raise self.store.missing(conversation_id)
-        return history.system_prompt([_for_history(rows.HISTORY, row) for row in found.rows])
-
-    def _history_size(self, limit: Any, max_tokens: Any) -> int:
-        problems = rules.Problems()
-        count = rules.optional(rules.integer(0, 1_000_000))
-        size = problems.take("limit", count, limit)
-        tokens = problems.take("max_tokens", rules.optional(rules.integer(0)), max_tokens)
-        problems.raise_any()
-        if size is not None:
-            return int(size)
-        return self.config.history_limit if tokens is None else TOKEN_WINDOW
-
-    @reads
-    def get_messages(
-        self,
-        conversation_id: str,
-        *,
-        limit: int = 50,
-        before: str | int | None = None,
-        after: str | int | None = None,
-        branch: str | None = None,
-        min_version: int | None = None,
-    ) -> MessagePage:
-        """One page of the conversation, oldest first: the newest messages, or those before or after a place.
-
-        *before* and *after* take a page's `next_cursor`, a message id or a seq. Following `next_cursor` with *before* goes back to
-        the beginning; with *after*, on to the newest. Raises `ValidationFailed`, `ConversationNotFound`.
-        """
-        problems = rules.Problems()
-        size = problems.take("limit", rules.page_limit(MAX_PAGE), limit)
-        problems.take("branch", rules.optional(rules.one_of(("main",))), branch)
-        if before is not None and after is not None:
-            problems.errors["after"] = ["Use before or after, not both."]
-        upper = problems.take("before", lambda place: self._seq(conversation_id, place), before)
-        lower = problems.take("after", lambda place: self._seq(conversation_id, place), after)
-        problems.raise_any()
-        conversation_schema.expected(min_version, "min_version")
-        found = rows.newest(self.store, conversation_id, limit=size + 1, before=upper, after=lower)
-        if found is None:
-            raise self.store.missing(conversation_id)
-        page = found.rows[:size]
-        next_cursor = None
-        if len(found.rows) > size:
-            next_cursor = self._cursors.seal(_PAGE, [found.conversation_id, page[-1].seq])
-        return {
-            "messages": [schema.dump(row) for row in (page if lower is not None else reversed(page))],
-            "next_cursor": next_cursor,
-            "has_more": next_cursor is not None,
-            "version": found.version,
-        }
-
-    @property
-    def _cursors(self) -> Cursors:
-        return Cursors(self.backend.secrets, self.identity)
-
-    def _seq(self, conversation_id: str, place: Any) -> int | None:
-        """The seq that a cursor, a message id or a number stands for."""
-        if place is None:
-            return None
-        if isinstance(place, int) and not isinstance(place, bool):
-            return int(rules.integer(0)(place))
-        if isinstance(place, str) and place.startswith(MARK):
-            match self._cursors.open(_PAGE, place):
-                case [own_id, seq] if own_id == conversation_id or own_id == self.store.get(conversation_id).id:
-                    return int(rules.integer(0)(seq))
-            raise rules.Invalid("Not a cursor of this conversation.")
-        if isinstance(place, str) and place.isascii() and place.isdigit() and len(place) <= 18:
-            return int(place)
-        seq = rows.seq_of(self.store, conversation_id, place)
-        if seq is None:
-            self.store.get(conversation_id)
-            raise rules.Invalid("Neither a cursor, nor a message of this conversation, nor a seq.")
-        return seq
-
-    @reads
-    def get_message(self, conversation_id: str, message_id: str, *, min_version: int | None = None) -> Message:
-        """One message. Raises `ConversationNotFound`, `MessageNotFound`."""
-        conversation_schema.expected(min_version, "min_version")
-        row = rows.one(self.store, conversation_id, message_id)
-        if row is None:
-            self.store.get(conversation_id)
-            raise MessageNotFound
-        return schema.dump(row)
-
-    @writes
-    def update_message(
-        self,
-        conversation_id: str,
-        message_id: str,
-        *,
-        content: str | Sequence[Any] | None = None,
-        metadata: Mapping[str, Any] | None = _AS_IT_IS,
-        expected_version: int | None = None,
-    ) -> Message:
-        """Edit a message's content or metadata in place; `edited_at` says so. Metadata of None clears it.
-
-        *expected_version* is a version at which the caller saw the message: raises `VersionConflict` if it was changed after that.
-        """
-        expected = conversation_schema.expected(expected_version)
-        values = self._edit(content, metadata)
-        if content is not None and (guards := self.backend.guards()):
-            role = self._live(self.store.lock(conversation_id), message_id).role
-            said = {"role": role, "content": content, **({} if metadata is _AS_IT_IS else {"metadata": metadata})}
-            said = guarded(guards, said, GuardContext(conversation_id, self.identity))
-            values = self._edit(said.get("content"), said.get("metadata", _AS_IT_IS))
-        return self._edited(conversation_id, message_id, values, expected, edited=content is not None)
-
-    def _edit(self, content: Any, metadata: Any) -> dict[str, Any]:
-        """The columns that an edit sets."""
-        problems = rules.Problems()
-        values: dict[str, Any] = {}
-        if content is not None:
-            longest = self.config.max_content_length
-            checked = problems.take("content", lambda value: schema.content_rule(value, longest), content)
-            if not problems.errors:
-                values.update({"parts": None, **schema.content_columns(checked)})
-        if metadata is not _AS_IT_IS:
-            values["metadata"] = problems.take("metadata", rules.optional(rules.json_object), metadata)
-        problems.raise_any()
-        return values
-
-    @writes
-    def rate_message(
-        self,
-        conversation_id: str,
-        message_id: str,
-        rating: str | int | None,
-        reason: str | None = None,
-        comment: str | None = None,
-    ) -> Message:
-        """Keep what the owner thinks of a message: `up`, `down` or a whole number; None takes it back."""
-        problems = rules.Problems()
-        values = {
-            "rating": problems.take("rating", rules.optional(schema.rating_rule), rating),
-            "rating_reason": problems.take("reason", rules.optional(rules.text(255)), reason),
-            "rating_comment": problems.take("comment", rules.optional(rules.text(10_000)), comment),
-        }
-        problems.raise_any()
-        return self._edited(conversation_id, message_id, values, None, edited=False)
-
-    def _edited(
-        self, conversation_id: str, message_id: str, values: dict[str, Any], expected: int | None, *, edited: bool
-    ) -> Message:
-        conversation = self.store.lock(conversation_id)
-        message = self._live(conversation, message_id)
-        if expected is not None and not message.version <= expected <= conversation.version:
-            raise VersionConflict(current=conversation_schema.dump(conversation))
-        if not values:
-            return schema.dump(message)
-        return self.change_message(conversation, message, values, edited=edited)
-
-    def change_message(self, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> Message:
-        """Set columns of one message of a locked conversation, and bring the conversation in line; one version further."""
-        at = now()
-        columns = {**values, "version": conversation.version + 1, "updated_at": at}
-        totals: dict[str, Any] = {"history_version": conversation.history_version + 1}
-        if edited:
-            columns["edited_at"] = at
-            # a framework's own item would go on saying the old text
-            columns["raw"] = None
-            if not (values["content_is_parts"] or message.content_is_parts):
-                # parts that stand beside a text, tool calls say, are not what was edited
-                columns.pop("parts", None)
-            columns["digest"] = schema.digest_of({**values, "role": message.role}, message.id)
-            totals["checksum"] = conversation.checksum ^ message.digest ^ columns["digest"]
-            if message.id == conversation.head_id:
-                totals["preview"] = preview_of(values["content"])
-        rows.change(self.store, conversation, message, columns)
-        conversation_rows.change(self.store, conversation.id, totals)
-        changed = schema.dump(rows.one(self.store, conversation.id, message.id))
-        self.announce(signals.message_updated, message=changed)
-        return changed
-
-    def _live(self, conversation: Any, message_id: Any) -> Any:
-        message = rows.one(self.store, conversation.id, message_id)
-        if message is None:
-            raise MessageNotFound
-        return message
-
-    @writes
-    def delete_message(self, conversation_id: str, message_id: str) -> Message:
-        """Remove a message for good and return it as it was; the messages around it close up.
-
-        Its row stays as an empty tombstone, so that the sequence has no gap and other devices learn of the deletion.
-        """
-        conversation = self.store.lock(conversation_id)
-        return self._bury(conversation, [self._live(conversation, message_id)])[0]
-
-    @writes
-    def pop_message(self, conversation_id: str) -> Message | None:
-        """Remove the newest message and return it, atomically; None if the conversation is empty."""
-        conversation = self.store.lock(conversation_id)
-        newest = rows.newest(self.store, conversation.id, limit=1)
-        return self._bury(conversation, newest.rows)[0] if newest and newest.rows else None
-
-    def _bury(self, conversation: Any, messages: Sequence[Any]) -> list[Message]:
-        """Delete messages of a locked conversation as one step of its version."""
-        parents = {message.id: message.parent_id for message in messages}
-        heirs = {message_id: _living(message_id, parents) for message_id in parents}
-        rows.bury(self.store, conversation, messages, heirs, version=conversation.version + 1, at=now())
-        checksum = functools.reduce(operator.xor, (message.digest for message in messages), conversation.checksum)
-        head_id = heirs.get(conversation.head_id, conversation.head_id)
-        self._settle(conversation, head_id, checksum, conversation.message_count - len(messages))
-        gone = [schema.dump(message) for message in messages]
-        for message in gone:
-            self.announce(signals.message_deleted, message=message)
-        return gone
-
-    def _settle(self, conversation: Any, head_id: str | None, checksum: int, count: int, **also: Any) -> Any:
-        """Bring a conversation's counters, head and preview in line after a deletion; one version further."""
-        newest = rows.one(self.store, conversation.id, head_id) if head_id else None
-        totals = {
-            "history_version": conversation.history_version + 1,
-            "head_id": head_id,
-            "message_count": count,
-            "checksum": checksum,
-            "preview": preview_of(newest.content) if newest else None,
-            "last_message_at": newest.created_at if newest else None,
-            **also,
-        }
-        return conversation_rows.change(self.store, conversation.id, totals)
-
-    @writes
-    def clear_conversation(self, conversation_id: str) -> int:
-        """Remove all messages and keep the conversation; how many they were."""
-        conversation = self.store.lock(conversation_id)
-        count = rows.bury_all(self.store, conversation, version=conversation.version + 1, at=now())
-        if count:
-            # told of as an update of the conversation: naming each message would cost as much as reading it
-            cleared = self._settle(conversation, None, 0, 0, branched=False)
-            self.announce(signals.conversation_updated, conversation=conversation_schema.dump(cleared))
-        return count
-
 
 def _was_titled_by(conversation: Any, text: str) -> bool:
     return bool(conversation.title_source == "auto" and conversation.title == title_from(text))
-
-
-def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | None:
-    """The nearest ancestor that is not among those about to go."""
-    while message_id is not None and message_id in parents:
-        message_id = parents[message_id]
-    return message_id
 
 
 def _step(batch: Sequence[Mapping[str, Any]]) -> conversation_rows.Step:
@@ -572,14 +286,3 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
     if newborn["title_source"] == "default" and step.title:
         newborn.update(title=step.title, title_source="auto")
     return newborn
-
-
-def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
-    role, content, is_parts, parts, raw, status = row[: len(rows.HISTORY)]
-    if is_parts and isinstance(parts, list):
-        content = parts
-    message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status}
-    if columns is not rows.HISTORY:
-        message.update(zip(columns[len(rows.HISTORY) :], row[len(rows.HISTORY) :], strict=False))
-        message["created_at"] = iso(message["created_at"])
-    return message

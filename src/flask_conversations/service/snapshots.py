@@ -16,6 +16,7 @@ from ..schemas.shapes import Message, SaveOutcome
 from ..store import conversations as rows
 from ..store import messages as message_rows
 from .conversations import ConversationVerbs
+from .edits import EditVerbs
 from .units import reads, writes
 
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
@@ -23,7 +24,7 @@ _ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
 
 
-class SnapshotVerbs(ConversationVerbs):
+class SnapshotVerbs(ConversationVerbs, EditVerbs):
     """What an identity can do with whole conversations."""
 
     @writes

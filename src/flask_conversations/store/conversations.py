@@ -59,8 +59,9 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
     """Make room for one message and insert it, completed by its place; False if there is nothing to append it to.
 
     That is if the conversation is not the owner's, or if it already has a message with this client id. One statement on
-    PostgreSQL, where a WITH may write: the row is locked for a round trip less. Two on SQLite.
+    PostgreSQL, where a WITH may write: the row is locked for a round trip less. Else two.
     """
+    at_once = store.dialect == "postgresql" and not _has_defaults(store.models)
     client_id = message.get("client_id")
     shape = (
         store.dialect,
@@ -71,8 +72,8 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
         client_id is not None,
     )
     parameters = {**_stepping(store, conversation_id, step), "message_client_id": client_id}
-    if store.dialect == "postgresql":
-        names = MESSAGE if len(message) == len(MESSAGE) else WHOLE_MESSAGE
+    if at_once:
+        names = MESSAGE if message.keys() == set(MESSAGE) else WHOLE_MESSAGE
         parameters.update((f"its_{name}", message.get(name)) for name in names)
         place = store.execute(_append(store.models, names, *shape), parameters).first()
     else:
@@ -87,7 +88,7 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
         version=place.version,
         parent_id=place.previous_head_id,
     )
-    if store.dialect != "postgresql":
+    if not at_once:
         store.insert(store.models.Message.__table__, [message])
     return True
 
@@ -97,6 +98,14 @@ MESSAGE = ("id", "digest", "role", "type", "content", "content_is_parts", "statu
 
 _PLACE = ("conversation_id", "seq", "parent_id", "version")
 WHOLE_MESSAGE = (*MESSAGE, *(name for name in message_schema.STORED if name not in (*MESSAGE, *_PLACE)))
+
+
+@statement
+def _has_defaults(models: Models) -> Any:
+    """Whether columns of the host's have defaults in Python, which SQLAlchemy fills in for plain statements only."""
+    ours = {*WHOLE_MESSAGE, *_PLACE}
+    defaults = [c.default for c in models.Message.__table__.c if c.name not in ours]
+    return any(found is not None for found in [*defaults, *(c.onupdate for c in models.Conversation.__table__.c)])
 
 
 def _stepping(store: Store, conversation_id: Any, step: Step) -> dict[str, Any]:
