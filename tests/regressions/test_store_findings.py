@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 import sqlite3
+import threading
 import time
 import uuid
 
@@ -136,11 +137,25 @@ def test_a_claim_waits_a_bounded_time(impatient):
     assert ada.claim("guest:g") == 1
 
 
+def until_somebody_waits(engine):
+    """Return once a connection of this database waits for a lock."""
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + 10
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.scalar(waiting):
+            assert time.monotonic() < deadline, "nobody waits"
+            time.sleep(0.01)
+
+
 @POSTGRESQL
 def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, bob, threads, engine, tables):
     """The guest's save is not committed when the claim begins: the message moves with the conversation."""
     guest = conversations.as_user("guest:g", app=app)
     chat = guest.create_conversation(tags=["t"])["id"]
+
+    saved = threading.Event()
 
     def act(i):
         if i == 0:
@@ -148,10 +163,11 @@ def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, b
                 saving = conversations.as_user("guest:g")
                 with saving.joined():
                     saving.save_message(chat, "user", "late")
-                    time.sleep(0.5)
+                saved.set()
+                until_somebody_waits(engine)
                 app.db.session.commit()
         else:
-            time.sleep(0.2)
+            assert saved.wait(10)
             ada.claim("guest:g")
 
     threads(2, act)

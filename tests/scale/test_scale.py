@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 
 import pytest
 import sqlalchemy as sa
@@ -129,12 +128,6 @@ def fast(plan, table, *, sorts=0):
     assert [line for line in lines if "INDEX" in line or "Index" in line], plan
 
 
-def seconds(call):
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def test_a_large_history_is_read_by_index(app, ada, bob, large, plans):
     """History and pages at the end, in the middle and at the beginning of 50,000 messages walk the primary key."""
     middle = ada.get_messages(large, before=25_000)["messages"]
@@ -149,15 +142,14 @@ def test_a_large_history_is_read_by_index(app, ada, bob, large, plans):
         "by id": lambda: ada.get_messages(large, before=middle[0]["id"]),
         "one": lambda: ada.get_message(large, middle[0]["id"]),
     }
-    for name, call in calls.items():
+    for call in calls.values():
         # the window is at most one page: sorting it again is nothing
         fast(plans(call), "conversation_messages", sorts=2)
-        assert seconds(call) < 0.5, name
     assert bob.conversation_exists(large) is False
     assert ada.save_message(large, "user", "one more")["seq"] == MESSAGES + 1
-    assert seconds(lambda: ada.save_message(large, "user", "x", client_id="k")) < 0.5
-    assert seconds(lambda: ada.pop_message(large)) < 0.5
-    assert seconds(lambda: ada.load_conversations()) < 1
+    assert ada.save_message(large, "user", "x", client_id="k")["seq"] == MESSAGES + 2
+    assert ada.pop_message(large)["seq"] == MESSAGES + 2
+    fast(plans(ada.load_conversations), "conversation_messages", sorts=4)
     assert ada.get_conversation(large)["message_count"] == MESSAGES + 1
     assert in_use(app) == 0
 
@@ -172,8 +164,8 @@ def test_long_lists_are_read_by_index(ada, bob, long, plans):
             plan = plans(lambda: ada.list_conversations(order=order, cursor=cursor))  # noqa: B023 - called at once
             fast(plan, "conversations")
             assert ("activity" if "activity" in order else "updated") in plan, plan
-    for arguments in ({}, {"starred": True}, {"tag": "t"}, {"folder": "f"}, {"order": "title"}, {"offset": 10_000}):
-        assert seconds(lambda: ada.list_conversations(**arguments)) < 0.5, arguments  # noqa: B023 - called at once
+    # Ada owns nearly all rows here: for a filter without an index of its own, reading them all is the right plan
+    fast(plans(lambda: ada.list_conversations(tag="t")), "conversations", sorts=1)
     assert len(bob.list_conversations()["conversations"]) == 3
 
 
