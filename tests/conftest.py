@@ -28,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--without", action="append", default=[], choices=services.SERVICES, help="run nothing that needs this service"
     )
+    parser.addoption(
+        "--cache",
+        default="off",
+        choices=("off", "on", "strict"),
+        help="give every app a Redis cache that says nothing of it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -118,11 +124,13 @@ def database(
 
 
 @pytest.fixture
-def make_app(database: databases.Database) -> Iterator[Callable[..., Flask]]:
-    """Makes an app on `database`: see `Apps.__call__`."""
+def make_app(database: databases.Database, request: pytest.FixtureRequest) -> Iterator[Callable[..., Flask]]:
+    """Makes an app on `database`: see `Apps.__call__`. With `--cache` it has a cache unless the test says otherwise."""
     from .bed.apps import Apps
 
-    apps = Apps(database)
+    mode = request.config.getoption("--cache")
+    cache = {} if mode == "off" else {"CONVERSATIONS_REDIS_URL": request.getfixturevalue("redis_url")}
+    apps = Apps(database, {**cache, "CONVERSATIONS_CACHE_STRICT": mode == "strict"})
     yield apps
     apps.close()
 

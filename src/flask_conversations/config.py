@@ -14,7 +14,7 @@ from .errors import ConfigurationError
 
 PREFIX = "CONVERSATIONS_"
 
-LATER = frozenset({"redis_url", "cache_limit", "cache_ttl", "cache_prefix", "cache_max_staleness", "run_lease"})
+LATER = frozenset({"run_lease"})
 """Settings of parts that this version does not have yet: accepted, so that a host may set them, and said to be idle."""
 
 logger = logging.getLogger("flask_conversations")
@@ -49,6 +49,24 @@ class Config:
     """Switch SQLite files to write-ahead logging, so that readers and the writer do not block each other."""
     autocommit: bool = True
     """Commit at the end of each call; False leaves the commit to the host."""
+
+    # -- cache --------------------------------------------------------------------------------------------------------
+    redis_url: str | None = None
+    """Redis or Valkey that caches the newest messages (REDIS_URL); one server, Sentinel or a cluster, see the how-to on Redis."""
+    cache: Any = None
+    """A Redis client to use instead of `redis_url`; False for no cache, whatever the URL."""
+    cache_limit: int = 15
+    """Messages of a conversation that are cached (REDIS_CACHE_LIMIT)."""
+    cache_ttl: int = 3600
+    """Seconds that a conversation stays cached after it was last written or filled (REDIS_CACHE_TTL)."""
+    cache_prefix: str = ""
+    """Put before every key, for apps that share a Redis."""
+    cache_max_staleness: float = 30.0
+    """Seconds after which cached messages are read from the database again, whatever Redis says."""
+    cache_strict: bool = False
+    """Check every cached answer against the database with one lookup by primary key."""
+    redis_timeout: float = 0.1
+    """Seconds that one step of a call to Redis may take: a connection, an answer."""
 
     # -- HTTP ---------------------------------------------------------------------------------------------------------
     register_blueprint: bool = True
@@ -91,8 +109,6 @@ class Config:
     """Functions that may change or refuse a message before it is stored, in order."""
     responder: Any = None
     """Must be unset: this version does not run turns."""
-    cache: Any = None
-    """Has no effect: this version reads and writes the database only."""
     audit: bool = False
     """Write one row per call into the query log."""
 
@@ -138,11 +154,12 @@ class Config:
         values: dict[str, Any] = {}
         for key, value in mapping.items():
             if key.startswith(PREFIX) and key.removeprefix(PREFIX).lower() in LATER:
-                logger.warning("%s has no effect: this version reads and writes the database only.", key)
+                logger.warning("%s has no effect: this version does not run turns.", key)
             elif key.startswith(PREFIX):
                 values[_field_name(key, fields)] = value
-        if "history_limit" not in values and mapping.get("MAX_HISTORY") is not None:
-            values["history_limit"] = mapping["MAX_HISTORY"]
+        for key, name in _ALSO.items():
+            if name not in values and mapping.get(key) is not None:
+                values[name] = mapping[key]
         values.update({name: value for name, value in options.items() if value is not None})
         hints = typing.get_type_hints(cls)
         config = cls(**{name: _coerce(name, value, hints[name]) for name, value in values.items()})
@@ -159,6 +176,10 @@ class Config:
             "temporary_hours": 1,
             "jwt_leeway": 0,
             "guest_days": 1,
+            "cache_limit": 1,
+            "cache_ttl": 1,
+            "cache_max_staleness": 0.001,
+            "redis_timeout": 0.001,
         }
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -167,6 +188,18 @@ class Config:
             raise ConfigurationError(f"{_key('max_content_length')} must be at least 1, or unset.")
         if self.jwt_leeway > 30:
             raise ConfigurationError(f"{_key('jwt_leeway')} is {self.jwt_leeway!r}, but may be 30 seconds at most.")
+        most = {"cache_limit": 1000, "cache_ttl": 30 * 86400, "cache_max_staleness": 86400, "redis_timeout": 60}
+        for name, limit in most.items():
+            if getattr(self, name) > limit:
+                raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but may be at most {limit}.")
+        if set(self.cache_prefix) & set("{}"):
+            raise ConfigurationError(
+                f"{_key('cache_prefix')} may not contain braces: they tell a cluster where a key belongs."
+            )
+        if self.cache is True or (isinstance(self.cache, (str, int)) and self.cache is not False):
+            raise ConfigurationError(
+                f"{_key('cache')} must be a Redis client, or false; an address goes into {_key('redis_url')}."
+            )
         _one_of("json_case", self.json_case, ("snake", "camel"))
         _one_of("foreign_status", self.foreign_status, (403, 404))
         _one_of("csrf", self.csrf, ("origin", "host", "exempt"))
@@ -177,6 +210,15 @@ class Config:
             raise ConfigurationError(
                 f"{_key('url_prefix')} is {self.url_prefix!r}, but must be empty or start with '/'."
             )
+
+
+_ALSO = {
+    "MAX_HISTORY": "history_limit",
+    "REDIS_URL": "redis_url",
+    "REDIS_CACHE_LIMIT": "cache_limit",
+    "REDIS_CACHE_TTL": "cache_ttl",
+}
+"""Keys without our prefix that hosts have already, and what they set where ours is not there."""
 
 
 def _key(name: str) -> str:
@@ -210,6 +252,8 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         return _truth(name, value)
     if hint == Sequence[str]:
         return _names(name, value)
+    if name == "cache" and isinstance(value, str):
+        return _truth(name, value)
     if hint is str and not isinstance(value, str):
         raise ConfigurationError(f"{_key(name)} is {value!r}, but must be text.")
     return value

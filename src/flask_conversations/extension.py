@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from . import api, cli, database, migrations, transaction
 from .config import Config
+from .contrib.sessions import Sessions
 from .errors import ConfigurationError, ConversationsError
 from .identity import Identity
 from .identity.csrf import check_trusted_origins
@@ -131,6 +132,15 @@ class Conversations:
             state.resolver = load_resolver(function, self._app, state.config)
         return function
 
+    def get_stats(self, *, app: Flask | None = None) -> dict[str, Any]:
+        """What this process has counted: `calls` (reads, writes, retries, conflicts), `identities`, and `cache` (hits, misses,
+        refused entries, the circuit breaker; None without a cache). Numbers only rise until the process ends.
+        """
+        bound = app or (current_app if has_app_context() else self._app)
+        if bound is None:
+            raise ConfigurationError("There is no app here whose numbers could be told: get_stats(app=app).")
+        return cast("dict[str, Any]", bound.extensions[EXTENSION].stats())
+
     def check_csrf(self) -> None:
         """Raise `CsrfFailed` if the current request would change something and a foreign page could have sent it.
 
@@ -186,6 +196,21 @@ class Conversations:
     def as_system(self, *, app: Flask | None = None) -> ConversationService:
         """The service of nobody in particular, for deliberate work across users: it sees every conversation, and owns none."""
         return self._service(None, app)
+
+    def sessions(
+        self,
+        maxlen: int | None = None,
+        *,
+        write: str = "database",
+        read: str = "database",
+        forget: bool = False,
+    ) -> Sessions:
+        """A durable stand-in for `SESSIONS = defaultdict(lambda: deque(maxlen=maxlen))`, for whoever sends the request.
+
+        Its deques show the newest *maxlen* items; the database keeps all, or with *forget* those only. *write* `both` keeps them in
+        this process's memory too, and *read* says which half to believe: `memory` or `database`.
+        """
+        return Sessions(self.as_user, maxlen, write=write, read=read, forget=forget)
 
     def _service(self, identity: Identity | None, app: Flask | None) -> ConversationService:
         if app is None and not has_app_context():

@@ -113,7 +113,6 @@ class ConversationMixin:
     version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=1)
     field_versions: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     rev: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=new_rev)
-    history_version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
     last_seq: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
     message_count: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)
     checksum: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=0)

@@ -12,7 +12,9 @@ from flask_sqlalchemy import SQLAlchemy
 from werkzeug.utils import import_string
 
 from . import database
+from .cache import Cache, open_cache
 from .config import Config
+from .counters import Counters
 from .errors import ConfigurationError, IdentityRequired
 from .identity import Identity
 from .identity.csrf import check_csrf, csrf_token
@@ -38,6 +40,9 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
+        self.cache: Cache | None = open_cache(config)
+        self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
+        self.identities = Counters("resolved", "refused")
 
     @property
     def backend(self) -> Backend:
@@ -52,9 +57,19 @@ class State:
                 secrets=functools.partial(_secrets, self.app, self.config),
                 titler=_callable(self.config.titler),
                 token_counter=_callable(self.config.token_counter),
+                counters=self.calls,
+                cache=self.cache,
                 guards=self._guards,
             )
         return self._backend
+
+    def stats(self) -> dict[str, Any]:
+        """What this process has counted since it began: numbers and states, no contents and no names."""
+        return {
+            "calls": self.calls.all(),
+            "identities": self.identities.all(),
+            "cache": None if self.cache is None else self.cache.stats(),
+        }
 
     def resolved(self) -> Resolved:
         """Who sent the current request: asked once, remembered on the request itself. Raises `IdentityRequired`."""
@@ -63,6 +78,7 @@ class State:
         remembered = self._remembered()
         if self not in remembered:
             found = resolve(self.resolver)
+            self.identities.add("refused" if found is None else "resolved")
             if found is None:
                 raise IdentityRequired
             remembered[self] = found

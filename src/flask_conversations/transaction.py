@@ -1,7 +1,8 @@
-"""Work that follows a commit: done once the session's root transaction is really committed, whoever commits it.
+"""Work around a commit: just before it and once the session's root transaction is really committed, whoever commits it.
 
 SQLAlchemy's `after_commit` also fires for savepoints, forbids SQL, and lets an exception turn a durable commit into an error.
 This module hides that: a callback runs after the root transaction has ended, may use the database, and cannot hurt the caller.
+A rolled back savepoint takes with it what was noted inside it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
@@ -18,6 +19,25 @@ from sqlalchemy.orm import Session, SessionTransaction
 logger = logging.getLogger("flask_conversations")
 
 _KEY = "flask_conversations.work"
+
+T = TypeVar("T")
+
+
+class Settlement(Protocol):
+    """What a witness has begun before a commit, and has to end after it. None of its calls raises."""
+
+    def settle(self) -> None:
+        """The transaction is committed."""
+
+    def undo(self) -> None:
+        """The transaction is known to have been rolled back, although its commit had begun."""
+
+
+class Witness(Protocol):
+    """Somebody who keeps a copy of what transactions change."""
+
+    def reserving(self, changes: Iterable[Any]) -> Settlement:
+        """*changes* are about to be committed: called after the last statement, just before COMMIT."""
 
 
 @dataclasses.dataclass
@@ -28,6 +48,10 @@ class _Work:
     joined: int = 0
     committed: SessionTransaction | None = None
     waiting: list[tuple[SessionTransaction | None, Callable[[], None]]] = dataclasses.field(default_factory=list)
+    changes: list[tuple[SessionTransaction | None, tuple[Witness, Any]]] = dataclasses.field(default_factory=list)
+    settlements: list[Settlement] = dataclasses.field(default_factory=list)
+    unsettled: list[Settlement] = dataclasses.field(default_factory=list)
+    """Those of a transaction that has ended without a commit that anybody saw."""
 
 
 def _work(session: Session) -> _Work:
@@ -40,6 +64,7 @@ def _work(session: Session) -> _Work:
 def listen(session_factory: Any) -> None:
     """Watch the sessions of *session_factory* (a `scoped_session` or `sessionmaker`); once is enough."""
     for name, listener in (
+        ("before_commit", _before_commit),
         ("after_commit", _after_commit),
         ("after_transaction_end", _after_end),
     ):
@@ -51,6 +76,26 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
     """Call *callback* once the outermost transaction is really committed; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
     _work(session).waiting.append((tag, callback))
+
+
+def witnessed(session: Session, witness: Witness, change: Any) -> None:
+    """Tell *witness* of *change* around the commit of the outermost transaction; never if this part of it is rolled back."""
+    tag = session.get_nested_transaction() or session.get_transaction()
+    _work(session).changes.append((tag, (witness, change)))
+
+
+def changes(session: Session) -> list[Any]:
+    """What this transaction has changed so far, for its witnesses, the newest first."""
+    work = session.info.get(_KEY)
+    return [change for _, (_, change) in reversed(work.changes)] if work is not None and work.changes else []
+
+
+def undone(session: Session) -> None:
+    """The commit that has just failed is known to have been undone by the database."""
+    work = _work(session)
+    unsettled, work.unsettled = work.unsettled, []
+    for settlement in unsettled:
+        _run(settlement.undo)
 
 
 @contextlib.contextmanager
@@ -79,8 +124,29 @@ def is_grouped(session: Session) -> bool:
     return _work(session).depth > 0
 
 
+def is_outermost(session: Session) -> bool:
+    """Whether the call in progress is a transaction of its own, which ends with it."""
+    work = _work(session)
+    return work.depth <= 1 and not work.joined
+
+
 def is_joined(session: Session) -> bool:
     return _work(session).joined > 0
+
+
+def _before_commit(session: Session) -> None:
+    # fires for savepoints too
+    work: _Work | None = session.info.get(_KEY)
+    if work is None or not work.changes or session.in_nested_transaction():
+        return
+    # a host's pending change that cannot be written fails here, where nothing is reserved yet
+    session.flush()
+    noted, work.changes = work.changes, []
+    by_witness: dict[int, tuple[Witness, list[Any]]] = {}
+    for _, (witness, change) in noted:
+        by_witness.setdefault(id(witness), (witness, []))[1].append(change)
+    for witness, some in by_witness.values():
+        work.settlements.append(witness.reserving(some))
 
 
 def _after_commit(session: Session) -> None:
@@ -96,15 +162,23 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
     work = _work(session)
     done, work.committed = work.committed is ended, None
     if ended.parent is not None:
-        work.waiting = [
-            (ended.parent if tag is ended else tag, callback)
-            for tag, callback in work.waiting
-            if done or tag is not ended
-        ]
+        work.waiting = _handed_up(work.waiting, ended, done)
+        work.changes = _handed_up(work.changes, ended, done)
         return
     waiting, work.waiting = work.waiting, []
+    settlements, work.settlements, work.changes = work.settlements, [], []
+    # whether a commit that failed has failed is for those to say who know the error
+    work.unsettled = [] if done else settlements
+    for settlement in settlements if done else ():
+        _run(settlement.settle)
     for _, callback in waiting if done else ():
         _run(callback)
+
+
+def _handed_up(
+    noted: list[tuple[SessionTransaction | None, T]], ended: SessionTransaction, done: bool
+) -> list[tuple[SessionTransaction | None, T]]:
+    return [(ended.parent if tag is ended else tag, what) for tag, what in noted if done or tag is not ended]
 
 
 def _run(callback: Callable[[], None]) -> None:

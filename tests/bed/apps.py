@@ -30,8 +30,9 @@ def identity_from_headers() -> Identity | None:
 class Apps:
     """Makes apps, and closes their connections after the test."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: dict[str, Any] | None = None) -> None:
         self.database = database
+        self.settings = settings or {}
         self.made: list[tuple[Flask, SQLAlchemy]] = []
 
     def __call__(
@@ -55,7 +56,7 @@ class Apps:
         app.config.update(TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=self.database.url)
         if self.database.name == "postgresql":
             app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 10, "max_overflow": 60}
-        app.config.update(config)
+        app.config.update({**self.settings, **config})
         if db is not None:
             db.init_app(app)
             Migrate(app, db)

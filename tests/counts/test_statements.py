@@ -8,6 +8,12 @@ import sqlalchemy as sa
 from tests.service.tools import in_use
 
 
+@pytest.fixture
+def app(make_app):
+    """What a cache saves is counted in tests/cache."""
+    return make_app(CONVERSATIONS_CACHE=False)
+
+
 @pytest.fixture(params=[1, 300], ids=["little", "much"])
 def data(request, app, ada, bob):
     """Ada and Bob with one conversation of one message, or with many of both."""

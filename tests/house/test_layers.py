@@ -11,7 +11,7 @@ import pytest
 PACKAGE = "flask_conversations"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
-LEAVES = {"config", "errors", "identity", "schemas", "signals", "proxies", "column_types"}
+LEAVES = {"config", "counters", "errors", "identity", "schemas", "signals", "proxies", "column_types"}
 ROOT = "__init__"
 """The public names: `from flask_conversations import ...`."""
 
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "signals": set(),
     "proxies": set(),
     "column_types": set(),
+    "counters": set(),
     "config": {"errors"},
     "identity": {"config", "errors"},
     "schemas": {"errors"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "models": {"errors", "column_types"},
     "database": {"config", "errors"},
     "transaction": {"errors", "signals"},
-    "cache": {"config", "errors", "identity"},
+    "cache": {"config", "counters", "errors", "identity", "schemas"},
     "store": LEAVES | {"models"},
     "streams": LEAVES,
     "migrations": {"config", "errors", "models", "column_types"},
@@ -40,12 +41,13 @@ MAY_IMPORT = {
     "contrib": LEAVES | {ROOT},
     "testing": LEAVES | {ROOT},
     # wiring: the extension object, and what it is on one app
-    "state": LEAVES | {"database", "models", "service"},
+    "state": LEAVES | {"cache", "database", "models", "service"},
     "extension": {
         "state",
         "api",
         "cache",
         "cli",
+        "contrib",
         "database",
         "migrations",
         "models",

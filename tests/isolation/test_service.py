@@ -45,6 +45,7 @@ MISSING: dict[str, Verb] = {
     "get_conversation_history": lambda s, at: s.get_conversation_history(at.conversation),
     "get_system_prompt": lambda s, at: s.get_system_prompt(at.conversation),
     "get_messages": lambda s, at: s.get_messages(at.conversation),
+    "get_messages_json": lambda s, at: s.get_messages_json(at.conversation),
     "get_messages before a message": lambda s, at: s.get_messages(at.conversation, before=at.message),
     "get_message": lambda s, at: s.get_message(at.conversation, at.message),
     "update_message": lambda s, at: s.update_message(at.conversation, at.message, content="taken over"),

@@ -31,7 +31,6 @@ def conversation_rows(user, count):
             "temporary": False,
             "version": 1,
             "rev": n,
-            "history_version": 0,
             "last_seq": 0,
             "message_count": 0,
             "checksum": 0,

@@ -8,6 +8,13 @@ import pytest
 
 from .tools import contents, everything, in_use
 
+
+@pytest.fixture
+def app(make_app):
+    """Without a cache, which would not see what is written behind the back of the package for a while."""
+    return make_app(CONVERSATIONS_CACHE=False)
+
+
 DEEP = "[" * 3000 + "]" * 3000
 JSON_ANYWHERE = ["'7'", "'null'", "'[1e999]'", "'\"\\ud800\"'", f"'{DEEP}'", f"'{'9' * 5000}'", "'{\"\":[]}'"]
 TEXT = ["''", "'boss'", "'\x01'", "'ü/ ?#'"]

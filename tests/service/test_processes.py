@@ -27,9 +27,10 @@ def writers(database, app):
         for name in names:
             command = [sys.executable, "-m", "tests.service.writer", database.url, conversation_id, name, str(count)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            started.append(
-                subprocess.Popen(command, cwd=TREE, env={**os.environ, "PYTHONPATH": ""}, text=True, **pipes)
-            )
+            # all workers of an app share its cache
+            cache = {"WRITER_CONVERSATIONS_REDIS_URL": app.config.get("CONVERSATIONS_REDIS_URL", "")}
+            environment = {**os.environ, "PYTHONPATH": "", **cache}
+            started.append(subprocess.Popen(command, cwd=TREE, env=environment, text=True, **pipes))
         for process in started:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
         return started

@@ -1,4 +1,7 @@
-"""A worker process: `python -m tests.service.writer URL CONVERSATION NAME COUNT` saves, and prints what was acknowledged."""
+"""A worker process: `python -m tests.service.writer URL CONVERSATION NAME COUNT` saves, and prints what was acknowledged.
+
+Further settings of its app come from the environment, as `WRITER_CONVERSATIONS_REDIS_URL`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ def main(url: str, conversation_id: str, name: str, count: str) -> None:
     conversations = Conversations(db, identity=lambda: "ada")
     app = Flask(__name__)
     app.config.update(SQLALCHEMY_DATABASE_URI=url, TESTING=True, SECRET_KEY="x" * 32, CONVERSATIONS_LOCK_TIMEOUT=30)
+    app.config.from_prefixed_env("WRITER")
     db.init_app(app)
     conversations.init_app(app)
     ada = conversations.as_user("ada", app=app)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -14,11 +12,11 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import errors
+from ..schemas.common import encoded
 from .spelling import to_camel
 
 logger = logging.getLogger("flask_conversations")
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
@@ -27,25 +25,12 @@ def json_answer(
 ) -> Response:
     """*payload* as JSON in the spelling of the mount."""
     body = encoded(to_camel(payload) if case == "camel" else payload)
+    return ready_answer(body, status, headers)
+
+
+def ready_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON text that is as it shall be."""
     return Response(body, status, dict(headers or {}), mimetype="application/json")
-
-
-def encoded(payload: Any) -> bytes:
-    """JSON text. A spoilt value from the database (NaN, a lone surrogate, bytes) does not take the answer down with it."""
-    try:
-        return _encode(payload).encode()
-    except (ValueError, TypeError):
-        return json.dumps(_mended(payload), allow_nan=False).encode()
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
-    if isinstance(value, Mapping):
-        return {str(name): _mended(one) for name, one in value.items()}
-    return [_mended(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def request_id() -> str:

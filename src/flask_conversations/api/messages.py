@@ -19,6 +19,8 @@ routes = Routes()
 @routes.add("GET", "/<conversation_id>/messages", query=forms.MessagesQuery, answers={200: forms.MessagePage})
 def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
+    if answers.of_this_request()["case"] == "snake":
+        return answers.ready_answer(current_conversations.get_messages_json(conversation_id, **query))
     return current_conversations.get_messages(conversation_id, **query)
 
 

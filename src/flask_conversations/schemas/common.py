@@ -1,13 +1,17 @@
-"""Pieces that both nouns share: times as text, and a title or preview out of a text."""
+"""Pieces that both nouns share: JSON text, times as text, and a title or preview out of a text."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 TITLE_LENGTH = 80
 PREVIEW_LENGTH = 160
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 _ISO = "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"  # every row has several times: isoformat() takes twice as long
 
@@ -46,3 +50,21 @@ def text_of(content: Any) -> str:
         return content
     texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def encoded(payload: Any) -> bytes:
+    """JSON text. A spoilt value from the database (NaN, a lone surrogate, bytes) does not take the answer down with it."""
+    try:
+        return _encode(payload).encode()
+    except (ValueError, TypeError):
+        return json.dumps(_mended(payload), allow_nan=False).encode()
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, Mapping):
+        return {str(name): _mended(one) for name, one in value.items()}
+    return [_mended(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -168,6 +168,36 @@ def dump(row: Any) -> Message:
     return cast("Message", found)
 
 
+MEMBERS = (*_MEMBERS, "feedback")
+"""What a message has, in the order in which it is shown."""
+
+DEFAULTS: dict[str, Any] = {
+    "parent_id": None,
+    "client_id": None,
+    "type": "text",
+    "parts": None,
+    "raw": None,
+    "status": "delivered",
+    "action_type": None,
+    "action_params": None,
+    "action_result": None,
+    "action_status": None,
+    "component_type": None,
+    "component_data": None,
+    "attachments": [],
+    "contexts": [],
+    "metadata": None,
+    "model": None,
+    "tokens_used": None,
+    "usage": None,
+    "latency_ms": None,
+    "rating": None,
+    "feedback": None,
+    "edited_at": None,
+}
+"""What a plain message says in these members: who keeps messages may leave them out. The cache's format counts on their order."""
+
+
 def rating_rule(value: Any) -> str:
     """`up`, `down`, or a whole number from -10 to 10, as it is stored."""
     if value in ("up", "down") and isinstance(value, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from blinker import Signal
@@ -14,7 +14,9 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session
 
 from .. import transaction
+from ..cache import Cache, Change, owner_tag
 from ..config import Config
+from ..counters import Counters
 from ..errors import ConfigurationError
 from ..identity.base import Identity
 from ..models import Models
@@ -42,6 +44,9 @@ class Backend:
     """Keys that sign cursors, the newest first."""
     titler: Callable[[str], str | None] | None = None
     token_counter: Callable[[str], int] | None = None
+    counters: Counters = dataclasses.field(default_factory=Counters)
+    cache: Cache | None = None
+    """The newest messages in Redis; None without one."""
     guards: Callable[[], Sequence[Callable[[dict[str, Any], Any], Any]]] = tuple
     """Those in force: each may change or refuse a message before it is stored."""
 
@@ -75,7 +80,26 @@ class Base:
             self.identity,
             lock_timeout=backend.config.lock_timeout,
             foreign_status=backend.config.foreign_status,
+            note=self._note if backend.cache is not None else None,
         )
+
+    def _note(self, conversation_id: str, version: int, rev: int) -> None:
+        """A statement has brought a conversation to *version*: around the commit the cache follows."""
+        cache = self.backend.cache
+        assert cache is not None
+        transaction.witnessed(self.session, cache, Change(conversation_id, version, rev))
+
+    def appended(
+        self, conversation_id: str, version: int, owner: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The step to *version*, noted last, did nothing but append *messages* to the active branch: they can be applied."""
+        if self.backend.cache is None:
+            return
+        for change in transaction.changes(self.session):
+            if change.conversation_id == conversation_id:
+                if change.version == version:
+                    change.append(owner_tag(owner["org_id"], owner["user_id"]), messages[-self.config.cache_limit :])
+                return
 
     @property
     def leaves_commit_to_host(self) -> bool:
@@ -112,5 +136,6 @@ class Base:
 def _send(signal: Signal, backend: Backend, identity: Identity | None, payload: dict[str, Any]) -> None:
     """Tell the receivers in an app context of their own: its session is theirs, and what they write is committed."""
     with backend.app.app_context():
+        backend.counters.add("signals")
         signal.send(backend.app, identity=identity, **payload)
         backend.scoped_session.commit()

@@ -151,7 +151,8 @@ class ConversationVerbs(MessageVerbs):
         if values.get("tags"):
             rows.set_tags(self.store, row, values["tags"])
         created = schema.dump(row)
-        self.store_messages(batch, row, first_seq=1, parent_id=None)
+        saved = self.store_messages(batch, row, first_seq=1, parent_id=None)
+        self.appended(row.id, row.version, self.store.owner, saved)
         self.announce(signals.conversation_created, conversation=created)
         return Outcome(created, False)
 
@@ -337,11 +338,7 @@ class ConversationVerbs(MessageVerbs):
             rows.remove(self.store, row)
         else:
             at = now()
-            rows.change(
-                self.store,
-                row.id,
-                {"status": "deleted", "deleted_at": at, "history_version": row.history_version + 1},
-            )
+            rows.change(self.store, row.id, {"status": "deleted", "deleted_at": at})
         self.announce(signals.conversation_deleted, conversation=schema.dump(row), permanent=permanent)
         return True
 
@@ -409,7 +406,6 @@ def _newborn(values: Mapping[str, Any]) -> dict[str, Any]:
         "temporary": False,
         "version": 1,
         "rev": new_rev(),
-        "history_version": 0,
         "last_seq": 0,
         "message_count": 0,
         "checksum": 0,

@@ -99,7 +99,7 @@ class EditVerbs(Base):
         """Set columns of one message of a locked conversation, and bring the conversation in line; one version further."""
         at = now()
         columns = {**values, "version": conversation.version + 1, "updated_at": at}
-        totals: dict[str, Any] = {"history_version": conversation.history_version + 1}
+        totals: dict[str, Any] = {}
         if edited:
             columns["edited_at"] = at
             # a framework's own item would go on saying the old text
@@ -156,7 +156,6 @@ class EditVerbs(Base):
         """Bring a conversation's counters, head and preview in line after a deletion; one version further."""
         newest = rows.one(self.store, conversation.id, head_id) if head_id else None
         totals = {
-            "history_version": conversation.history_version + 1,
             "head_id": head_id,
             "message_count": count,
             "checksum": checksum,

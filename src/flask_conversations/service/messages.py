@@ -143,7 +143,9 @@ class MessageVerbs(Base):
         row["updated_at"] = row["created_at"]
         if not conversation_rows.append(self.store, conversation_id, row, _step([row])):
             return self._replayed(conversation_id, row)
-        return self._told([row])[0]
+        saved = self._told([row])
+        self.appended(row["conversation_id"], row["version"], row, saved)
+        return saved[0]
 
     def _replayed(self, conversation_id: str, row: Mapping[str, Any]) -> Message:
         """The message that was saved with this client id; if there is none, the conversation was not found."""
@@ -175,6 +177,8 @@ class MessageVerbs(Base):
                 first_seq=advanced.last_seq - len(fresh) + 1,
                 parent_id=parent_id or advanced.previous_head_id,
             )
+            if parent_id in (None, conversation.head_id):
+                self.appended(advanced.id, advanced.version, fresh[-1], saved)
             by_id = {message["id"]: message for message in saved}
         return [known[row["client_id"]] if row.get("client_id") in known else by_id[row["id"]] for row in batch]
 
@@ -277,7 +281,6 @@ def filled(newborn: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[
     newborn.update(
         last_seq=len(batch),
         message_count=len(batch),
-        history_version=1,
         checksum=step.digest,
         head_id=step.head_id,
         preview=step.preview,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..cache import Entry
 from ..errors import MessageNotFound
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
-from ..schemas.common import iso
+from ..schemas.common import encoded, iso
 from ..schemas.shapes import Message, MessagePage
 from ..store import messages as rows
 from . import history
-from .base import Base
 from .cursors import MARK, Cursors
 from .history_formats import NAMED_FORMATS
 from .units import reads
+from .windows import Window, Windows
 
 MAX_PAGE = 100
 TOKEN_WINDOW = 500
@@ -24,7 +26,7 @@ TOKEN_WINDOW = 500
 _PAGE = "messages"
 
 
-class ReadingVerbs(Base):
+class ReadingVerbs(Windows):
     """What an identity can read of its conversations' messages."""
 
     @reads
@@ -43,12 +45,10 @@ class ReadingVerbs(Base):
         `responses`, `anthropic`, `langchain` or `ui`. The history never starts inside a tool call and has no orphan results.
         """
         size = self._history_size(limit, max_tokens)
-        conversation_schema.expected(min_version, "min_version")
+        min_version = conversation_schema.expected(min_version, "min_version")
         columns = rows.NAMED_HISTORY if format in NAMED_FORMATS else rows.HISTORY
-        found = rows.newest(self.store, conversation_id, limit=size, columns=columns)
-        if found is None:
-            raise self.store.missing(conversation_id)
-        messages = [_for_history(columns, row) for row in reversed(found.rows)]
+        messages = _told(self.newest(conversation_id, size, min_version, columns))[:size]
+        messages.reverse()
         return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
 
     @reads
@@ -86,6 +86,45 @@ class ReadingVerbs(Base):
         *before* and *after* take a page's `next_cursor`, a message id or a seq. Following `next_cursor` with *before* goes back to
         the beginning; with *after*, on to the newest. Raises `ValidationFailed`, `ConversationNotFound`.
         """
+        messages, next_cursor, version = self._message_page(
+            conversation_id, limit, before, after, branch, min_version, _as_dicts
+        )
+        return {
+            "messages": messages,
+            "next_cursor": next_cursor,
+            "has_more": next_cursor is not None,
+            "version": version,
+        }
+
+    @reads
+    def get_messages_json(
+        self,
+        conversation_id: str,
+        *,
+        limit: int = 50,
+        before: str | int | None = None,
+        after: str | int | None = None,
+        branch: str | None = None,
+        min_version: int | None = None,
+    ) -> bytes:
+        """The same page as JSON text. What the cache holds is handed on as it is, neither decoded nor encoded."""
+        messages, next_cursor, version = self._message_page(
+            conversation_id, limit, before, after, branch, min_version, _as_texts
+        )
+        rest = {"next_cursor": next_cursor, "has_more": next_cursor is not None, "version": version}
+        return b'{"messages":[' + b",".join(messages) + b"]," + encoded(rest)[1:]
+
+    def _message_page(
+        self,
+        conversation_id: str,
+        limit: Any,
+        before: Any,
+        after: Any,
+        branch: Any,
+        min_version: Any,
+        told: Callable[[Entry | None, Sequence[Any]], list[Any]],
+    ) -> tuple[list[Any], str | None, int]:
+        """The messages of a page, the oldest first, as *told* makes them; the cursor of the next page; the version."""
         problems = rules.Problems()
         size = problems.take("limit", rules.page_limit(MAX_PAGE), limit)
         problems.take("branch", rules.optional(rules.one_of(("main",))), branch)
@@ -94,20 +133,22 @@ class ReadingVerbs(Base):
         upper = problems.take("before", lambda place: self._seq(conversation_id, place), before)
         lower = problems.take("after", lambda place: self._seq(conversation_id, place), after)
         problems.raise_any()
-        conversation_schema.expected(min_version, "min_version")
-        found = rows.newest(self.store, conversation_id, limit=size + 1, before=upper, after=lower)
-        if found is None:
-            raise self.store.missing(conversation_id)
-        page = found.rows[:size]
+        min_version = conversation_schema.expected(min_version, "min_version")
+        if before is None and after is None:
+            window = self.newest(conversation_id, size + 1, min_version)
+            own_id, version, entry, found = window.conversation_id, window.version, window.entry, window.rows
+        else:
+            page = rows.newest(self.store, conversation_id, limit=size + 1, before=upper, after=lower)
+            if page is None:
+                raise self.store.missing(conversation_id)
+            own_id, version, entry, found = page.conversation_id, page.version, None, page.rows
+        count = len(entry.bodies) if entry else len(found)
         next_cursor = None
-        if len(found.rows) > size:
-            next_cursor = self._cursors.seal(_PAGE, [found.conversation_id, page[-1].seq])
-        return {
-            "messages": [schema.dump(row) for row in (page if lower is not None else reversed(page))],
-            "next_cursor": next_cursor,
-            "has_more": next_cursor is not None,
-            "version": found.version,
-        }
+        if count > size:
+            last = entry.seq_of(size - 1) if entry else found[size - 1].seq
+            next_cursor = self._cursors.seal(_PAGE, [own_id, last])
+        messages = told(entry, found[:size])[:size]
+        return (messages if lower is not None else messages[::-1]), next_cursor, version
 
     @property
     def _cursors(self) -> Cursors:
@@ -141,6 +182,23 @@ class ReadingVerbs(Base):
             self.store.get(conversation_id)
             raise MessageNotFound
         return schema.dump(row)
+
+
+def _as_dicts(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
+    return entry.messages() if entry else [schema.dump(row) for row in found]
+
+
+def _as_texts(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
+    return entry.texts() if entry else [encoded(schema.dump(row)) for row in found]
+
+
+def _told(window: Window) -> list[Any]:
+    """The messages of a window, the newest first, with all that a history needs of them."""
+    if window.entry is not None:
+        return window.entry.compact()
+    if window.columns == rows.STORED:
+        return [schema.dump(row) for row in window.rows]
+    return [_for_history(window.columns, row) for row in window.rows]
 
 
 def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from sqlalchemy.orm import Session
 
 from .. import transaction
+from ..counters import Counters
 from ..errors import ConversationsError, StorageUnavailable
 from ..schemas import rules
 from ..store import Store, faults, requests, spoilt
@@ -84,28 +85,30 @@ def _subject(given: Any, result: Any) -> str | None:
 
 
 def _read(service: Base, body: Callable[[], R]) -> R:
+    service.backend.counters.add("reads")
     session = service.session
     mine = not (session.in_transaction() or transaction.is_joined(session) or transaction.is_grouped(session))
-    tries = _Tries()
+    tries = _Tries(service.backend.counters)
     while True:
         try:
             result = _run(service, body, tries)
-            if mine:
+            if mine and session.in_transaction():
                 session.commit()
             return result
         except BaseException as error:
             if mine:
                 session.rollback()
             if not tries.again(error, *([faults.is_transient] if mine else [])):
-                _raise(error)
+                tries.give_up(error)
 
 
 def _write(service: Base, body: Callable[[], R]) -> R:
     """Run *body* as a transaction of its own, or as a savepoint in one that the group or the host has open."""
+    service.backend.counters.add("writes")
     session = service.session
     _flush(session)
     hosted = transaction.is_grouped(session) or service.leaves_commit_to_host
-    tries = _Tries()
+    tries = _Tries(service.backend.counters)
     while True:
         alone = not session.in_transaction()
         try:
@@ -115,15 +118,16 @@ def _write(service: Base, body: Callable[[], R]) -> R:
                 session.rollback()
             if tries.again(error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
                 continue
-            _raise(error)
-        if hosted or _committed(session, tries if alone else None):
+            tries.give_up(error)
+        if hosted or _committed(session, tries, alone=alone):
             return result
 
 
 class _Tries:
     """What has been tried of one call, and whether it is worth trying again."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self.left = ATTEMPTS - 1
         self.lenient = False
         """Whether text that is none is read as far as it can be."""
@@ -134,11 +138,22 @@ class _Tries:
             return True
         if self.left and any(cause(error) for cause in causes):
             self.left -= 1
+            self._counters.add("retries")
             if faults.is_conflict(error):
+                self._counters.add("conflicts")
                 # whoever won is given the time to finish; nothing is held meanwhile
                 time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
             return True
         return False
+
+    def give_up(self, error: BaseException) -> NoReturn:
+        """Raise our own error for what the database has said, if there is one, else *error* itself."""
+        known = None if isinstance(error, ConversationsError) else faults.translated(error)
+        if isinstance(known, StorageUnavailable):
+            self._counters.add("unavailable")
+        if known is None:
+            raise error
+        raise known from error
 
 
 def _run(service: Base, body: Callable[[], R], tries: _Tries) -> R:
@@ -179,18 +194,20 @@ def _in_savepoint(service: Base, body: Callable[[], R], tries: _Tries) -> R:
         raise
 
 
-def _committed(session: Session, tries: _Tries | None) -> bool:
+def _committed(session: Session, tries: _Tries, *, alone: bool) -> bool:
     """Commit; False if the database undid it and the call can be tried again."""
     try:
         session.commit()
     except BaseException as error:
         session.rollback()
-        if tries and faults.is_conflict(error) and tries.again(error, faults.is_conflict):
+        if faults.is_conflict(error) or faults.is_duplicate(error):
+            transaction.undone(session)
+        if alone and faults.is_conflict(error) and tries.again(error, faults.is_conflict):
             return False
         if faults.is_duplicate(error):
             # ours were found out before: this one is the host's own
             raise
-        _raise(error)
+        tries.give_up(error)
     return True
 
 
@@ -216,13 +233,6 @@ def _driver(store: Store) -> Any:
     return store.connection.connection.driver_connection
 
 
-def _raise(error: BaseException) -> NoReturn:
-    known = None if isinstance(error, ConversationsError) else faults.translated(error)
-    if known is None:
-        raise error
-    raise known from error
-
-
 @contextlib.contextmanager
 def group(service: Base) -> Iterator[None]:
     """Calls inside are one transaction, committed at the end of the outermost group, undone as a whole on an error.
@@ -241,4 +251,4 @@ def group(service: Base) -> Iterator[None]:
         except BaseException:
             session.rollback()
             raise
-    _committed(session, None)
+    _committed(session, _Tries(service.backend.counters), alone=False)

@@ -19,6 +19,10 @@ from ..schemas import rules
 Build = TypeVar("Build", bound=Callable[..., Any])
 
 
+Note = Callable[[str, int, int], None]
+"""Told of the id, the version and the `rev` of each conversation that a statement has changed."""
+
+
 def statement(build: Build) -> Build:
     """Build a statement once per models and shape: composing SQL costs more than running it."""
 
@@ -37,13 +41,21 @@ class Store:
     """The rows that *identity* may see, on the host's *session*; `identity=None` is the system, which sees all."""
 
     def __init__(
-        self, session: Session, models: Models, identity: Identity | None, *, lock_timeout: float, foreign_status: int
+        self,
+        session: Session,
+        models: Models,
+        identity: Identity | None,
+        *,
+        lock_timeout: float,
+        foreign_status: int,
+        note: Note | None = None,
     ) -> None:
         self.session = session
         self.models = models
         self.identity = identity
         self.system = identity is None
         self._foreign_status = foreign_status
+        self._note = note
         self._connection: sa.Connection | None = None
         self._parameters: dict[str, Any] = {"patience": f"{round(lock_timeout * 1000)}ms"}
         if identity is not None:
@@ -67,6 +79,21 @@ class Store:
     @property
     def dialect(self) -> str:
         return self.connection.dialect.name
+
+    @property
+    def sees_commits(self) -> bool:
+        """Whether the transaction in progress sees what others commit meanwhile, and so need not be spared it."""
+        driver = self.connection.connection.driver_connection
+        if self.dialect == "sqlite":
+            return not driver.in_transaction  # type: ignore[union-attr]
+        level = getattr(driver, "isolation_level", None)
+        name = str(getattr(level, "name", level) or self.connection.default_isolation_level)
+        return self.dialect == "postgresql" and name.replace("_", " ").upper() == "READ COMMITTED"
+
+    def changed(self, conversation_id: str, version: int, rev: int) -> None:
+        """Every statement that brings a conversation to another version, or removes it, says so here."""
+        if self._note is not None:
+            self._note(conversation_id, version, rev)
 
     def execute(self, query: Any, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run one statement of ours in the session's transaction."""

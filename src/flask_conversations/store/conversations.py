@@ -19,7 +19,23 @@ ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
     """A new conversation, or None if its id or client id is taken."""
     row = {name: values.get(name) for name in conversation_schema.STORED}
-    return store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
+    born = store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
+    if born is not None:
+        store.changed(born.id, born.version, born.rev)
+    return born
+
+
+def version_of(store: Store, conversation_id: Any) -> tuple[int, int] | None:
+    """The version and the `rev` of the owner's conversation, by its primary key; None if it is not there."""
+    query = _version_of(store.models, store.system, *store.key(conversation_id))
+    found = store.execute(query, {"key": store.key_value(conversation_id)}).first()
+    return None if found is None else (found.version, found.rev)
+
+
+@statement
+def _version_of(models: Models, system: bool, column: str) -> Any:
+    c = models.Conversation.__table__.c
+    return sa.select(c.version, c.rev).where(keyed(models, column), mine(models, system), visible(models))
 
 
 def by_own_id(store: Store, own_id: str | None, client_id: str | None) -> sa.Row[Any] | None:
@@ -52,7 +68,11 @@ def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | 
     """
     shape = (step.title is not None, parent_id is not None, False)
     query = _advance(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
-    return store.execute(query, {**_stepping(store, conversation_id, step), "parent": parent_id}).first()
+    stepping = _stepping(store, conversation_id, step)
+    advanced = store.execute(query, {**stepping, "parent": parent_id}).first()
+    if advanced is not None:
+        store.changed(advanced.id, advanced.version, stepping["new_rev"])
+    return advanced
 
 
 def append(store: Store, conversation_id: Any, message: dict[str, Any], step: Step) -> bool:
@@ -80,6 +100,7 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
         place = store.execute(_advance(store.models, *shape), parameters).first()
     if place is None:
         return False
+    store.changed(place.id, place.version, parameters["new_rev"])
     message.update(
         conversation_id=place.id,
         org_id=place.org_id,
@@ -156,7 +177,6 @@ def _advance(
     count = sa.bindparam("count", type_=sa.BigInteger)
     values: dict[str, Any] = {
         **_stepped(models),
-        "history_version": c.history_version + constant(1),
         "last_seq": c.last_seq + count,
         "message_count": c.message_count + count,
         "checksum": xor(c.checksum, sa.bindparam("digest", type_=sa.BigInteger)),
@@ -208,7 +228,9 @@ def change(store: Store, conversation_id: str, values: Mapping[str, Any]) -> sa.
     """Set columns of a locked conversation and step its version."""
     parameters = {f"set_{name}": value for name, value in values.items()}
     parameters.update(key=conversation_id, moment=now(), new_rev=new_rev())
-    return store.execute(_change(store.models, store.system, tuple(values)), parameters).one()
+    changed = store.execute(_change(store.models, store.system, tuple(values)), parameters).one()
+    store.changed(changed.id, changed.version, changed.rev)
+    return changed
 
 
 @statement
@@ -226,16 +248,18 @@ def _change(models: Models, system: bool, names: tuple[str, ...]) -> Any:
 def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
     """Out of the trash, into the status it had; None if it is not in the trash."""
     query = _restore(store.models, store.dialect, store.system, *store.key(conversation_id))
-    return store.execute(
-        query, {"key": store.key_value(conversation_id), "moment": now(), "new_rev": new_rev()}
-    ).first()
+    parameters = {"key": store.key_value(conversation_id), "moment": now(), "new_rev": new_rev()}
+    restored = store.execute(query, parameters).first()
+    if restored is not None:
+        store.changed(restored.id, restored.version, restored.rev)
+    return restored
 
 
 @statement
 def _restore(models: Models, dialect: str, system: bool, column: str) -> Any:
     c = models.Conversation.__table__.c
     status = sa.case((c.resolved_at.is_not(None), "resolved"), (c.archived_at.is_not(None), "archived"), else_="active")
-    values = {**_stepped(models), "history_version": c.history_version + 1, "status": status, "deleted_at": None}
+    values = {**_stepped(models), "status": status, "deleted_at": None}
     query = sa.update(models.Conversation.__table__).where(
         keyed(models, column), mine(models, system), c.status == "deleted", patient(dialect)
     )
@@ -256,6 +280,11 @@ def remove(store: Store, conversation: Any) -> None:
     for model in (store.models.Tag, store.models.Message, store.models.Idempotency):
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
+    store.changed(conversation.id, GONE, 0)
+
+
+GONE = 0
+"""The version of what is no more."""
 
 
 @statement
@@ -355,6 +384,8 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
         parameters["ids"] = [row.id for row in moved[start : start + _HANDFUL]]
         for table in (tables.Message.__table__, tables.Tag.__table__):
             store.execute(_handed_over(tables, table), parameters)
+    for row in moved:
+        store.changed(row.id, row.version, row.rev)
     return moved
 
 
@@ -431,6 +462,7 @@ def _overdue(models: Models, system: bool, locking_on: str | None) -> Any:
 def set_version(store: Store, conversation: Any, version: int) -> None:
     """Set the version of a locked conversation: several statements of one call are one step."""
     store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
+    store.changed(conversation.id, version, 0)
 
 
 @statement

@@ -30,6 +30,11 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, sa.exc.DBAPIError) and _state(error) in _SERIALIZATION
 
 
+def is_read_only(error: BaseException) -> bool:
+    """The database or the transaction takes no locks and no changes: a replica, say."""
+    return isinstance(error, sa.exc.DBAPIError) and _state(error) == "25006"
+
+
 def translated(error: BaseException) -> ConversationsError | None:
     """Our error for a database that is out or not set up, and for an id that is taken; None for anything else."""
     if isinstance(error, sa.exc.TimeoutError):

@@ -36,6 +36,9 @@ class Newest(NamedTuple):
     conversation_id: str
     version: int
     rows: list[Any]
+    rev: int
+    exact: bool
+    """Whether version and messages are of the same moment; with *shared*, the present one until this transaction ends."""
 
 
 def newest(
@@ -46,12 +49,14 @@ def newest(
     before: int | None = None,
     after: int | None = None,
     columns: tuple[str, ...] = STORED,
+    shared: bool = False,
 ) -> Newest | None:
     """The newest messages of the active branch, newest first (with *after*: the first ones after it, oldest first).
 
     One statement answers ownership, version and messages together, so that they cannot contradict each other. None if the
-    conversation is not the owner's.
+    conversation is not the owner's. With *shared* it also holds off writers, unless one is at work already.
     """
+    shared = shared and store.dialect == "postgresql"
     query = _newest(
         store.models,
         store.system,
@@ -60,28 +65,42 @@ def newest(
         before is not None,
         after is not None,
         limit is None,
+        shared,
     )
     parameters = {"key": store.key_value(conversation_id), "before": before, "after": after, "limit": limit}
     rows = store.execute(query, parameters).all()
     if not rows:
         return None
     first = rows[0]
+    held = not shared or first.locked_version == first.own_version
     own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
     if first.branched:
         found = _walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
-        return Newest(own_id, first.own_version, found)
-    return Newest(own_id, first.own_version, [] if first.seq is None else _ordered(rows, rising=after is not None))
+        # the walk is a statement of its own, which sees what was committed meanwhile, unless nobody could
+        return Newest(own_id, first.own_version, found, first.own_rev, shared and held)
+    found = [] if first.seq is None else _ordered(rows, rising=after is not None)
+    return Newest(own_id, first.own_version, found, first.own_rev, held)
 
 
 @statement
 def _newest(
-    models: Models, system: bool, column: str, columns: tuple[str, ...], before: bool, after: bool, unlimited: bool
+    models: Models,
+    system: bool,
+    column: str,
+    columns: tuple[str, ...],
+    before: bool,
+    after: bool,
+    unlimited: bool,
+    shared: bool,
 ) -> Any:
     c = models.Conversation.__table__.c
     m = models.Message.__table__.c
     own_id: Any = sa.bindparam("key", type_=c.id.type)
     # what does not vary is read once a row all the same: nothing that is known already, the head only for a walk
-    own = [c.version.label("own_version"), c.branched, sa.case((c.branched, c.head_id)).label("branch_head_id")]
+    own = [c.version.label("own_version"), c.rev.label("own_rev"), c.branched]
+    own.append(sa.case((c.branched, c.head_id)).label("branch_head_id"))
+    if shared:
+        own.append(_locked_version(models, system, column).label("locked_version"))
     if column != "id":
         own_id = sa.select(c.id).where(keyed(models, column), mine(models, system)).scalar_subquery()
         own.append(c.id.label("own_id"))
@@ -100,6 +119,25 @@ def _newest(
         .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
         .where(keyed(models, column), mine(models, system), visible(models))
     )
+
+
+def _locked_version(models: Models, system: bool, column: str) -> Any:
+    """The version of the row, which is locked against writers from now on; null if a writer has it.
+
+    The lock may find a newer version than the statement's own snapshot, with which its messages would not go together:
+    only if both are the same is what the statement reads also what is there. A lock makes even a reading transaction wait
+    for the disk when it commits, which it need not, as it has changed nothing.
+    """
+    no_wait = sa.select(
+        sa.func.set_config(constant("synchronous_commit"), constant("off"), sa.true())
+    ).scalar_subquery()
+    locked = (
+        sa.select(models.Conversation.__table__.c.version)
+        .where(keyed(models, column), mine(models, system), no_wait.is_not(None))
+        .with_for_update(read=True, skip_locked=True)
+        .cte("locked")
+    )
+    return sa.select(locked.c.version).scalar_subquery()
 
 
 def _ordered(rows: Sequence[Any], *, rising: bool) -> list[Any]:

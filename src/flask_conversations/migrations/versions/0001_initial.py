@@ -51,7 +51,6 @@ def _create_conversations(names: Names) -> None:
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("field_versions", JSONValue),
         sa.Column("rev", sa.BigInteger, nullable=False),
-        sa.Column("history_version", sa.BigInteger, nullable=False),
         sa.Column("last_seq", sa.BigInteger, nullable=False),
         sa.Column("message_count", sa.BigInteger, nullable=False),
         sa.Column("checksum", sa.BigInteger, nullable=False),

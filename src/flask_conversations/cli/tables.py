@@ -1,35 +1,24 @@
-"""`flask conversations ...`: what an operator does with the conversations from a shell."""
+"""`flask conversations revision`, `db ...` and `create-tables`: the tables, with and without Flask-Migrate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import alembic.command
-import alembic.util
 import click
 import sqlalchemy as sa
 from flask import current_app
-from flask.cli import AppGroup
 
-from . import migrations
-from .errors import ConversationsError
-from .proxies import EXTENSION
+from .. import migrations
+from .group import current_state, engine_of, explained, group
 
 if TYPE_CHECKING:
-    from .models import Models
-from .service import ConversationService
-
-_group = AppGroup("conversations", help="Look after the conversations of this app.")
+    from ..models import Models
 
 
-def commands() -> AppGroup:
-    """The group `flask conversations`, for `app.cli.add_command`."""
-    return _group
-
-
-@_group.command("revision")
+@group.command("revision")
 @click.option("-m", "--message", help="What the revision is called.")
 @click.option(
     "-d", "--directory", help="Folder of the migration scripts, if it is not the one Flask-Migrate is set to."
@@ -46,13 +35,13 @@ def write_revision(message: str | None, directory: str | None, since: str | None
             "This app has no Flask-Migrate to write a revision for. Run 'flask conversations db upgrade' instead."
         )
     message = message or f"Flask-Conversations {migrations.HEAD}"
-    with _explained():
+    with explained():
         config = current_app.extensions["migrate"].migrate.get_config(directory, opts=["autogenerate"])
         only_ours = migrations.only_ours(since)
         alembic.command.revision(config, message, autogenerate=True, process_revision_directives=only_ours)
 
 
-@_group.command("create-tables")
+@group.command("create-tables")
 def create_tables() -> None:
     """Create the tables, for an app without migrations.
 
@@ -67,27 +56,7 @@ def create_tables() -> None:
     click.echo(f"The tables are there, at {step}.")
 
 
-@_group.command("prune")
-@click.option("--dry-run", is_flag=True, help="Say how many there are, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(dry_run: bool, yes: bool) -> None:
-    """Delete for good what has been in the trash, or was temporary, for longer than the settings say."""
-    state: Any = current_app.extensions[EXTENSION]
-    service = ConversationService(lambda: state.backend, None)
-    with _explained():
-        if dry_run:
-            click.echo(f"{service.prune(limit=1_000_000, dry_run=True)} conversations are due.")
-            return
-        if not yes:
-            click.confirm("This deletes conversations for good. Go on?", abort=True)
-        total = 0
-        while gone := service.prune(limit=100):
-            total += gone
-            click.echo(f"{total} ...", err=True)
-        click.echo(f"{total} conversations deleted.")
-
-
-@_group.group("db")
+@group.group("db")
 def db() -> None:
     """Migrate the tables directly, for an app without Flask-Migrate."""
 
@@ -154,22 +123,6 @@ def _report(before: str | None, after: str | None) -> None:
 @contextmanager
 def _connection() -> Iterator[tuple[sa.Connection, Models]]:
     """A transaction on the database that holds the tables."""
-    state: Any = current_app.extensions[EXTENSION]
-    engine = state.db.engines.get(state.config.bind_key)
-    if engine is None:
-        raise click.ClickException(
-            f"CONVERSATIONS_BIND_KEY is {state.config.bind_key!r}, but SQLALCHEMY_BINDS has no such bind."
-        )
-    with _explained(), engine.begin() as connection:
+    state = current_state()
+    with explained(), engine_of(state).begin() as connection:
         yield connection, state.models
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors an operator can act on, without a traceback."""
-    try:
-        yield
-    except (ConversationsError, alembic.util.CommandError) as error:
-        raise click.ClickException(str(error)) from error
-    except sa.exc.DBAPIError as error:
-        raise click.ClickException(f"The database refused: {error.orig}") from error

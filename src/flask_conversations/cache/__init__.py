@@ -1,0 +1,45 @@
+"""The Redis tier: everything that knows of Redis. It may be lost at any moment, and nobody notices but the database."""
+
+from __future__ import annotations
+
+import logging
+
+from ..config import Config
+from ..errors import ConfigurationError
+from .changes import Change, Settlement
+from .clients import connector
+from .core import Cache, Found, Lease
+from .entries import Entry, Rubbish, owner_tag
+
+__all__ = [
+    "Cache",
+    "Change",
+    "Entry",
+    "Found",
+    "Lease",
+    "Rubbish",
+    "Settlement",
+    "open_cache",
+    "owner_tag",
+]
+
+logger = logging.getLogger("flask_conversations")
+
+
+def open_cache(config: Config) -> Cache | None:
+    """The cache that the settings ask for; None without one. Nothing is sent to Redis yet.
+
+    An address that cannot be read is said once, and the app works from the database.
+    """
+    if config.cache is False:
+        return None
+    if config.cache is not None:
+        client = config.cache
+        return Cache(lambda: client, config)
+    if not config.redis_url:
+        return None
+    try:
+        return Cache(connector(config.redis_url, config.redis_timeout), config)
+    except ConfigurationError as error:
+        logger.warning("%s Working from the database, without a cache.", error)
+        return None

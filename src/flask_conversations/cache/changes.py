@@ -1,0 +1,100 @@
+"""What a transaction has done to conversations, and what the cache does about it around the commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import entries
+
+if TYPE_CHECKING:
+    from .core import Cache
+
+
+@dataclasses.dataclass
+class Change:
+    """One step of a conversation's version inside a transaction."""
+
+    conversation_id: str
+    version: int
+    rev: int
+    owner: str = ""
+    """The owner's tag; known where there are messages."""
+    appended: list[bytes] | None = None
+    """The elements of what was appended to the active branch, the oldest first; None if anything else has changed."""
+
+    def append(self, owner: str, messages: Sequence[Mapping[str, Any]]) -> None:
+        """This step has appended *messages*. They are written down now: the caller may change what it was given."""
+        self.owner = owner
+        self.appended = entries.tails(messages, self.conversation_id, owner, self.rev)
+
+
+class Pending:
+    """All that one transaction has done to one conversation."""
+
+    def __init__(self, cache: Cache, changes: Sequence[Change]) -> None:
+        self._cache = cache
+        self._conversation_id = changes[0].conversation_id
+        self._from, self._last = changes[0].version - 1, changes[-1]
+        versions = [change.version for change in changes]
+        in_a_row = versions == list(range(versions[0], versions[0] + len(versions)))
+        appended = [change.appended for change in changes if change.appended is not None]
+        self._appended = [one for some in appended for one in some] if len(appended) == len(changes) else None
+        if not in_a_row:
+            self._appended = None
+        self._token = ""
+        self._since = 0.0
+        self._reserved: bool | None = None
+
+    def reserve(self) -> None:
+        """Under the row lock, just before the commit."""
+        self._token = self._cache.new_token()
+        self._since = time.monotonic()
+        newborn = self._from == 0 and self._appended is not None
+        empty = entries.empty_tail(self._conversation_id, self._last.owner, self._last.rev) if newborn else b""
+        self._reserved = self._cache.reserve(self._conversation_id, self._token, self._from, empty)
+
+    def settle(self) -> None:
+        """After the commit."""
+        tails = self._tails() if self._reserved and self._appended is not None else None
+        in_time = time.monotonic() - self._since <= self._cache.reserve_seconds / 2
+        if tails is not None and in_time:
+            self._cache.apply(self._conversation_id, self._token, self._from, self._last.version, tails)
+        else:
+            # where a reservation was tried, one more time-out is worth knowing that nobody is shown the state before
+            self._cache.drop(self._conversation_id, self._token, insist=self._reserved is not None)
+
+    def _tails(self) -> list[bytes] | None:
+        last, appended = self._last, self._appended or []
+        if not appended:
+            return [entries.empty_tail(self._conversation_id, last.owner, last.rev)] if self._from == 0 else None
+        newest = appended[-self._cache.limit :]
+        return newest if sum(map(len, newest)) <= entries.MOST_BYTES else None
+
+    def undo(self) -> None:
+        """After a rollback that is known to be one."""
+        self._cache.unreserve(self._conversation_id, self._token)
+
+
+class Settlement:
+    """What is owed to Redis after one commit."""
+
+    def __init__(self, cache: Cache, changes: Iterable[Change]) -> None:
+        by_conversation: dict[str, list[Change]] = {}
+        for change in changes:
+            by_conversation.setdefault(change.conversation_id, []).append(change)
+        self._pending = [Pending(cache, some) for some in by_conversation.values()]
+
+    def reserve(self) -> None:
+        for each in self._pending:
+            each.reserve()
+
+    def settle(self) -> None:
+        for each in self._pending:
+            each.settle()
+
+    def undo(self) -> None:
+        for each in self._pending:
+            each.undo()

@@ -1,0 +1,113 @@
+"""Redis clients as this cache wants them: they give up soon, try nothing twice, and open a bounded number of connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from ..errors import ConfigurationError
+
+MOST_CONNECTIONS = 50
+"""Connections of one process; who finds none free within the time-out works from the database."""
+
+Connect = Callable[[], Any]
+"""Makes a client. Nothing is sent to a server before it is called."""
+
+_SHAPES = (
+    "redis://[user:password@]host:port/db, rediss://... with TLS, unix:///path?db=0, "
+    "redis+sentinel://[user:password@]host:port,host:port/service[/db], redis+cluster://[user:password@]host:port,host:port, "
+    "rediss+sentinel://... or rediss+cluster://..."
+)
+
+
+def connector(url: str, timeout: float) -> Connect:
+    """How to reach the server, the Sentinel or the cluster at *url*; *timeout* in seconds is for each step.
+
+    Raises `ConfigurationError` for an address that cannot be read, without repeating it: it may hold a password.
+    """
+    scheme = url.partition("://")[0]
+    makers: dict[str, Callable[[str, float], Connect]] = {
+        "redis": _single,
+        "rediss": _single,
+        "unix": _single,
+        "redis+sentinel": _sentinel,
+        "rediss+sentinel": _sentinel,
+        "redis+cluster": _cluster,
+        "rediss+cluster": _cluster,
+    }
+    if scheme not in makers:
+        raise ConfigurationError(f"The Redis URL has none of the forms {_SHAPES}.")
+    try:
+        return makers[scheme](url, timeout)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"The Redis URL cannot be read. Its form must be one of {_SHAPES}.") from error
+
+
+def _patience(timeout: float) -> dict[str, Any]:
+    """No retries: a command that has been executed, and whose answer is lost, must not be executed again."""
+    return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+
+
+def _single(url: str, timeout: float) -> Connect:
+    pool = redis.BlockingConnectionPool.from_url(
+        url, **{"max_connections": MOST_CONNECTIONS, "timeout": timeout, **_patience(timeout)}
+    )
+    return lambda: redis.Redis(connection_pool=pool)
+
+
+def _sentinel(url: str, timeout: float) -> Connect:
+    nodes, path, options = _several(url, 26379)
+    service, _, db = path.partition("/")
+    if not service:
+        raise ValueError("no service name")
+    options["db"] = int(db or 0)
+    own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
+
+    def connect() -> Any:
+        sentinel = Sentinel(nodes, sentinel_kwargs={**_patience(timeout), **own})  # type: ignore[no-untyped-call]
+        own_pool = {"max_connections": MOST_CONNECTIONS, **options, **_patience(timeout)}
+        return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]
+
+    return connect
+
+
+def _cluster(url: str, timeout: float) -> Connect:
+    nodes, path, options = _several(url, 6379)
+    if path:
+        raise ValueError("a cluster has no database numbers")
+    # before version 6 the client counts its tries apart from the policy for them
+    tries = {"cluster_error_retry_attempts": 0} if int(redis.__version__.split(".")[0]) < 6 else {}
+    return lambda: RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]
+        require_full_coverage=False,
+        max_connections=MOST_CONNECTIONS,
+        **{**tries, **options, **_patience(timeout)},
+    )
+
+
+def _several(url: str, default_port: int) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """Hosts, path and options of an address with several hosts."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    options: dict[str, Any] = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    if user:
+        options["username"] = unquote(user)
+    if password:
+        options["password"] = unquote(password)
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
+    nodes = []
+    for each in hosts.split(","):
+        single = urlsplit(f"//{each}")
+        if not single.hostname:
+            raise ValueError("a host is missing")
+        nodes.append((single.hostname, single.port or default_port))
+    return nodes, parts.path.strip("/"), options

@@ -1,0 +1,263 @@
+"""The cache of the newest messages: reserve, commit, apply; a read that misses fills it under a lease.
+
+What it promises, and what it cannot, stands in docs/explanation/cache.md. Leases are those of Nishtala et al., "Scaling
+Memcache at Facebook" (NSDI 2013); that a key is closed before the commit and opened after it is how Google's NDB does it;
+versions chain the appends, so that an entry is only ever brought from one committed state to the next.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..config import Config
+from ..counters import Counters
+from . import diagnosis, entries, inspection
+from .changes import Change, Settlement
+from .clients import Connect
+from .entries import Entry, Rubbish
+from .inspection import Inspection
+from .scripts import APPLY, DROP, POPULATE, READ, RELEASE, RESERVE, UNRESERVE, Script
+from .server import Server
+
+LEASE_SECONDS = 3
+"""How long a reader may take from its miss to filling the key."""
+
+MOST_OWED = 10_000
+"""Keys that wait for Redis to come back; more are known by the time only."""
+
+PAID_AT_ONCE = 20
+"""Owed keys that one call settles on its way."""
+
+
+class Lease(NamedTuple):
+    """The right to fill one key, until something happens to it."""
+
+    key: str
+    token: str
+    run: bytes
+
+
+class Found(NamedTuple):
+    """What a read has found: an entry that may be served, or the right to fill the key, or neither."""
+
+    entry: Entry | None = None
+    lease: Lease | None = None
+
+
+NOTHING = Found()
+
+
+class Cache:
+    """The newest messages of conversations in Redis. Whatever Redis does, no call raises and none waits for long."""
+
+    def __init__(self, connect: Connect, config: Config) -> None:
+        self._connect, self._config = connect, config
+        self.limit = config.cache_limit
+        self.strict = config.cache_strict
+        self.reserve_seconds = 2 * max(5.0, config.lock_timeout)
+        self._prefix = config.cache_prefix
+        self._ttl_ms = config.cache_ttl * 1000
+        # what is checked against the database may be as old as it likes
+        self._max_age_ms = 0 if config.cache_strict else round(config.cache_max_staleness * 1000)
+        self.counters = Counters(
+            *("hits", "misses", "foreign", "refused", "filled", "filled_late", "reserved", "not_reserved"),
+            *("applied", "not_applied", "dropped", "undone", "owed", "paid"),
+            *("errors", "timeouts", "skipped", "out_of_step", "disagreed"),
+        )
+        self.server = Server(connect, self.counters)
+        self._owed: dict[str, object] = {}
+        self._owed_lock = threading.Lock()
+        self._overflowed: float | None = None
+
+    # -- reading
+
+    def read(self, conversation_id: str, owner: str, wanted: int, min_version: int = 0) -> Found:
+        """The newest *wanted* messages if there is an entry of this *owner* to serve, else perhaps the right to make it."""
+        key = self._key(conversation_id)
+        if not self._paid(key):
+            return NOTHING
+        token = self.new_token()
+        answer = self._call(READ, key, token, owner, min_version, wanted, LEASE_SECONDS * 1000, self._horizon_ms())
+        if answer is None:
+            return NOTHING
+        match answer:
+            case [b"hit", *elements]:
+                return self._checked(elements, conversation_id, owner, wanted)
+            case [b"lease", run, reason]:
+                self.counters.add("misses")
+                if reason == b"rubbish":
+                    self.counters.add("refused")
+                return Found(lease=Lease(key, token, run))
+            case [b"foreign"]:
+                self.counters.add("foreign")
+            case _:
+                self.counters.add("misses")
+        return NOTHING
+
+    def _checked(self, elements: Sequence[bytes], conversation_id: str, owner: str, wanted: int) -> Found:
+        try:
+            entry = entries.read(elements, conversation_id, owner)
+        except Rubbish:
+            self.refuse(conversation_id)
+            return NOTHING
+        if len(entry.bodies) < wanted and not entry.is_whole:
+            self.counters.add("misses")
+            return NOTHING
+        self.counters.add("hits")
+        return Found(entry)
+
+    def refuse(self, conversation_id: str) -> None:
+        """Forget an entry that turned out to be none."""
+        self.counters.add("refused")
+        self.forget(conversation_id)
+
+    def disagrees(self, conversation_id: str) -> None:
+        """Forget an entry that the database does not confirm."""
+        self.counters.add("disagreed")
+        self.forget(conversation_id)
+
+    def fill(
+        self,
+        lease: Lease,
+        conversation_id: str,
+        owner: str,
+        version: int,
+        rev: int,
+        messages: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Fill the key with the newest *messages*, the newest first, as they were at *version*."""
+        some = messages[: self.limit]
+        found = entries.tails(some, conversation_id, owner, rev)
+        if found is None:
+            self.give_back(lease)
+            return
+        elements = found or [entries.empty_tail(conversation_id, owner, rev)]
+        answer = self._call(POPULATE, lease.key, lease.token, lease.run, self._ttl_ms, version, *elements)
+        self.counters.add("filled" if answer == [b"stored"] else "filled_late")
+
+    def give_back(self, lease: Lease) -> None:
+        """Give back a lease unused, so that the next reader need not wait for its end."""
+        self._call(RELEASE, lease.key, lease.token)
+
+    # -- writing
+
+    def reserving(self, changes: Iterable[Change]) -> Settlement:
+        """Reserve the keys of all *changes*, whose commit is about to follow; whoever commits settles it afterwards."""
+        settlement = Settlement(self, changes)
+        settlement.reserve()
+        return settlement
+
+    def reserve(self, conversation_id: str, token: str, version: int, empty: bytes) -> bool | None:
+        """Close the key: True if it is, False if that is not certain, None if Redis was not even asked."""
+        asked = self.server.breaker.allows()
+        arguments = (RESERVE, self._key(conversation_id), token, version, empty)
+        reserved = asked and self._call(*arguments, insist=True) is not None
+        self.counters.add("reserved" if reserved else "not_reserved")
+        return reserved if asked else None
+
+    def apply(self, conversation_id: str, token: str, version: int, to: int, tails: Sequence[bytes]) -> None:
+        """Bring the entry, if there is one at *version*, to version *to*, and open the key."""
+        key = self._key(conversation_id)
+        answer = self._call(APPLY, key, token, version, to, self._ttl_ms, self.limit, *tails, insist=True)
+        if answer is None:
+            self._owe(key)
+        self.counters.add("applied" if answer == [b"applied"] else "not_applied")
+
+    def drop(self, conversation_id: str, token: str, *, insist: bool) -> None:
+        """Empty the key, and open it."""
+        self._drop(self._key(conversation_id), token, insist=insist)
+
+    def forget(self, conversation_id: str) -> None:
+        """Empty the key; the reservations of others stay."""
+        self._drop(self._key(conversation_id), self.new_token())
+
+    def _drop(self, key: str, token: str, *, insist: bool = False) -> None:
+        if self._call(DROP, key, token, insist=insist) is None:
+            self._owe(key)
+        self.counters.add("dropped")
+
+    def unreserve(self, conversation_id: str, token: str) -> None:
+        """Open the key as it was before: the transaction has been rolled back."""
+        self._call(UNRESERVE, self._key(conversation_id), token, self._ttl_ms)
+        self.counters.add("undone")
+
+    # -- what Redis does not know yet
+
+    def _owe(self, key: str) -> None:
+        """Remember a key that could not be settled: this process does not read it before it is dropped."""
+        self.counters.add("owed")
+        with self._owed_lock:
+            if key in self._owed or len(self._owed) < MOST_OWED:
+                self._owed[key] = object()
+            else:
+                self._overflowed = time.monotonic()
+
+    def _paid(self, key: str) -> bool:
+        """Whether nothing is owed on *key*, or is no longer."""
+        return key not in self._owed or self._pay(key)
+
+    def _pay(self, key: str) -> bool:
+        debt = self._owed.get(key)
+        answer = self.server.call(DROP, key, *self._signed(self.new_token()))
+        if answer is None:
+            return False
+        with self._owed_lock:
+            # one made meanwhile is not paid by this
+            if self._owed.get(key) is debt:
+                self._owed.pop(key, None)
+        self.counters.add("paid")
+        return True
+
+    def _horizon_ms(self) -> int:
+        """How old an entry may be. After more was owed than is remembered: no older than that."""
+        if self._overflowed is None:
+            return self._max_age_ms
+        since = int((time.monotonic() - self._overflowed) * 1000)
+        if self._max_age_ms and since >= self._max_age_ms:
+            self._overflowed = None
+            return self._max_age_ms
+        return max(since - 1, 1)
+
+    def _call(self, script: Script, key: str, token: str, *arguments: Any, insist: bool = False) -> list[bytes] | None:
+        answer = self.server.call(script, key, *self._signed(token), *arguments, insist=insist)
+        if answer is not None and self._owed:
+            for owed in list(self._owed)[:PAID_AT_ONCE]:
+                if owed != key and not self._pay(owed):
+                    break
+        return answer
+
+    def _signed(self, token: str) -> tuple[str, int]:
+        return token, round(self.reserve_seconds * 1000)
+
+    def _key(self, conversation_id: str) -> str:
+        # the braces are a hash tag: all keys of a conversation are on one node of a cluster
+        return f"{self._prefix}conversation:{{{conversation_id}}}:messages"
+
+    @staticmethod
+    def new_token() -> str:
+        """A name that no other reservation, lease or call has."""
+        return secrets.token_hex(8)
+
+    # -- for operators
+
+    def inspect(self, conversation_id: str) -> Inspection | None:
+        """What the key holds, whoever may read it; None if Redis does not say."""
+        return inspection.look(self.server.client, self._key(conversation_id), conversation_id)
+
+    def diagnose(self) -> list[diagnosis.Finding]:
+        """What an operator should know of this Redis, each with what to do about it."""
+        return diagnosis.diagnose(self._connect, self._config)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the process began, and the state of the circuit breaker."""
+        breaker = self.server.breaker
+        return {
+            "strict": self.strict,
+            **self.counters.all(),
+            "owing": len(self._owed),
+            "breaker": {"state": breaker.state, "opened": breaker.opened},
+        }

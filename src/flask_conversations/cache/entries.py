@@ -1,0 +1,149 @@
+"""What an entry looks like in Redis: message JSON behind a header that a script and a reader check without reading the JSON.
+
+    {"_v":12,"_e":"0123456789ab","_t":1790000000000,"_s":1,"_c":"<id>","_o":"<owner>","_w":7,"_k":3610407,"_d":5,"id":"...",...}
+
+`_v` is the conversation's version at which this was its newest message, `_e` the run of the Redis server, `_t` its time in
+milliseconds (these three the scripts write themselves), `_s` the number of this format, `_c` the conversation, `_o` a tag of
+its owner, `_w` its `rev`, `_k` the CRC-32 of what follows the header, `_d` which members were left out because they have
+their default. An empty conversation is one element with `"_empty":1` in place of `_k` and the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..schemas.messages import DEFAULTS, MEMBERS
+
+FORMAT = 1
+"""Stepped whenever entries of another release could be misread; so are the order and the values of `DEFAULTS`."""
+
+MOST_BYTES = 1 << 20
+"""A larger entry is not kept: it would cost every reader more than the database does."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+_HEADER = re.compile(
+    rb'\{"_v":(\d{1,19}),"_e":"[0-9a-f]{12}","_t":\d{1,16},"_s":%d,"_c":"([0-9a-f-]{36})","_o":"([0-9a-f]{32})",'
+    rb'"_w":(-?\d{1,20}),(?:"_k":(\d{1,10}),"_d":(\d{1,10}),|"_empty":1\}$)' % FORMAT
+)
+
+
+class Rubbish(ValueError):
+    """An element that no release of this format has written for this conversation."""
+
+
+class Entry(NamedTuple):
+    """The newest messages of a conversation as they are stored, and what they say of it."""
+
+    conversation_id: str
+    version: int
+    rev: int
+    bodies: list[tuple[bytes, int]]
+    """The text after the header and which members it leaves out, of each message, the newest first."""
+
+    def compact(self) -> list[dict[str, Any]]:
+        """The messages without the members that have their default, which is all that a history needs."""
+        text = b"[{" + b",{".join([body for body, _ in self.bodies]) + b"]" if self.bodies else b"[]"
+        return json.loads(text)  # type: ignore[no-any-return]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages as everyone sees them."""
+        return [
+            # lists of its own: the caller may change what it is given
+            {**_PLAIN, "attachments": [], "contexts": [], "conversation_id": self.conversation_id, **message}
+            for message in self.compact()
+        ]
+
+    def texts(self) -> list[bytes]:
+        """The messages as everyone sees them, as JSON: put together, not decoded and encoded again."""
+        start = b'{"conversation_id":"%s",' % self.conversation_id.encode()
+        return [start + _left_out_text(mask) + body for body, mask in self.bodies]
+
+    def seq_of(self, place: int) -> int:
+        """The seq of one message."""
+        return int(json.loads(b"{" + self.bodies[place][0])["seq"])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is older: the oldest message answers none, or there is no message at all."""
+        return not self.bodies or bool(self.bodies[-1][1] & _IS_FIRST)
+
+
+_PLAIN: dict[str, Any] = {**dict.fromkeys(MEMBERS), **DEFAULTS}
+_BITS = {name: 1 << place for place, name in enumerate(DEFAULTS)}
+_IS_FIRST = _BITS["parent_id"]
+
+
+@functools.lru_cache(maxsize=1024)
+def owner_tag(org_id: str | None, user_id: str) -> str:
+    """Whose an entry is, without saying it: Redis holds no names."""
+    return hashlib.sha256(json.dumps([org_id or "", user_id]).encode()).hexdigest()[:32]
+
+
+def empty_tail(conversation_id: str, owner: str, rev: int) -> bytes:
+    """The element of a conversation without messages, behind what the script stamps on it."""
+    return f'{_start(conversation_id, owner, rev)}"_empty":1}}'.encode()
+
+
+def tails(messages: Sequence[Mapping[str, Any]], conversation_id: str, owner: str, rev: int) -> list[bytes] | None:
+    """The elements of *messages* behind what the script stamps on them; None if they are not fit to be kept.
+
+    That is if they are too large, or spoilt so that they are no JSON text.
+    """
+    start = _start(conversation_id, owner, rev)
+    try:
+        found = [_tail(start, message) for message in messages]
+    except (ValueError, TypeError):
+        return None
+    return found if sum(map(len, found)) <= MOST_BYTES else None
+
+
+def _start(conversation_id: str, owner: str, rev: int) -> str:
+    return f'"_s":{FORMAT},"_c":"{conversation_id}","_o":"{owner}","_w":{rev},'
+
+
+def _tail(start: str, message: Mapping[str, Any]) -> bytes:
+    mask, kept = 0, {}
+    for name, value in message.items():
+        if name in DEFAULTS and value == DEFAULTS[name]:
+            mask |= _BITS[name]
+        elif name != "conversation_id":
+            kept[name] = value
+    body = _encode(kept)[1:].encode()
+    return f'{start}"_k":{zlib.crc32(body)},"_d":{mask},'.encode() + body
+
+
+@functools.lru_cache(maxsize=256)
+def _left_out_text(mask: int) -> bytes:
+    return "".join(f'"{name}":{_encode(DEFAULTS[name])},' for name, bit in _BITS.items() if mask & bit).encode()
+
+
+def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
+    """The entry that *elements* are, the newest first. Raises `Rubbish` unless all are whole, and of this owner's conversation."""
+    wanted, its_owner = conversation_id.encode(), owner.encode()
+    version = rev = 0
+    bodies = []
+    for place, element in enumerate(elements):
+        header = _HEADER.match(element)
+        if header is None:
+            raise Rubbish
+        its_version, conversation, whose, its_rev, check, mask = header.groups()
+        if conversation != wanted or whose != its_owner:
+            raise Rubbish
+        if place == 0:
+            version, rev = int(its_version), int(its_rev)
+        if check is None:
+            if len(elements) > 1:
+                raise Rubbish
+            break
+        body = element[header.end() :]
+        if zlib.crc32(body) != int(check):
+            raise Rubbish
+        bodies.append((body, int(mask)))
+    return Entry(conversation_id, version, rev, bodies)

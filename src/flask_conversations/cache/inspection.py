@@ -1,0 +1,47 @@
+"""What a key of the cache holds, for those who compare it with the database."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from . import entries
+
+_OWNER = re.compile(rb'"_o":"([0-9a-f]{32})"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What was found at a key."""
+
+    state: str
+    """`absent`, `reserved`, `leased`, `entry` or `rubbish`."""
+    version: int = 0
+    rev: int = 0
+    owner: str = ""
+    messages: tuple[dict[str, Any], ...] = ()
+    """The newest first."""
+
+
+def look(client: Any, key: str, conversation_id: str) -> Inspection | None:
+    """What *key* holds; None if Redis does not say."""
+    try:
+        elements = [one if isinstance(one, bytes) else str(one).encode() for one in client.lrange(key, 0, -1)]
+    except ResponseError as error:
+        return Inspection("rubbish") if "WRONGTYPE" in str(error) else None
+    except (RedisError, OSError):
+        return None
+    if not elements:
+        return Inspection("absent")
+    for start, state in ((b'{"_r":', "reserved"), (b'{"_l":', "leased")):
+        if elements[0].startswith(start):
+            return Inspection(state)
+    owner = _OWNER.search(elements[0])
+    try:
+        entry = entries.read(elements, conversation_id, owner[1].decode() if owner else "")
+    except entries.Rubbish:
+        return Inspection("rubbish")
+    return Inspection("entry", entry.version, entry.rev, owner[1].decode() if owner else "", tuple(entry.messages()))

@@ -1,0 +1,11 @@
+-- DROP: settle a change that is no plain append, or one that could not be reserved. Only the reservations of others stay.
+-- ARGV: token, reserve_ms
+-- Answers {token, 'dropped'}. Every command here is one that Redis takes when it is out of memory.
+
+drop_lease()
+local place = own_mark()
+drop_base()
+if place then
+  remove_mark(place)
+end
+return {token, 'dropped'}

@@ -1,0 +1,38 @@
+"""The Lua scripts of the cache protocol, each atomic and on one key: sent by their digest, with the text where it is unknown."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+_LUA = files(__package__).joinpath("lua")
+
+
+class Script:
+    """One script of the protocol, after the lines that all share."""
+
+    def __init__(self, name: str) -> None:
+        common, own = (_LUA.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name))
+        self.name = name
+        self.text = f"{common}\n{own}"
+        # Redis names scripts by this digest; it protects nothing
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: Any, key: str, *arguments: Any) -> Any:
+        """What the script answers, after one round trip; two if this server has not seen it yet."""
+        try:
+            return client.evalsha(self.digest, 1, key, *arguments)
+        except NoScriptError:
+            return client.eval(self.text, 1, key, *arguments)
+
+
+READ = Script("read")
+POPULATE = Script("populate")
+RESERVE = Script("reserve")
+APPLY = Script("apply")
+DROP = Script("drop")
+UNRESERVE = Script("unreserve")
+RELEASE = Script("release")

@@ -1,0 +1,16 @@
+"""`flask conversations ...`: what an operator does with the conversations from a shell."""
+
+from __future__ import annotations
+
+from flask.cli import AppGroup
+
+from . import doctor as doctor
+from . import prune as prune
+from . import tables as tables
+from . import verify as verify
+from .group import group
+
+
+def commands() -> AppGroup:
+    """The group `flask conversations`, for `app.cli.add_command`."""
+    return group

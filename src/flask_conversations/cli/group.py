@@ -1,0 +1,44 @@
+"""The group that every command joins, and what all of them need: the app's state, its engine, and errors without traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import alembic.util
+import click
+import sqlalchemy as sa
+from flask import current_app
+from flask.cli import AppGroup
+
+from ..errors import ConversationsError
+from ..proxies import EXTENSION
+
+group = AppGroup("conversations", help="Look after the conversations of this app.")
+
+
+def current_state() -> Any:
+    """The extension on the app that the command is for."""
+    return current_app.extensions[EXTENSION]
+
+
+def engine_of(state: Any) -> sa.Engine:
+    """The engine of the database that holds the tables."""
+    engine: sa.Engine | None = state.db.engines.get(state.config.bind_key)
+    if engine is None:
+        raise click.ClickException(
+            f"CONVERSATIONS_BIND_KEY is {state.config.bind_key!r}, but SQLALCHEMY_BINDS has no such bind."
+        )
+    return engine
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors an operator can act on, without a traceback."""
+    try:
+        yield
+    except (ConversationsError, alembic.util.CommandError) as error:
+        raise click.ClickException(str(error)) from error
+    except sa.exc.DBAPIError as error:
+        raise click.ClickException(f"The database refused: {error.orig}") from error

@@ -1,0 +1,134 @@
+"""`flask conversations verify`: do the conversations agree with their messages, and the cache with the database?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import click
+
+from ..schemas import rules
+from ..service.checks import Checks, Finding, Progress
+from .group import current_state, explained, group
+
+SAID_EVERY = 2.0
+"""Seconds between two lines about how far it has come."""
+
+
+@group.command("verify")
+@click.option("--repair", is_flag=True, help="Put right what follows from the messages; never touch the messages.")
+@click.option(
+    "--accept-content", is_flag=True, help="With --repair: take messages changed by other means as they are now."
+)
+@click.option("--dry-run", is_flag=True, help="With --repair: say what it would put right, and change nothing.")
+@click.option("--yes", is_flag=True, help="With --repair: do not ask.")
+@click.option("--user", metavar="ID", help="Only the conversations of this user.")
+@click.option("--org", metavar="ID", help="Only those of this organisation; with --user, of the user in it.")
+@click.option("--conversation", metavar="ID", help="Only this conversation.")
+@click.option(
+    "--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Conversations looked at at once."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: each finding, and a summary last.")
+@click.pass_context
+def verify(
+    context: click.Context,
+    repair: bool,
+    accept_content: bool,
+    dry_run: bool,
+    yes: bool,
+    user: str | None,
+    org: str | None,
+    conversation: str | None,
+    batch: int,
+    as_json: bool,
+) -> None:
+    """Compare every conversation with its messages, and the cache with both.
+
+    Looks at the sequence, the counters, the checksum, each message against its digest, head, preview, tags, owners, and rows that
+    belong to nothing. Says ids and numbers only, never content. Exits with 1 if anything is wrong, or is left so after --repair.
+    """
+    if accept_content and not repair:
+        raise click.UsageError("--accept-content goes with --repair.")
+    only = rules.uuid_or_none(conversation) if conversation else None
+    if conversation and only is None:
+        raise click.BadParameter("Must be the id of a conversation, a UUID.", param_hint="--conversation")
+    owner = {"user_id": user, "org_id": org or ("" if user else None)}
+    if repair and not dry_run and not yes:
+        click.confirm("This changes counters, checksums, heads, previews and tags that are wrong. Go on?", abort=True)
+    state = current_state()
+    report = _Report(as_json)
+    with explained():
+        batches = Checks(lambda: state.backend, None).walk(
+            owner={name: value for name, value in owner.items() if value is not None} or None,
+            only=only,
+            batch=batch,
+            repair=repair and not dry_run,
+            accept=accept_content,
+        )
+        for one in batches:
+            report.add(one)
+    report.close(asked_to_repair=repair, cache=getattr(state.backend, "cache", None) is not None)
+    context.exit(1 if report.left or report.unanswered else 0)
+
+
+class _Report:
+    """What is said while it goes on, and at the end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.conversations = self.messages = self.left = self.unanswered = 0
+        self.kinds: Counter[str] = Counter()
+        self.repaired: Counter[str] = Counter()
+        self._said = time.monotonic()
+
+    def add(self, batch: Progress) -> None:
+        self.conversations += batch.conversations
+        self.messages += batch.messages
+        self.unanswered += batch.unanswered
+        for finding in batch.findings:
+            self.kinds[finding.kind] += 1
+            self.repaired[finding.kind] += finding.repaired
+            self.left += not finding.repaired
+            click.echo(json.dumps(dataclasses.asdict(finding)) if self.as_json else _line(finding))
+        if time.monotonic() - self._said > SAID_EVERY:
+            self._said = time.monotonic()
+            click.echo(f"{self._so_far()}, {self.kinds.total()} findings ...", err=True)
+
+    def close(self, *, asked_to_repair: bool, cache: bool) -> None:
+        repaired = self.kinds.total() - self.left
+        if self.as_json:
+            summary: dict[str, Any] = {
+                "conversations": self.conversations,
+                "messages": self.messages,
+                "cache": cache,
+                "findings": dict(self.kinds),
+                "repaired": repaired,
+                "left": self.left,
+                "unanswered": self.unanswered,
+            }
+            click.echo(json.dumps({"summary": summary}))
+            return
+        if self.unanswered:
+            click.echo(
+                f"The cache did not answer for {self.unanswered} conversations: see 'flask conversations doctor'."
+            )
+        click.echo(f"{self._so_far()}{', and the cache' if cache else ''}: {self._verdict(repaired, asked_to_repair)}")
+
+    def _so_far(self) -> str:
+        return f"{self.conversations} conversations with {self.messages} messages"
+
+    def _verdict(self, repaired: int, asked_to_repair: bool) -> str:
+        if not self.kinds:
+            return "nothing else is wrong." if self.unanswered else "all is well."
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
+        outcome = f" {repaired} repaired, {self.left} left." if asked_to_repair else ""
+        return f"{self.kinds.total()} findings ({kinds}).{outcome}"
+
+
+def _line(finding: Finding) -> str:
+    place = f"{finding.conversation_id}{f' message {finding.message_id}' if finding.message_id else ''}"
+    outcome = "  [repaired]" if finding.repaired else ("  [--repair puts it right]" if finding.repairable else "")
+    return f"{finding.kind:<16}{place}  {finding.text}{outcome}"

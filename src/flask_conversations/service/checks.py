@@ -1,0 +1,539 @@
+"""What `verify` does: walk all conversations, say what contradicts itself, and put right what follows from the messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .. import signals
+from ..cache import owner_tag
+from ..config import Config
+from ..errors import ConversationNotFound, StorageUnavailable
+from ..models import now
+from ..schemas import conversations as conversation_schema
+from ..schemas import messages as message_schema
+from ..schemas.canonical import digest
+from ..schemas.common import preview_of
+from ..store import checks as rows
+from ..store import conversations as conversation_rows
+from ..store import messages as message_rows
+from ..store import requests
+from .base import Base
+from .units import reads, writes
+
+logger = logging.getLogger("flask_conversations.checks")
+
+WINDOW = 500
+"""How many messages are read at once, and so held in memory."""
+
+HANDFUL = 1000
+"""How many ids of conversations that are not there are read at once."""
+
+MISPLACED = 3
+"""How many messages of one conversation are named for each kind of fault; the rest are counted."""
+
+SETTLING = 0.2
+"""Seconds after which a cache entry is looked at again: a writer between its commit and its last command is not a fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, in words without any content."""
+
+    kind: str
+    conversation_id: str
+    text: str
+    message_id: str | None = None
+    repairable: bool = False
+    repaired: bool = False
+
+
+class Progress(NamedTuple):
+    """What one batch has shown."""
+
+    conversations: int
+    messages: int
+    findings: list[Finding]
+    unanswered: int = 0
+    """Cache entries that could not be looked at, because Redis does not answer."""
+
+
+class Checks(Base):
+    """The examination of conversations across users; `identity` is None, the system.
+
+    A first look reads without any lock, a batch at a time. What seems wrong may only be half of a change that was just being
+    made, so it is looked at again under the conversation's row lock, one conversation to a transaction, and repaired there.
+    """
+
+    _unanswered = 0
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """That of the app, but a look is no entry in the query log: only a repair is."""
+        return dataclasses.replace(self.backend.config, audit=False)
+
+    def walk(
+        self,
+        *,
+        owner: Mapping[str, str] | None = None,
+        only: str | None = None,
+        batch: int = 100,
+        repair: bool = False,
+        accept: bool = False,
+    ) -> Iterator[Progress]:
+        """Examine every conversation by id, those of one *owner*, or *only* one; with *repair*, put right what can be.
+
+        *accept* takes messages whose text was changed behind our back as they are now.
+        """
+        after: str | None = None
+        while True:
+            found = self._batch(after, batch, owner, only)
+            last = len(found) < batch or only is not None
+            upto = only if only is not None else (None if last else found[-1].id)
+            suspects, count = self._suspects(found)
+            findings = [each for one in suspects for each in self._settled(one, repair, accept)]
+            self._unanswered = 0
+            findings += self._cache_findings([only] if only else [row.id for row in found], repair)
+            if owner is None:
+                findings += self._stray_findings(after, upto, only, repair)
+            yield Progress(len(found), count, findings, self._unanswered)
+            if last:
+                return
+            after = upto
+
+    @reads
+    def _batch(self, after: str | None, limit: int, owner: Mapping[str, str] | None, only: str | None) -> Sequence[Any]:
+        return rows.page(self.store, after=after, limit=limit, owner=owner, only=only)
+
+    def _suspects(self, batch: Sequence[Any]) -> tuple[list[str], int]:
+        """Those that seem to be wrong, and how many messages were read for it."""
+        if not batch:
+            return [], 0
+        ids = [row.id for row in batch]
+        sizes, tagged = self._sizes(ids), self._tags(ids)
+        tallies = {row.id: Tally(row, tagged.get(row.id, ())) for row in batch}
+        for group in _packed(ids, sizes):
+            if len(group) == 1:
+                self._tally(tallies[group[0]])
+            else:
+                for message in self._messages(group):
+                    tallies[message.conversation_id].add(message)
+        for tally in tallies.values():
+            if tally.conversation.branched:
+                tally.orphans = self._orphans(tally.conversation.id)
+        return [own_id for own_id, tally in tallies.items() if tally.findings()], sum(sizes.values())
+
+    def _tally(self, tally: Tally) -> None:
+        """Read one conversation in windows."""
+        after = None
+        while window := self._window(tally.conversation.id, after):
+            for message in window:
+                tally.add(message)
+            if len(window) < WINDOW:
+                return
+            after = (window[-1].seq, window[-1].id)
+
+    # -- one short read each: nothing stays open while the next is thought about
+
+    @reads
+    def _sizes(self, ids: Sequence[str]) -> dict[str, int]:
+        return rows.sizes(self.store, ids)
+
+    @reads
+    def _tags(self, ids: Sequence[str]) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for row in rows.tags(self.store, ids):
+            found.setdefault(row.conversation_id, []).append(row)
+        return found
+
+    @reads
+    def _messages(self, ids: Sequence[str]) -> Sequence[Any]:
+        return rows.messages_of(self.store, ids)
+
+    @reads
+    def _window(self, conversation_id: str, after: tuple[int, str] | None) -> Sequence[Any]:
+        return rows.window(self.store, conversation_id, after=after, limit=WINDOW)
+
+    @reads
+    def _orphans(self, conversation_id: str) -> Any:
+        return rows.orphans(self.store, conversation_id)
+
+    # -- the second look, and the repair
+
+    def _settled(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
+        """What is wrong with one conversation for sure, and what has become of it."""
+        try:
+            findings = self._examine(conversation_id, repair, accept)
+        except StorageUnavailable as busy:
+            return [Finding("busy", conversation_id, f"It could not be examined: {busy.detail}")]
+        if any(each.repaired for each in findings):
+            _forget(self._cache, conversation_id)
+        return findings
+
+    @writes
+    def _examine(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
+        try:
+            conversation = self.store.lock(conversation_id, trash=True)
+        except ConversationNotFound:
+            return []
+        tally = Tally(conversation, rows.tags(self.store, [conversation.id]), accept=accept)
+        self._tally(tally)
+        if conversation.branched:
+            tally.orphans = self._orphans(conversation.id)
+        findings = tally.findings()
+        if repair and any(each.repairable for each in findings):
+            self._repair(tally)
+            findings = [dataclasses.replace(each, repaired=each.repairable) for each in findings]
+        return findings
+
+    def _repair(self, tally: Tally) -> None:
+        """Set what follows from the messages. The version steps, so that clients and caches notice."""
+        conversation, version = tally.conversation, tally.next_version
+        for message, right in tally.altered if tally.takes_content else ():
+            values = {"digest": right, "version": version, "updated_at": now()}
+            message_rows.change(self.store, conversation, message, values)
+        changed = conversation_rows.change(self.store, conversation.id, {**tally.totals(), "version": version})
+        if tally.wrong_tags:
+            conversation_rows.set_tags(self.store, changed, tally.tags)
+        if self.backend.config.audit:
+            requests.log(self.store, "repair_conversation", conversation.id, 0.0)
+        self.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
+
+    # -- rows of conversations that are not there
+
+    def _stray_findings(self, after: str | None, upto: str | None, only: str | None, repair: bool) -> list[Finding]:
+        findings = []
+        for model in rows.STRAYS:
+            for conversation_id, count in self._strays(model, after, upto, only):
+                text, repairable = _STRAYS[model]
+                repaired = repairable and repair and bool(self._forget_strays(conversation_id, model))
+                findings.append(
+                    Finding(
+                        "stray", conversation_id, text.format(count=count), repairable=repairable, repaired=repaired
+                    )
+                )
+        return findings
+
+    def _strays(self, model: str, after: str | None, upto: str | None, only: str | None) -> Iterator[tuple[str, int]]:
+        if only is not None:
+            count = self._strays_of(only, model)
+            yield from [(only, count)] if count else []
+            return
+        while found := self._stray_page(model, after, upto):
+            yield from ((row.conversation_id, row.count) for row in found)
+            if len(found) < HANDFUL:
+                return
+            after = found[-1].conversation_id
+
+    @reads
+    def _stray_page(self, model: str, after: str | None, upto: str | None) -> Sequence[Any]:
+        return rows.strays(self.store, model, after=after, upto=upto, limit=HANDFUL)
+
+    @reads
+    def _strays_of(self, conversation_id: str, model: str) -> int:
+        return rows.strays_of(self.store, model, conversation_id)
+
+    @writes
+    def _forget_strays(self, conversation_id: str, model: str) -> int:
+        return rows.forget_strays(self.store, model, conversation_id)
+
+    # -- the cache against the database
+
+    @property
+    def _cache(self) -> Any:
+        return getattr(self.backend, "cache", None)
+
+    def _cache_findings(self, ids: Sequence[str], repair: bool) -> list[Finding]:
+        """What the cache says that the database does not. An entry that a writer is about to replace is not looked at."""
+        if self._cache is None:
+            return []
+        seen = [(own_id, text) for own_id in ids if (text := self._contradiction(own_id))]
+        if seen:
+            time.sleep(SETTLING)
+        findings = []
+        for own_id, first in seen:
+            text = self._contradiction(own_id)
+            if text is not None and text == first:
+                repaired = repair and _forget(self._cache, own_id) and self._contradiction(own_id) is None
+                findings.append(Finding("cache", own_id, text, repairable=True, repaired=repaired))
+        return findings
+
+    def _contradiction(self, conversation_id: str) -> str | None:
+        """What is wrong with the entry of a conversation, which is read before the rows that it must not be ahead of."""
+        entry = self._cache.inspect(conversation_id)
+        if entry is None:
+            self._unanswered += 1
+            return None
+        if entry.state in ("absent", "reserved", "leased"):
+            return None
+        if entry.state == "rubbish":
+            return "The key holds something that is no entry of ours."
+        held = self._held(conversation_id, len(entry.messages))
+        if held is None:
+            return "There is an entry of a conversation that is deleted."
+        version, rev, owner, messages = held
+        if entry.version > version:
+            return "The entry is ahead of the database, which may have been restored from a backup."
+        if entry.version < version:
+            # replaced by the next read that cares, and by every read once it is too old
+            return None
+        if entry.rev != rev:
+            return "The entry is of another history with the same version, of before a restored backup say."
+        if entry.owner != owner:
+            return "The entry says that somebody else owns the conversation."
+        if sorted(entry.messages, key=_seq) != sorted(messages, key=_seq):
+            return "The entry has other messages than the database at the same version."
+        return None
+
+    @reads
+    def _held(self, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
+        """Version, rev, owner and as many of the newest messages as the entry has; None if the conversation is not to be seen."""
+        try:
+            before = self.store.get(conversation_id)
+            newest = message_rows.newest(self.store, before.id, limit=max(count, 1))
+            after = self.store.get(conversation_id)
+        except ConversationNotFound:
+            return None
+        if newest is None or not before.version == newest.version == after.version:
+            # changed meanwhile: whatever the entry said was of before
+            return after.version + 1, after.rev, "", []
+        owner = owner_tag(after.org_id, after.user_id)
+        return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
+
+
+def _seq(message: Mapping[str, Any]) -> Any:
+    return message.get("seq") or 0
+
+
+def _forget(cache: Any, conversation_id: str) -> bool:
+    """Drop the entry of a conversation, which the next read makes anew."""
+    if cache is None:
+        return False
+    try:
+        cache.forget(conversation_id)
+    except Exception:
+        # the repair is committed all the same, and an entry that stays is found again
+        logger.warning("The cache entry of a conversation could not be dropped.", exc_info=True)
+        return False
+    return True
+
+
+_STRAYS = {
+    "Message": ("{count} messages of a conversation that is not there: nobody sees them. Delete them by hand.", False),
+    "Tag": ("{count} tags of a conversation that is not there.", True),
+    "Idempotency": ("{count} kept answers about a conversation that is not there.", True),
+}
+"""What is said of rows without a conversation, and whether they may go: messages are never deleted here."""
+
+
+class Tally:
+    """One conversation, its messages counted one by one, and what that shows."""
+
+    def __init__(self, conversation: Any, tag_rows: Sequence[Any] = (), *, accept: bool = False) -> None:
+        self.conversation, self.accept = conversation, accept
+        self.orphans: Any = None
+        self.altered: list[tuple[Any, int]] = []
+        """Messages whose text is not what their digest is of, with the digest of what they are now."""
+        tags = conversation.tags if isinstance(conversation.tags, list) else []
+        self.tags = sorted({tag for tag in tags if isinstance(tag, str)})
+        owner = (conversation.org_id, conversation.user_id)
+        right = {(tag, *owner) for tag in self.tags}
+        self.wrong_tags = len(right ^ {(row.tag, row.org_id, row.user_id) for row in tag_rows})
+        self._faults: dict[str, list[Any]] = {}
+        self._count = self._sum = self._sum_now = self._seq = self._version = 0
+        self._lost = 0
+        self._newest: Any = None
+        self._head: Any = None
+        self._dated = False
+
+    def add(self, message: Any) -> None:
+        """Count one more message; they come in the order of their seq."""
+        c = self.conversation
+        seq = _whole(message.seq)
+        if seq == self._seq:
+            self._note("duplicate", message)
+        self._lost += max(seq - self._seq - 1, 0)
+        self._seq = max(seq, self._seq)
+        self._version = max(_whole(message.version), self._version)
+        if (message.org_id, message.user_id) != (c.org_id, c.user_id):
+            self._note("owner", message)
+        if message.deleted_at is not None:
+            if message.content not in ("", None) or message.parts is not None:
+                self._note("tombstone", message)
+            return
+        self._add_live(message)
+
+    def _add_live(self, message: Any) -> None:
+        c = self.conversation
+        right = _digest(message)
+        if right != message.digest:
+            self.altered.append((message, right))
+        self._sum ^= _whole(message.digest)
+        self._sum_now ^= right
+        self._count += 1
+        if not c.branched and message.parent_id != (self._newest.id if self._newest else None):
+            self._note("parent", message)
+        self._newest = message
+        if message.id == c.head_id:
+            self._head = message
+        self._dated = self._dated or message.created_at == c.last_message_at
+
+    def _note(self, kind: str, message: Any) -> None:
+        self._faults.setdefault(kind, []).append(message.id if len(self._faults.get(kind, ())) < MISPLACED else None)
+
+    @property
+    def takes_content(self) -> bool:
+        """Whether messages count as they are: the operator says so, or the checksum does, and then only digests are wrong."""
+        return self.accept or self._sum_now == self.conversation.checksum
+
+    @property
+    def head(self) -> Any:
+        """The message that the head must be: the newest, or where there are branches, the one that it is."""
+        if self.conversation.branched and (self._head is not None or self.conversation.head_id is None):
+            return self._head
+        return self._newest
+
+    @property
+    def next_version(self) -> int:
+        """One step beyond whatever anybody may have seen."""
+        return max(_whole(self.conversation.version), self._version) + 1
+
+    def totals(self) -> dict[str, Any]:
+        """The columns of the conversation that follow from its messages."""
+        head, c = self.head, self.conversation
+        found = {
+            # never lowered: numbers that were given away are not given again
+            "last_seq": max(_whole(c.last_seq), self._seq),
+            "message_count": self._count,
+            "checksum": self._sum_now if self.takes_content else self._sum,
+            "head_id": head.id if head else None,
+            "preview": preview_of(_text(head.content)) if head else None,
+        }
+        if not self._is_dated_right():
+            found["last_message_at"] = head.created_at if head else None
+        return found
+
+    def _is_dated_right(self) -> bool:
+        said = self.conversation.last_message_at
+        if self.head is None:
+            return said is None
+        if self.head.created_at is None:
+            return True
+        return said is not None and self._dated and bool(said >= self.head.created_at)
+
+    def findings(self) -> list[Finding]:
+        """All that is wrong, in the order of a table of contents: places, numbers, content, what is derived."""
+        return [*self._of_places(), *self._of_numbers(), *self._of_messages(), *self._of_derived()]
+
+    def _finding(self, kind: str, text: str, *, message_id: str | None = None, repairable: bool = False) -> Finding:
+        return Finding(kind, self.conversation.id, text, message_id, repairable)
+
+    def _of_places(self) -> Iterator[Finding]:
+        behind = _whole(self.conversation.last_seq) - self._seq
+        lost = self._lost + max(behind, 0)
+        if lost:
+            end = f", {behind} of them at the end" if behind > 0 else ""
+            yield self._finding(
+                "gap", f"{lost} messages are missing from the sequence{end}. Restore them from a backup."
+            )
+        if behind < 0:
+            text = f"last_seq is {self.conversation.last_seq}, but there is a message {self._seq}."
+            yield self._finding("last_seq", text, repairable=True)
+        if double := self._faults.get("duplicate"):
+            text = f"{len(double)} messages have the seq of another: the primary key is missing, see doctor."
+            yield self._finding("duplicate", text, message_id=double[0])
+
+    def _of_numbers(self) -> Iterator[Finding]:
+        c = self.conversation
+        if c.message_count != self._count:
+            yield self._finding(
+                "message_count", f"It says {c.message_count} messages, and has {self._count}.", repairable=True
+            )
+        if c.checksum not in (self._sum, self._sum_now):
+            # with changed messages about, nobody knows which of them it was of
+            repairable = self.takes_content or not self.altered
+            yield self._finding("checksum", "The checksum is not that of its messages.", repairable=repairable)
+        if _whole(c.version) < self._version or not isinstance(c.version, int):
+            yield self._finding(
+                "version", f"Its version is {c.version}, but a message is of {self._version}.", repairable=True
+            )
+
+    def _of_messages(self) -> Iterator[Finding]:
+        kind = "digest" if self._sum_now == self.conversation.checksum else "content"
+        for message, _ in self.altered[:MISPLACED]:
+            text = f"Message {message.seq} {_ALTERED[kind]}"
+            yield self._finding(kind, text, message_id=message.id, repairable=self.takes_content)
+        if len(self.altered) > MISPLACED:
+            text = f"The same of {len(self.altered) - MISPLACED} more messages."
+            yield self._finding(kind, text, repairable=self.takes_content)
+        for fault, text in _MESSAGE_FAULTS.items():
+            found = self._faults.get(fault)
+            if found:
+                yield self._finding(fault, text.format(count=len(found)), message_id=found[0])
+        if self.orphans is not None and self.orphans.count:
+            text = f"{self.orphans.count} messages answer one that is not there before them, first message {self.orphans.first}."
+            yield self._finding("parent", text)
+
+    def _of_derived(self) -> Iterator[Finding]:
+        c, right = self.conversation, self.totals()
+        if c.head_id != right["head_id"]:
+            text = "The head is not its newest message." if self._head else "The head is no message of it."
+            yield self._finding("head", text, repairable=True)
+        if c.preview != right["preview"]:
+            yield self._finding("preview", "The preview is not that of its newest message.", repairable=True)
+        if "last_message_at" in right:
+            yield self._finding("last_message_at", "last_message_at is the time of no message.", repairable=True)
+        if self.wrong_tags:
+            text = f"{self.wrong_tags} tags differ between the conversation and the table that filters by tag."
+            yield self._finding("tags", text, repairable=True)
+
+
+_ALTERED = {
+    "content": "is not what was saved: something else than this package has changed it, or it was damaged.",
+    "digest": "has a wrong digest; the checksum says that its text is what was saved.",
+}
+
+_MESSAGE_FAULTS = {
+    "tombstone": "{count} deleted messages still hold what they said.",
+    "owner": "{count} messages are owned by somebody else than the conversation. Who may read it is the conversation's"
+    " owner; set the columns user_id and org_id of either by hand.",
+    "parent": "{count} messages do not answer the one before them, although there are no branches.",
+}
+"""Faults of single messages that no repair touches."""
+
+
+def _packed(ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Conversations that fit into one window together; a long one comes alone, one without messages not at all."""
+    group: list[str] = []
+    room = WINDOW
+    for own_id in ids:
+        size = sizes.get(own_id, 0)
+        if size and size > room:
+            if group:
+                yield group
+            group, room = [], WINDOW
+        if size:
+            group.append(own_id)
+            room -= size
+    if group:
+        yield group
+
+
+def _digest(message: Any) -> int:
+    try:
+        content = message_schema.content_of(_text(message.content), message.content_is_parts, message.parts)
+        return digest(message.id, message.role, content)
+    except (TypeError, ValueError, RecursionError):
+        return 0
+
+
+def _text(content: Any) -> str:
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,102 @@
+"""The newest messages of a conversation: from the cache where it may answer, else from the database, which fills the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from .. import transaction
+from ..cache import Cache, Entry, Found, Lease, owner_tag
+from ..schemas import messages as schema
+from ..schemas import rules
+from ..store import conversations as conversation_rows
+from ..store import faults
+from ..store import messages as rows
+from .base import Base
+
+
+class Window(NamedTuple):
+    """The newest messages as they were at one moment, the newest first: an entry of the cache, or rows with *columns*."""
+
+    conversation_id: str
+    version: int
+    entry: Entry | None
+    rows: Sequence[Any]
+    columns: tuple[str, ...]
+
+
+class Windows(Base):
+    """How a service reads the newest messages."""
+
+    def newest(
+        self, conversation_id: str, wanted: int, min_version: int | None, columns: tuple[str, ...] = rows.STORED
+    ) -> Window:
+        """The newest *wanted* messages, or all if there are fewer. Raises `ConversationNotFound`.
+
+        Rows have at least *columns*.
+        """
+        cache, identity = self.backend.cache, self.identity
+        own_id = rules.uuid_or_none(conversation_id) if cache is not None and identity is not None else None
+        if cache is None or identity is None or own_id is None or not self._may_ask_cache(own_id):
+            return self._from_database(conversation_id, wanted, columns)
+        owner = owner_tag(identity.org_id, identity.user_id)
+        found = cache.read(own_id, owner, wanted, min_version or 0)
+        if found.entry is not None and cache.strict:
+            found = self._confirmed(cache, found.entry, owner, wanted)
+        if found.entry is not None:
+            return Window(own_id, found.entry.version, found.entry, (), ())
+        if found.lease is not None:
+            return self._filling(cache, found.lease, own_id, owner, wanted)
+        return self._from_database(own_id, wanted, columns)
+
+    def _may_ask_cache(self, own_id: str) -> bool:
+        """Not where this transaction has changed the conversation itself, or must not see what others have committed."""
+        session = self.session
+        if not session.in_transaction():
+            return True
+        if any(change.conversation_id == own_id for change in transaction.changes(session)):
+            return False
+        return self.store.sees_commits
+
+    def _confirmed(self, cache: Cache, entry: Entry, owner: str, wanted: int) -> Found:
+        """The entry if the database has this very version; else perhaps the right to make another one."""
+        own_id = entry.conversation_id
+        now = conversation_rows.version_of(self.store, own_id)
+        if now == (entry.version, entry.rev):
+            return Found(entry)
+        if now is None or now[0] <= entry.version:
+            cache.disagrees(own_id)
+            return Found()
+        # somebody has written since, or the entry is old; what is there by now would have to be confirmed again
+        return Found(lease=cache.read(own_id, owner, wanted, now[0]).lease)
+
+    def _from_database(self, conversation_id: str, wanted: int, columns: tuple[str, ...]) -> Window:
+        found = rows.newest(self.store, conversation_id, limit=wanted, columns=columns)
+        if found is None:
+            raise self.store.missing(conversation_id)
+        return Window(found.conversation_id, found.version, None, found.rows, columns)
+
+    def _filling(self, cache: Cache, lease: Lease, own_id: str, owner: str, wanted: int) -> Window:
+        """Read what the entry needs, and make it; where the transaction is our own, it keeps writers out meanwhile."""
+        alone = not self.session.in_transaction() and transaction.is_outermost(self.session)
+        limit = max(wanted, cache.limit)
+        try:
+            found = rows.newest(self.store, own_id, limit=limit, shared=alone)
+        except DBAPIError as error:
+            cache.give_back(lease)
+            if not faults.is_read_only(error) or not alone:
+                raise
+            # what a replica says may be old: it is good for this answer only
+            self.session.rollback()
+            return self._from_database(own_id, wanted, rows.STORED)
+        if found is None:
+            cache.give_back(lease)
+            raise self.store.missing(own_id)
+        if found.exact:
+            messages = [schema.dump(row) for row in found.rows[: cache.limit]]
+            cache.fill(lease, own_id, owner, found.version, found.rev, messages)
+        else:
+            cache.give_back(lease)
+        return Window(own_id, found.version, None, found.rows[:wanted], rows.STORED)

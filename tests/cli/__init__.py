@@ -1,0 +1,1 @@
+"""The commands for operators, run as `flask conversations ...` against real databases and servers."""

@@ -1,0 +1,459 @@
+"""`flask conversations verify` finds whatever is wrong, puts right what follows from the messages, and leaves all else alone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+
+from flask_conversations.errors import NotFound
+from flask_conversations.service.checks import WINDOW
+
+from ..service.test_model import Histories
+from ..service.tools import NEVER, everything, rows, sql
+from .tools import MARK, kinds, looked, run, spoil, verified
+
+
+@pytest.fixture
+def chat(ada, bob) -> str:
+    """Ada's conversation of six messages, the third of them deleted, among others that are well."""
+    bob.create_conversation("well", messages=[{"role": "user", "content": MARK}], tags=["a"])
+    ada.delete_conversation(ada.create_conversation(messages=[{"role": "user", "content": "in the trash"}])["id"])
+    own = ada.create_conversation(messages=[{"role": "user", "content": f"{MARK} 1"}], tags=["a", "b"])["id"]
+    for place in range(2, 7):
+        ada.save_message(own, "assistant", f"{MARK} {place}")
+    ada.delete_message(own, everything(ada, own)[2]["id"])
+    return str(own)
+
+
+class Spoilt(NamedTuple):
+    """One way to spoil the conversation, and what is said of it."""
+
+    sql: str
+    kinds: set[str]
+
+
+OF_CHAT = "UPDATE conversations SET {} WHERE id = :own"
+OF_MESSAGE = "UPDATE conversation_messages SET {} WHERE conversation_id = :own AND seq = {}"
+
+REPAIRABLE = {
+    "last_seq behind": Spoilt(OF_CHAT.format("last_seq = 2"), {"last_seq"}),
+    "too many counted": Spoilt(OF_CHAT.format("message_count = 99"), {"message_count"}),
+    "too few counted": Spoilt(OF_CHAT.format("message_count = 0"), {"message_count"}),
+    "another checksum": Spoilt(OF_CHAT.format("checksum = 42"), {"checksum"}),
+    "version behind": Spoilt(OF_CHAT.format("version = 1"), {"version"}),
+    "head nowhere": Spoilt(OF_CHAT.format("head_id = :never"), {"head"}),
+    "no head": Spoilt(OF_CHAT.format("head_id = NULL"), {"head"}),
+    "head too old": Spoilt(
+        OF_CHAT.format("head_id = (SELECT id FROM conversation_messages WHERE conversation_id = :own AND seq = 1)"),
+        {"head"},
+    ),
+    "head deleted": Spoilt(
+        OF_CHAT.format("head_id = (SELECT id FROM conversation_messages WHERE conversation_id = :own AND seq = 3)"),
+        {"head"},
+    ),
+    "another preview": Spoilt(OF_CHAT.format("preview = 'made up'"), {"preview"}),
+    "no preview": Spoilt(OF_CHAT.format("preview = NULL"), {"preview"}),
+    "another time": Spoilt(OF_CHAT.format("last_message_at = '2001-01-01 00:00:00.000000'"), {"last_message_at"}),
+    "no time": Spoilt(OF_CHAT.format("last_message_at = NULL"), {"last_message_at"}),
+    "a tag lost": Spoilt("DELETE FROM conversation_tags WHERE conversation_id = :own AND tag = 'a'", {"tags"}),
+    "a tag renamed": Spoilt(OF_CHAT.format("""tags = '["a", "c"]'"""), {"tags"}),
+    "a tag of somebody else": Spoilt(
+        "UPDATE conversation_tags SET user_id = 'eve' WHERE conversation_id = :own AND tag = 'a'", {"tags"}
+    ),
+    "another digest": Spoilt(OF_MESSAGE.format("digest = 5", 2), {"digest"}),
+    "everything": Spoilt(
+        OF_CHAT.format(
+            "last_seq = 1, message_count = 7, checksum = 1, version = 1, head_id = NULL, preview = NULL, tags = NULL"
+        ),
+        {"last_seq", "message_count", "checksum", "version", "head", "preview", "tags"},
+    ),
+}
+
+LEFT = {
+    "a message lost": Spoilt(
+        "DELETE FROM conversation_messages WHERE conversation_id = :own AND seq = 2",
+        {"gap", "message_count", "checksum", "parent"},
+    ),
+    "the newest message lost": Spoilt(
+        "DELETE FROM conversation_messages WHERE conversation_id = :own AND seq = 6",
+        {"gap", "message_count", "checksum", "head", "preview", "last_message_at"},
+    ),
+    "last_seq ahead": Spoilt(OF_CHAT.format("last_seq = 100"), {"gap"}),
+    "a deleted message that speaks": Spoilt(OF_MESSAGE.format("content = 'still here'", 3), {"tombstone"}),
+    "a message of somebody else": Spoilt(OF_MESSAGE.format("user_id = 'eve'", 2), {"owner"}),
+    "a message of another organisation": Spoilt(OF_MESSAGE.format("org_id = 'acme'", 2), {"owner"}),
+    "a parent nowhere": Spoilt(OF_MESSAGE.format("parent_id = :never", 5), {"parent"}),
+    "a parent forgotten": Spoilt(OF_MESSAGE.format("parent_id = NULL", 5), {"parent"}),
+    "a parent that was deleted": Spoilt(
+        OF_MESSAGE.format(
+            "parent_id = (SELECT id FROM conversation_messages WHERE conversation_id = :own AND seq = 3)", 5
+        ),
+        {"parent"},
+    ),
+}
+
+
+def spoilt(app: Any, own: str, how: Spoilt) -> None:
+    spoil(app, how.sql, own=own, never=NEVER)
+
+
+def test_nothing_is_wrong_with_what_the_service_has_done(app, chat):
+    """Three conversations, one in the trash, one with a deleted message: all is well, and it says how much it has read."""
+    said = run(app, "verify")
+    assert "3 conversations with 8 messages: all is well." in said
+    assert verified(app) == (
+        [],
+        {"conversations": 3, "messages": 8, "cache": False, "findings": {}, "repaired": 0, "left": 0, "unanswered": 0},
+    )
+
+
+def test_an_empty_database_is_well(app):
+    assert "0 conversations" in run(app, "verify")
+
+
+@pytest.mark.parametrize("how", [*REPAIRABLE.values(), *LEFT.values()], ids=[*REPAIRABLE, *LEFT])
+def test_whatever_is_wrong_is_found_and_named(app, chat, how):
+    """Exactly what was spoilt is reported, of that conversation only, and nothing is changed by looking."""
+    spoilt(app, chat, how)
+    before = dump(app)
+    findings, summary = verified(app, code=1)
+    assert kinds(findings) == how.kinds
+    assert {finding["conversation_id"] for finding in findings} == {chat}
+    assert summary["left"] == len(findings) > 0
+    assert dump(app) == before
+
+
+@pytest.mark.parametrize("how", REPAIRABLE.values(), ids=REPAIRABLE)
+def test_a_repair_puts_right_what_follows_from_the_messages(app, ada, chat, how):
+    """After it a second look finds nothing, no message has changed, and the version says that something did."""
+    good = ada.get_conversation(chat)
+    messages = everything(ada, chat)
+    spoilt(app, chat, how)
+    findings, summary = verified(app, "--repair", "--yes")
+    assert kinds(findings) == how.kinds
+    assert all(finding["repaired"] for finding in findings)
+    assert summary["left"] == 0
+
+    assert verified(app)[0] == []
+    now = ada.get_conversation(chat)
+    derived = ("message_count", "checksum", "preview", "last_message_at")
+    assert [now[name] for name in derived] == [good[name] for name in derived]
+    assert now["version"] >= good["version"]
+    assert now["etag"] != good["etag"]
+    told = [{**message, "version": None, "updated_at": None} for message in everything(ada, chat)]
+    assert told == [{**message, "version": None, "updated_at": None} for message in messages]
+    assert ada.save_message(chat, "user", "goes on")["seq"] == 7
+    assert verified(app)[0] == []
+
+
+@pytest.mark.parametrize("how", LEFT.values(), ids=LEFT)
+def test_a_repair_leaves_messages_alone_and_says_so(app, ada, chat, how):
+    """What cannot follow from the messages stays reported, and the command still ends with 1."""
+    spoilt(app, chat, how)
+    messages = sql(app, "SELECT * FROM conversation_messages ORDER BY seq")
+    findings, summary = verified(app, "--repair", "--yes", code=1)
+    assert kinds(findings) == how.kinds
+    assert summary["left"] > 0
+    assert sql(app, "SELECT * FROM conversation_messages ORDER BY seq") == messages
+    again, _ = verified(app, code=1)
+    assert kinds(again) == {finding["kind"] for finding in findings if not finding["repaired"]}
+
+
+@pytest.mark.parametrize("change", ["content = 'forged'", "role = 'system'", "content_is_parts = TRUE, parts = '[]'"])
+def test_a_message_changed_behind_our_back_is_kept_until_it_is_accepted(app, ada, chat, change):
+    """A repair alone never makes a forged message look like a saved one; --accept-content does, and clients learn of it."""
+    spoilt(app, chat, Spoilt(OF_MESSAGE.format(change, 2), set()))
+    (finding,), _ = verified(app, "--repair", "--yes", code=1)
+    assert (finding["kind"], finding["repairable"]) == ("content", False)
+    assert finding["message_id"] == everything(ada, chat)[1]["id"]
+
+    version = ada.get_conversation(chat)["version"]
+    (finding,), _ = verified(app, "--repair", "--accept-content", "--yes")
+    assert finding["repaired"]
+    assert verified(app)[0] == []
+    assert ada.get_conversation(chat)["version"] == everything(ada, chat)[1]["version"] == version + 1
+
+
+def test_a_checksum_is_not_repaired_to_fit_a_forged_message(app, chat):
+    """Nobody can tell any more what the checksum was of: it is reported, and stays."""
+    spoilt(app, chat, Spoilt(OF_MESSAGE.format("content = 'forged'", 2), set()))
+    spoilt(app, chat, REPAIRABLE["another checksum"])
+    findings, _ = verified(app, "--repair", "--yes", code=1)
+    assert kinds(findings) == {"content", "checksum"}
+    assert not any(finding["repaired"] for finding in findings)
+    verified(app, "--repair", "--accept-content", "--yes")
+    assert verified(app)[0] == []
+
+
+def test_a_conversation_that_changed_hands_by_sql(app, chat):
+    """Its messages still name the old owner: who is right is for a person to say."""
+    spoilt(app, chat, Spoilt(OF_CHAT.format("user_id = 'eve'"), set()))
+    findings, _ = verified(app, code=1)
+    assert kinds(findings) == {"owner", "tags"}
+
+
+def test_branches(app, ada, chat):
+    """With branches any live message may be the head, and an answer must only have what it answers."""
+    messages = everything(ada, chat)
+    ada.save_message(chat, "assistant", "another answer", parent_id=messages[0]["id"])
+    assert verified(app)[0] == []
+    spoil(app, OF_CHAT.format("head_id = :head, preview = 'x'"), own=chat, head=messages[-1]["id"])
+    assert kinds(verified(app, code=1)[0]) == {"preview"}
+    verified(app, "--repair", "--yes")
+    assert len(everything(ada, chat)) == 5
+    spoilt(app, chat, LEFT["a parent nowhere"])
+    assert kinds(verified(app, code=1)[0]) == {"parent"}
+    spoil(app, OF_CHAT.format("head_id = :never"), own=chat, never=NEVER)
+    verified(app, "--repair", "--yes", code=1)
+    assert [message["content"] for message in everything(ada, chat)][-1] == "another answer"
+
+
+STRAYS = {
+    "message": "UPDATE conversation_messages SET conversation_id = :never WHERE conversation_id = :own",
+    "tag": "UPDATE conversation_tags SET conversation_id = :never WHERE conversation_id = :own",
+    "answer": "INSERT INTO conversation_idempotency (user_id, org_id, scope, key, fingerprint, conversation_id, created_at) "
+    "VALUES ('ada', '', 's', 'k', 'f', :never, '2026-01-01 00:00:00.000000')",
+}
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+@pytest.mark.parametrize("never", [NEVER, "ffffffff-ffff-7fff-bfff-ffffffffffff"], ids=["first", "last"])
+@pytest.mark.parametrize("batch", ["1", "100"])
+def test_rows_of_a_conversation_that_is_not_there(app, chat, kind, never, batch):
+    """They are found wherever their id stands among the others. Tags and kept answers go, messages never do."""
+    spoil(app, STRAYS[kind], own=chat, never=never)
+    before = rows(app)
+    stray = [finding for finding in verified(app, "--batch", batch, code=1)[0] if finding["kind"] == "stray"]
+    assert [finding["conversation_id"] for finding in stray] == [never]
+    (one,) = verified(app, "--conversation", never, code=1)[0]
+    assert one["kind"] == "stray"
+
+    verified(app, "--repair", "--yes", code=1 if kind == "message" else 0)
+    after = rows(app)
+    if kind == "message":
+        assert after["conversation_messages"] == before["conversation_messages"]
+    else:
+        assert verified(app)[0] == []
+    assert after["conversation_idempotency"] == 0
+
+
+def test_messages_that_share_a_seq(make_app, database):
+    """Tables without their keys, from a careless copy say, may hold a message twice; so does a window's edge."""
+    url = database.empty()
+    app = make_app(tables=False, SQLALCHEMY_DATABASE_URI=url)
+    run(app, "create-tables")
+    ada = app.conversations.as_user("ada", app=app)
+    own = ada.create_conversation(messages=[{"role": "user", "content": f"m{n}"} for n in range(WINDOW + 20)])["id"]
+    spoil(
+        app,
+        "CREATE TABLE copied AS SELECT * FROM conversation_messages",
+        "DROP TABLE conversation_messages",
+        "ALTER TABLE copied RENAME TO conversation_messages",
+        f"INSERT INTO conversation_messages SELECT * FROM conversation_messages WHERE seq IN (3, {WINDOW})",
+        f"UPDATE conversation_messages SET seq = {WINDOW} WHERE seq = {WINDOW + 1}",
+    )
+    findings, _ = verified(app, code=1)
+    assert {"duplicate", "gap", "message_count"} <= kinds(findings)
+    assert {finding["conversation_id"] for finding in findings} == {own}
+    assert "primary key of conversation_messages" in run(app, "doctor", code=1)
+
+
+def test_a_long_conversation_is_read_in_windows(app, ada, statements):
+    """No statement reads more than one window of messages, and a forged one far inside is found."""
+    size = 2 * WINDOW + 10
+    own = ada.create_conversation(messages=[{"role": "user", "content": f"{n}"} for n in range(size)])["id"]
+    with statements(app) as seen:
+        assert verified(app)[1]["messages"] == size
+    read = [one for one in seen if "content_is_parts" in one]
+    assert len(read) == 3
+    assert all("LIMIT" in one for one in read)
+    spoilt(app, own, Spoilt(OF_MESSAGE.format("content = 'forged'", size - 5), set()))
+    assert kinds(verified(app, code=1)[0]) == {"content"}
+
+
+def test_short_conversations_share_their_statements(app, ada, statements):
+    """Sixty conversations in one batch cost a handful of statements, not sixty times as many."""
+    for number in range(60):
+        ada.create_conversation(messages=[{"role": "user", "content": f"{number}"}])
+    with statements(app) as seen:
+        verified(app)
+    assert len(seen) < 15
+
+
+def test_batches_of_one_find_the_same(app, chat):
+    spoilt(app, chat, REPAIRABLE["everything"])
+    assert verified(app, "--batch", "1", code=1) == verified(app, "--batch", "100", code=1)
+
+
+def test_only_one_user_or_one_conversation(app, ada, bob, chat):
+    """What was not asked for is not looked at."""
+    spoilt(app, chat, REPAIRABLE["another preview"])
+    theirs = bob.list_conversations()["conversations"][0]["id"]
+    assert verified(app, "--user", "ada", code=1)[1]["conversations"] == 2
+    assert verified(app, "--user", "bob")[1]["conversations"] == 1
+    assert verified(app, "--user", "ada", "--org", "acme")[1]["conversations"] == 0
+    assert verified(app, "--conversation", chat, code=1)[1]["conversations"] == 1
+    assert verified(app, "--conversation", theirs)[1]["conversations"] == 1
+    assert "UUID" in run(app, "verify", "--conversation", "nonsense", code=2)
+
+
+def test_a_repair_is_asked_for_and_can_be_tried(app, chat):
+    """A dry run and a no change nothing; both say what is wrong, or ask."""
+    spoilt(app, chat, REPAIRABLE["everything"])
+    before = dump(app)
+    assert "--repair puts it right" in run(app, "verify", "--repair", "--dry-run", code=1)
+    run(app, "verify", "--repair", code=1, input="n\n")
+    assert dump(app) == before
+    run(app, "verify", "--repair", input="y\n")
+    assert "all is well" in run(app, "verify")
+    assert "goes with --repair" in run(app, "verify", "--accept-content", code=2)
+
+
+def test_no_report_repeats_what_was_said(app, chat):
+    """Reports go into logs and tickets: ids and numbers, never content. `run` looks for a word that every message has."""
+    for how in (*REPAIRABLE.values(), *LEFT.values()):
+        spoilt(app, chat, how)
+    run(app, "verify", code=1)
+    run(app, "verify", "--json", code=1)
+    run(app, "verify", "--repair", "--yes", code=1)
+
+
+def test_how_far_it_has_come_goes_to_stderr(app, chat, monkeypatch):
+    """A long walk says so, where it is not in the way of whoever reads the report."""
+    monkeypatch.setattr("flask_conversations.cli.verify.SAID_EVERY", -1.0)
+    result = app.test_cli_runner().invoke(args=["conversations", "verify", "--batch", "1"])
+    assert "1 conversations with 1 messages, 0 findings ..." in result.stderr
+    assert len(result.stderr.splitlines()) > 2
+    assert "..." not in result.stdout
+
+
+def test_a_conversation_that_is_busy_is_said_to_be(make_app):
+    """Somebody holds its lock for longer than a call waits: that is said, and the walk goes on."""
+    app = make_app(CONVERSATIONS_LOCK_TIMEOUT=0.2)
+    ada = app.conversations.as_user("ada", app=app)
+    own = ada.create_conversation()["id"]
+    spoil(app, OF_CHAT.format("preview = 'x'"), own=own)
+    with app.app_context(), app.db.engine.connect() as other:
+        if other.dialect.name == "sqlite":
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            other.exec_driver_sql("SELECT * FROM conversations FOR UPDATE")
+        findings, _ = verified(app, code=1)
+        other.rollback()
+    assert kinds(findings) == {"busy"}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_row_that_cannot_be_read_is_found(app, ada, chat):
+    """Bytes that are no text spoil one message, and neither the walk nor the conversations around it."""
+    spoilt(app, chat, Spoilt(OF_MESSAGE.format("content = CAST(x'ff41' AS TEXT)", 2), set()))
+    assert kinds(verified(app, code=1)[0]) == {"content"}
+    spoilt(app, chat, Spoilt(OF_CHAT.format("checksum = 'text', version = 'text', last_message_at = 'text'"), set()))
+    assert {"content", "checksum", "version"} <= kinds(verified(app, code=1)[0])
+
+
+def test_a_repair_is_announced_and_logged(make_app):
+    """Whoever shows conversations hears of the change; the query log has the repair and not the looks."""
+    from flask_conversations import signals
+
+    app = make_app(CONVERSATIONS_AUDIT=True)
+    ada = app.conversations.as_user("ada", app=app)
+    own = ada.create_conversation(messages=[{"role": "user", "content": "x"}])["id"]
+    spoil(app, OF_CHAT.format("preview = 'x y'"), own=own)
+    before = rows(app)["conversation_query_log"]
+    heard = []
+
+    def hear(sender: Any, conversation: Any, **rest: Any) -> None:
+        heard.append(conversation["id"])
+
+    with signals.conversation_updated.connected_to(hear, app):
+        verified(app, "--repair", "--yes")
+    assert heard == [own]
+    assert rows(app)["conversation_query_log"] == before + 1
+
+
+def test_writers_at_work_are_no_findings(app, ada, bob):
+    """Half of a change that is just being made looks wrong; the second look, under the lock, does not."""
+    chats = [ada.create_conversation(messages=[{"role": "user", "content": "x"}])["id"] for _ in range(3)]
+    stop = threading.Event()
+
+    def write(own: str) -> None:
+        while not stop.is_set():
+            ada.save_message(own, "user", "more")
+            ada.pop_message(own)
+            ada.save_messages(own, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+
+    writers = [threading.Thread(target=write, args=[own]) for own in chats]
+    for writer in writers:
+        writer.start()
+    try:
+        found = [looked(app) for _ in range(15)]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert not any(found)
+    assert not looked(app)
+    assert not bob.list_conversations()["conversations"]
+
+
+class Verified(Histories):
+    """Random histories of two users, looked at when each ends."""
+
+    def teardown(self) -> None:
+        super().teardown()
+        assert looked(self.app) == []
+
+
+def test_nothing_is_found_after_random_histories(app):
+    """Whatever calls in whatever order: a walk finds nothing."""
+    machine = type("VerifiedOnThis", (Verified,), {"app": app})
+    options = {"max_examples": 6, "stateful_step_count": 20, "suppress_health_check": list(HealthCheck)}
+    run_state_machine_as_test(machine, settings=settings(deadline=None, print_blob=True, **options))
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["answer", "append", "delete", "edit", "pop", "date"]), st.integers(0, 9)), max_size=14
+)
+
+
+def test_nothing_is_found_after_random_branches(app, ada):
+    """The same where messages answer older ones, are deleted in between, and bring times of their own."""
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(STEPS)
+    def histories(steps):
+        own = ada.create_conversation(messages=[{"role": "user", "content": "first"}])["id"]
+        known = [message["id"] for message in everything(ada, own)]
+        for step, place in steps:
+            one = known[place % len(known)]
+            try:
+                if step == "answer":
+                    known.append(ada.save_messages(own, [{"role": "user", "content": "x", "parent_id": one}])[0]["id"])
+                elif step == "append":
+                    known.append(ada.save_message(own, "assistant", "y")["id"])
+                elif step == "date":
+                    moment = f"20{10 + place}-01-01T00:00:00Z"
+                    known.append(ada.save_message(own, "assistant", "z", created_at=moment)["id"])
+                elif step == "edit":
+                    ada.update_message(own, one, content=f"edited {place}")
+                elif step == "delete":
+                    ada.delete_message(own, one)
+                else:
+                    ada.pop_message(own)
+            except (NotFound, ValueError):
+                continue
+        assert looked(app) == []
+
+    histories()
+
+
+def dump(app: Any) -> list[Any]:
+    """Every row of the tables that a repair could touch."""
+    tables = ("conversations", "conversation_messages", "conversation_tags", "conversation_idempotency")
+    return [sorted(map(str, sql(app, f"SELECT * FROM {table}"))) for table in tables]
