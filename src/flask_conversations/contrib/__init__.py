@@ -1,0 +1,1 @@
+"""What stands beside the core and uses nothing but its public API."""
