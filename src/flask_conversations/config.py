@@ -192,6 +192,8 @@ class Config:
         for name, limit in most.items():
             if getattr(self, name) > limit:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but may be at most {limit}.")
+        if self.redis_url is not None and not isinstance(self.redis_url, str):
+            raise ConfigurationError(f"{_key('redis_url')} must be text.")
         if set(self.cache_prefix) & set("{}"):
             raise ConfigurationError(
                 f"{_key('cache_prefix')} may not contain braces: they tell a cluster where a key belongs."

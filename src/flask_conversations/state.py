@@ -11,7 +11,7 @@ from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.utils import import_string
 
-from . import database
+from . import database, transaction
 from .cache import Cache, open_cache
 from .config import Config
 from .counters import Counters
@@ -49,6 +49,7 @@ class State:
         """Where the service of this app keeps its rows; the engine is prepared on first use."""
         if self._backend is None:
             database.prepare(self.db, self.config)
+            transaction.watch(self.db.engines[self.config.bind_key])
             self._backend = Backend(
                 app=self.app,
                 scoped_session=self.db.session,

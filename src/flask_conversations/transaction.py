@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 logger = logging.getLogger("flask_conversations")
 
 _KEY = "flask_conversations.work"
+_ROLLBACKS = "flask_conversations.rollbacks"
 
 T = TypeVar("T")
 
@@ -33,11 +34,31 @@ class Settlement(Protocol):
         """The transaction is known to have been rolled back, although its commit had begun."""
 
 
+class Change(Protocol):
+    """Something that a transaction has done."""
+
+    def doubt(self) -> None:
+        """A savepoint was rolled back since, which the session does not know: this may or may not be a part of the transaction."""
+
+
 class Witness(Protocol):
     """Somebody who keeps a copy of what transactions change."""
 
     def reserving(self, changes: Iterable[Any]) -> Settlement:
         """*changes* are about to be committed: called after the last statement, just before COMMIT."""
+
+
+class _Noted(NamedTuple):
+    """A change, who keeps a copy of it, and what its connection had rolled back until then."""
+
+    witness: Witness
+    change: Any
+    info: dict[Any, Any]
+    rollbacks: int
+
+    @property
+    def is_doubtful(self) -> bool:
+        return bool(self.info.get(_ROLLBACKS, 0) != self.rollbacks)
 
 
 @dataclasses.dataclass
@@ -48,7 +69,7 @@ class _Work:
     joined: int = 0
     committed: SessionTransaction | None = None
     waiting: list[tuple[SessionTransaction | None, Callable[[], None]]] = dataclasses.field(default_factory=list)
-    changes: list[tuple[SessionTransaction | None, tuple[Witness, Any]]] = dataclasses.field(default_factory=list)
+    changes: list[tuple[SessionTransaction | None, _Noted]] = dataclasses.field(default_factory=list)
     settlements: list[Settlement] = dataclasses.field(default_factory=list)
     unsettled: list[Settlement] = dataclasses.field(default_factory=list)
     """Those of a transaction that has ended without a commit that anybody saw."""
@@ -78,16 +99,27 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
     _work(session).waiting.append((tag, callback))
 
 
-def witnessed(session: Session, witness: Witness, change: Any) -> None:
+def witnessed(session: Session, connection: sa.Connection, witness: Witness, change: Change) -> None:
     """Tell *witness* of *change* around the commit of the outermost transaction; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
-    _work(session).changes.append((tag, (witness, change)))
+    info = connection.info
+    _work(session).changes.append((tag, _Noted(witness, change, info, info.get(_ROLLBACKS, 0))))
+
+
+def watch(engine: sa.Engine) -> None:
+    """Count the savepoints that are rolled back on connections of *engine*: a host may have opened one beneath its session."""
+    if not sa.event.contains(engine, "rollback_savepoint", _rolled_back):
+        sa.event.listen(engine, "rollback_savepoint", _rolled_back)
+
+
+def _rolled_back(connection: sa.Connection, name: str, context: None) -> None:
+    connection.info[_ROLLBACKS] = connection.info.get(_ROLLBACKS, 0) + 1
 
 
 def changes(session: Session) -> list[Any]:
     """What this transaction has changed so far, for its witnesses, the newest first."""
     work = session.info.get(_KEY)
-    return [change for _, (_, change) in reversed(work.changes)] if work is not None and work.changes else []
+    return [noted.change for _, noted in reversed(work.changes)] if work is not None and work.changes else []
 
 
 def undone(session: Session) -> None:
@@ -143,8 +175,10 @@ def _before_commit(session: Session) -> None:
     session.flush()
     noted, work.changes = work.changes, []
     by_witness: dict[int, tuple[Witness, list[Any]]] = {}
-    for _, (witness, change) in noted:
-        by_witness.setdefault(id(witness), (witness, []))[1].append(change)
+    for _, each in noted:
+        if each.is_doubtful:
+            each.change.doubt()
+        by_witness.setdefault(id(each.witness), (each.witness, []))[1].append(each.change)
     for witness, some in by_witness.values():
         work.settlements.append(witness.reserving(some))
 

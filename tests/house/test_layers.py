@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "contrib": LEAVES | {ROOT},
     "testing": LEAVES | {ROOT},
     # wiring: the extension object, and what it is on one app
-    "state": LEAVES | {"cache", "database", "models", "service"},
+    "state": LEAVES | {"cache", "database", "models", "service", "transaction"},
     "extension": {
         "state",
         "api",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
@@ -287,11 +288,17 @@ def _is_json(mimetype: str) -> bool:
     return mimetype == "application/json" or (mimetype.startswith("application/") and mimetype.endswith("+json"))
 
 
+@functools.cache
+def _form(schema: type[Schema]) -> Schema:
+    """Loading changes nothing in a form, and to make one costs more than a read from the cache."""
+    return schema()
+
+
 def _loaded(
     schema: type[Schema], values: Mapping[str, Any], unknown: Literal["exclude"] | None = None
 ) -> dict[str, Any]:
     try:
-        return cast("dict[str, Any]", schema().load(values, unknown=unknown))
+        return cast("dict[str, Any]", _form(schema).load(values, unknown=unknown))
     except ValidationError as error:
         raise errors.ValidationFailed(error.messages_dict) from None
 

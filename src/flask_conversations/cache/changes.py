@@ -30,6 +30,10 @@ class Change:
         self.owner = owner
         self.appended = entries.tails(messages, self.conversation_id, owner, self.rev)
 
+    def doubt(self) -> None:
+        """It is not certain that this has happened."""
+        self.appended = None
+
 
 class Pending:
     """All that one transaction has done to one conversation."""
@@ -62,9 +66,11 @@ class Pending:
         in_time = time.monotonic() - self._since <= self._cache.reserve_seconds / 2
         if tails is not None and in_time:
             self._cache.apply(self._conversation_id, self._token, self._from, self._last.version, tails)
+        elif self._reserved is None:
+            self._cache.owe(self._conversation_id)
         else:
-            # where a reservation was tried, one more time-out is worth knowing that nobody is shown the state before
-            self._cache.drop(self._conversation_id, self._token, insist=self._reserved is not None)
+            # also where the reservation failed: one more time-out is worth it that nobody is shown the state before
+            self._cache.drop(self._conversation_id, self._token, reserved=self._reserved)
 
     def _tails(self) -> list[bytes] | None:
         last, appended = self._last, self._appended or []
@@ -75,7 +81,8 @@ class Pending:
 
     def undo(self) -> None:
         """After a rollback that is known to be one."""
-        self._cache.unreserve(self._conversation_id, self._token)
+        if self._reserved is not None:
+            self._cache.unreserve(self._conversation_id, self._token, reserved=self._reserved)
 
 
 class Settlement:

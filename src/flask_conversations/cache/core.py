@@ -75,13 +75,13 @@ class Cache:
 
     # -- reading
 
-    def read(self, conversation_id: str, owner: str, wanted: int, min_version: int = 0) -> Found:
-        """The newest *wanted* messages if there is an entry of this *owner* to serve, else perhaps the right to make it."""
+    def read(self, conversation_id: str, owner: str, wanted: int, limit: int, min_version: int = 0) -> Found:
+        """An entry of this *owner* with the newest *wanted* messages, or *limit* of them, else perhaps the right to make one."""
         key = self._key(conversation_id)
         if not self._paid(key):
             return NOTHING
         token = self.new_token()
-        answer = self._call(READ, key, token, owner, min_version, wanted, LEASE_SECONDS * 1000, self._horizon_ms())
+        answer = self._read(READ, key, token, owner, min_version, limit, LEASE_SECONDS * 1000, self._horizon_ms())
         if answer is None:
             return NOTHING
         match answer:
@@ -136,12 +136,12 @@ class Cache:
             self.give_back(lease)
             return
         elements = found or [entries.empty_tail(conversation_id, owner, rev)]
-        answer = self._call(POPULATE, lease.key, lease.token, lease.run, self._ttl_ms, version, *elements)
+        answer = self._read(POPULATE, lease.key, lease.token, lease.run, self._ttl_ms, version, *elements)
         self.counters.add("filled" if answer == [b"stored"] else "filled_late")
 
     def give_back(self, lease: Lease) -> None:
         """Give back a lease unused, so that the next reader need not wait for its end."""
-        self._call(RELEASE, lease.key, lease.token)
+        self._read(RELEASE, lease.key, lease.token)
 
     # -- writing
 
@@ -153,36 +153,42 @@ class Cache:
 
     def reserve(self, conversation_id: str, token: str, version: int, empty: bytes) -> bool | None:
         """Close the key: True if it is, False if that is not certain, None if Redis was not even asked."""
-        asked = self.server.breaker.allows()
+        asked = self.server.may_write()
         arguments = (RESERVE, self._key(conversation_id), token, version, empty)
-        reserved = asked and self._call(*arguments, insist=True) is not None
+        reserved = asked and self._write(*arguments, failed_before=False) is not None
         self.counters.add("reserved" if reserved else "not_reserved")
         return reserved if asked else None
 
     def apply(self, conversation_id: str, token: str, version: int, to: int, tails: Sequence[bytes]) -> None:
         """Bring the entry, if there is one at *version*, to version *to*, and open the key."""
         key = self._key(conversation_id)
-        answer = self._call(APPLY, key, token, version, to, self._ttl_ms, self.limit, *tails, insist=True)
+        answer = self._write(APPLY, key, token, version, to, self._ttl_ms, self.limit, *tails, failed_before=False)
         if answer is None:
             self._owe(key)
         self.counters.add("applied" if answer == [b"applied"] else "not_applied")
 
-    def drop(self, conversation_id: str, token: str, *, insist: bool) -> None:
-        """Empty the key, and open it."""
-        self._drop(self._key(conversation_id), token, insist=insist)
-
-    def forget(self, conversation_id: str) -> None:
-        """Empty the key; the reservations of others stay."""
-        self._drop(self._key(conversation_id), self.new_token())
-
-    def _drop(self, key: str, token: str, *, insist: bool = False) -> None:
-        if self._call(DROP, key, token, insist=insist) is None:
+    def drop(self, conversation_id: str, token: str, *, reserved: bool) -> None:
+        """Empty the key, and open it, whether or not it was *reserved*."""
+        key = self._key(conversation_id)
+        if self._write(DROP, key, token, failed_before=not reserved) is None:
             self._owe(key)
         self.counters.add("dropped")
 
-    def unreserve(self, conversation_id: str, token: str) -> None:
+    def owe(self, conversation_id: str) -> None:
+        """Remember a key that nobody has emptied, because Redis was not worth asking."""
+        self._owe(self._key(conversation_id))
+
+    def forget(self, conversation_id: str) -> None:
+        """Empty the key; the reservations of others stay."""
+        key = self._key(conversation_id)
+        if self._read(DROP, key, self.new_token()) is None:
+            self._owe(key)
+        self.counters.add("dropped")
+
+    def unreserve(self, conversation_id: str, token: str, *, reserved: bool) -> None:
         """Open the key as it was before: the transaction has been rolled back."""
-        self._call(UNRESERVE, self._key(conversation_id), token, self._ttl_ms)
+        key = self._key(conversation_id)
+        self._write(UNRESERVE, key, token, self._ttl_ms, failed_before=not reserved)
         self.counters.add("undone")
 
     # -- what Redis does not know yet
@@ -202,7 +208,7 @@ class Cache:
 
     def _pay(self, key: str) -> bool:
         debt = self._owed.get(key)
-        answer = self.server.call(DROP, key, *self._signed(self.new_token()))
+        answer = self.server.read(DROP, key, *self._signed(self.new_token()))
         if answer is None:
             return False
         with self._owed_lock:
@@ -222,8 +228,16 @@ class Cache:
             return self._max_age_ms
         return max(since - 1, 1)
 
-    def _call(self, script: Script, key: str, token: str, *arguments: Any, insist: bool = False) -> list[bytes] | None:
-        answer = self.server.call(script, key, *self._signed(token), *arguments, insist=insist)
+    def _read(self, script: Script, key: str, token: str, *arguments: Any) -> list[bytes] | None:
+        answer = self.server.read(script, key, *self._signed(token), *arguments)
+        return self._after(key, answer)
+
+    def _write(self, script: Script, key: str, token: str, *arguments: Any, failed_before: bool) -> list[bytes] | None:
+        answer = self.server.write(script, key, *self._signed(token), *arguments, failed_before=failed_before)
+        return self._after(key, answer)
+
+    def _after(self, key: str, answer: list[bytes] | None) -> list[bytes] | None:
+        """Redis has answered: time to settle some of what is owed elsewhere."""
         if answer is not None and self._owed:
             for owed in list(self._owed)[:PAID_AT_ONCE]:
                 if owed != key and not self._pay(owed):
@@ -254,10 +268,10 @@ class Cache:
 
     def stats(self) -> dict[str, Any]:
         """Counters since the process began, and the state of the circuit breaker."""
-        breaker = self.server.breaker
+        reading, writing = self.server.reading, self.server.writing
         return {
             "strict": self.strict,
             **self.counters.all(),
             "owing": len(self._owed),
-            "breaker": {"state": breaker.state, "opened": breaker.opened},
+            "breaker": {"reads": reading.state, "writes": writing.state, "opened": reading.opened + writing.opened},
         }

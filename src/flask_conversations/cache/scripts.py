@@ -6,9 +6,13 @@ import hashlib
 from importlib.resources import files
 from typing import Any
 
+from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
 _LUA = files(__package__).joinpath("lua")
+
+_AS_BYTES = {NEVER_DECODE: True}
+"""A host's own client may decode what it gets; a damaged entry is no text."""
 
 
 class Script:
@@ -24,9 +28,9 @@ class Script:
     def run(self, client: Any, key: str, *arguments: Any) -> Any:
         """What the script answers, after one round trip; two if this server has not seen it yet."""
         try:
-            return client.evalsha(self.digest, 1, key, *arguments)
+            return client.execute_command("EVALSHA", self.digest, 1, key, *arguments, **_AS_BYTES)
         except NoScriptError:
-            return client.eval(self.text, 1, key, *arguments)
+            return client.execute_command("EVAL", self.text, 1, key, *arguments, **_AS_BYTES)
 
 
 READ = Script("read")

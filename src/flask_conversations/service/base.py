@@ -87,7 +87,8 @@ class Base:
         """A statement has brought a conversation to *version*: around the commit the cache follows."""
         cache = self.backend.cache
         assert cache is not None
-        transaction.witnessed(self.session, cache, Change(conversation_id, version, rev))
+        store = self.store
+        transaction.witnessed(store.session, store.connection, cache, Change(conversation_id, version, rev))
 
     def appended(
         self, conversation_id: str, version: int, owner: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]

@@ -20,6 +20,7 @@ from .units import reads
 from .windows import Window, Windows
 
 MAX_PAGE = 100
+MAX_HISTORY = 1_000_000
 TOKEN_WINDOW = 500
 """Messages considered for `max_tokens` when no limit is given."""
 
@@ -61,8 +62,10 @@ class ReadingVerbs(Windows):
         return history.system_prompt([_for_history(rows.HISTORY, row) for row in found.rows])
 
     def _history_size(self, limit: Any, max_tokens: Any) -> int:
+        if type(limit) is int and 0 <= limit <= MAX_HISTORY and max_tokens is None:
+            return limit
         problems = rules.Problems()
-        count = rules.optional(rules.integer(0, 1_000_000))
+        count = rules.optional(rules.integer(0, MAX_HISTORY))
         size = problems.take("limit", count, limit)
         tokens = problems.take("max_tokens", rules.optional(rules.integer(0)), max_tokens)
         problems.raise_any()
@@ -135,16 +138,16 @@ class ReadingVerbs(Windows):
         problems.raise_any()
         min_version = conversation_schema.expected(min_version, "min_version")
         if before is None and after is None:
-            window = self.newest(conversation_id, size + 1, min_version)
+            window = self.newest(conversation_id, size, min_version, one_more=True)
             own_id, version, entry, found = window.conversation_id, window.version, window.entry, window.rows
         else:
             page = rows.newest(self.store, conversation_id, limit=size + 1, before=upper, after=lower)
             if page is None:
                 raise self.store.missing(conversation_id)
             own_id, version, entry, found = page.conversation_id, page.version, None, page.rows
-        count = len(entry.bodies) if entry else len(found)
+        has_more = (len(entry.bodies) > size or not entry.is_whole) if entry else len(found) > size
         next_cursor = None
-        if count > size:
+        if has_more:
             last = entry.seq_of(size - 1) if entry else found[size - 1].seq
             next_cursor = self._cursors.seal(_PAGE, [own_id, last])
         messages = told(entry, found[:size])[:size]

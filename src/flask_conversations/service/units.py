@@ -85,13 +85,14 @@ def _subject(given: Any, result: Any) -> str | None:
 
 
 def _read(service: Base, body: Callable[[], R]) -> R:
-    service.backend.counters.add("reads")
-    session = service.session
+    backend = service.backend
+    backend.counters.add("reads")
+    session = backend.scoped_session()
     mine = not (session.in_transaction() or transaction.is_joined(session) or transaction.is_grouped(session))
-    tries = _Tries(service.backend.counters)
+    tries = _Tries(backend.counters)
     while True:
         try:
-            result = _run(service, body, tries)
+            result = _run(service, session, body, tries)
             if mine and session.in_transaction():
                 session.commit()
             return result
@@ -156,9 +157,9 @@ class _Tries:
         raise known from error
 
 
-def _run(service: Base, body: Callable[[], R], tries: _Tries) -> R:
+def _run(service: Base, session: Session, body: Callable[[], R], tries: _Tries) -> R:
     # what a hook of the host writes through the service is a part of this call, not a transaction in its middle
-    with transaction.grouped(service.session):
+    with transaction.grouped(session):
         if not tries.lenient:
             return body()
         with spoilt.readable(service.store.connection):
@@ -176,7 +177,7 @@ def _flush(session: Session) -> None:
 
 def _straight(service: Base, body: Callable[[], R], tries: _Tries) -> R:
     begin(service.store)
-    return _run(service, body, tries)
+    return _run(service, service.session, body, tries)
 
 
 def _in_savepoint(service: Base, body: Callable[[], R], tries: _Tries) -> R:
@@ -186,7 +187,7 @@ def _in_savepoint(service: Base, body: Callable[[], R], tries: _Tries) -> R:
     began = begin(store)
     try:
         with session.begin_nested():
-            return _run(service, body, tries)
+            return _run(service, session, body, tries)
     except BaseException:
         if began and session.in_transaction():
             # the host had only read: SQLite's lock, which this call took, must not outlive it

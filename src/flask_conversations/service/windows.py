@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from .. import transaction
 from ..cache import Cache, Entry, Found, Lease, owner_tag
@@ -31,29 +32,42 @@ class Windows(Base):
     """How a service reads the newest messages."""
 
     def newest(
-        self, conversation_id: str, wanted: int, min_version: int | None, columns: tuple[str, ...] = rows.STORED
+        self,
+        conversation_id: str,
+        wanted: int,
+        min_version: int | None,
+        columns: tuple[str, ...] = rows.STORED,
+        *,
+        one_more: bool = False,
     ) -> Window:
         """The newest *wanted* messages, or all if there are fewer. Raises `ConversationNotFound`.
 
-        Rows have at least *columns*.
+        Rows have at least *columns*. *one_more* is for those who ask whether there is one: an entry that ends after *wanted*
+        messages knows by itself.
         """
-        cache, identity = self.backend.cache, self.identity
+        backend, identity = self.backend, self.identity
+        cache = backend.cache
+        limit = wanted + one_more
         own_id = rules.uuid_or_none(conversation_id) if cache is not None and identity is not None else None
-        if cache is None or identity is None or own_id is None or not self._may_ask_cache(own_id):
-            return self._from_database(conversation_id, wanted, columns)
+        if (
+            cache is None
+            or identity is None
+            or own_id is None
+            or not self._may_ask_cache(backend.scoped_session(), own_id)
+        ):
+            return self._from_database(conversation_id, limit, columns)
         owner = owner_tag(identity.org_id, identity.user_id)
-        found = cache.read(own_id, owner, wanted, min_version or 0)
+        found = cache.read(own_id, owner, wanted, limit, min_version or 0)
         if found.entry is not None and cache.strict:
             found = self._confirmed(cache, found.entry, owner, wanted)
         if found.entry is not None:
             return Window(own_id, found.entry.version, found.entry, (), ())
         if found.lease is not None:
-            return self._filling(cache, found.lease, own_id, owner, wanted)
-        return self._from_database(own_id, wanted, columns)
+            return self._filling(cache, found.lease, own_id, owner, limit)
+        return self._from_database(own_id, limit, columns)
 
-    def _may_ask_cache(self, own_id: str) -> bool:
+    def _may_ask_cache(self, session: Session, own_id: str) -> bool:
         """Not where this transaction has changed the conversation itself, or must not see what others have committed."""
-        session = self.session
         if not session.in_transaction():
             return True
         if any(change.conversation_id == own_id for change in transaction.changes(session)):
@@ -70,7 +84,7 @@ class Windows(Base):
             cache.disagrees(own_id)
             return Found()
         # somebody has written since, or the entry is old; what is there by now would have to be confirmed again
-        return Found(lease=cache.read(own_id, owner, wanted, now[0]).lease)
+        return Found(lease=cache.read(own_id, owner, wanted, wanted, now[0]).lease)
 
     def _from_database(self, conversation_id: str, wanted: int, columns: tuple[str, ...]) -> Window:
         found = rows.newest(self.store, conversation_id, limit=wanted, columns=columns)

@@ -8,6 +8,7 @@ from ..errors import ClientIdConflict, ConversationsError, SchemaMissing, Storag
 
 _SERIALIZATION = {"40001", "40P01"}
 _LOCKED_OUT = {"55P03"}
+_READ_ONLY = {"25006", "42501"}
 _ABORTED = "25P02"
 _UNIQUE = "23505"
 _NO_TABLE = {"42P01", "42703", "3F000"}
@@ -31,8 +32,8 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_read_only(error: BaseException) -> bool:
-    """The database or the transaction takes no locks and no changes: a replica, say."""
-    return isinstance(error, sa.exc.DBAPIError) and _state(error) == "25006"
+    """The database, the transaction or the role takes no locks and no changes: a replica, say."""
+    return isinstance(error, sa.exc.DBAPIError) and _state(error) in _READ_ONLY
 
 
 def translated(error: BaseException) -> ConversationsError | None:

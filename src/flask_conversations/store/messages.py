@@ -16,7 +16,7 @@ from . import Store, constant, keyed, mine, statement, visible
 HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status")
 """What a model's history needs of a message: reading less is most of its speed."""
 
-NAMED_HISTORY = (*HISTORY, "id", "seq", "metadata", "model", "created_at")
+NAMED_HISTORY = (*HISTORY, "id", "seq", "parent_id", "metadata", "model", "created_at")
 """What a history needs whose format names each message."""
 
 STORED = tuple(message_schema.STORED)

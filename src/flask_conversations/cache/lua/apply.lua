@@ -1,6 +1,7 @@
 -- APPLY: the transaction is committed; bring the entry from one version to the next.
 -- ARGV: token, reserve_ms, from version, to version, ttl_ms, limit, element tails, the oldest first
--- Answers {token, 'applied'}, {token, 'later'} (somebody was further), or {token, 'gap'}.
+-- Answers {token, 'applied'}, {token, 'later'} (somebody was further), or {token, 'gap'} (also for what would
+-- become too large).
 
 local from, to, ttl_ms, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -35,10 +36,45 @@ local function push()
   redis.call('LTRIM', key, 0, #marks + limit - 1)
 end
 
+-- the new elements on top of what is there, below the reservations of others
+local function push()
+  local empty = base[1]:match(EMPTY)
+  if #marks == 0 then
+    if empty then
+      redis.call('UNLINK', key)
+    end
+    for tail = 7, #ARGV do
+      redis.call('LPUSH', key, stamped(to, reserved, ARGV[tail]))
+    end
+  else
+    local elements = {}
+    for tail = #ARGV, 7, -1 do
+      elements[#elements + 1] = stamped(to, reserved, ARGV[tail])
+    end
+    for _, element in ipairs(empty and {} or base) do
+      elements[#elements + 1] = element
+    end
+    redis.call('LTRIM', key, 0, #marks - 1)
+    redis.call('RPUSH', key, unpack(elements))
+  end
+  redis.call('LTRIM', key, 0, #marks + limit - 1)
+end
+
+local function fits()
+  local bytes = 0
+  for tail = 7, #ARGV do
+    bytes = bytes + #ARGV[tail]
+  end
+  for place = 1, math.min(#base, limit - (#ARGV - 6)) do
+    bytes = bytes + #base[place]
+  end
+  return bytes <= MOST_BYTES
+end
+
 local outcome = 'gap'
 if head and head.version >= to then
   outcome = 'later'
-elseif head and place and head.version == from and #ARGV > 6 and pcall(push) then
+elseif head and place and head.version == from and #ARGV > 6 and fits() and pcall(push) then
   outcome = 'applied'
 else
   drop_base()

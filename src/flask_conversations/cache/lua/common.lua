@@ -6,6 +6,7 @@
 local key, token, reserve_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
 local MOST = 5000 -- elements; a list with more is none of ours
+local MOST_BYTES = 1048576 -- of all messages of an entry: entries.MOST_BYTES
 local SCHEMA = '1'
 local HEADER = '^{"_v":(%d+),"_e":"(%x+)","_t":(%d+),"_s":(%d+),"_c":"([^"]*)","_o":"([^"]*)",'
 local EMPTY = HEADER .. '"_w":%-?%d+,"_empty":1}$'

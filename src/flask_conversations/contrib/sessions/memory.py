@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import sqlalchemy.exc
+
 from ...errors import ConfigurationError, Conflict, ConversationsError, Forbidden
 from .keys import Key
 
@@ -23,6 +25,10 @@ Change: TypeAlias = "Callable[[Stored], Any]"
 
 REFUSED = (Conflict, Forbidden, TypeError, ValueError, LookupError)
 """What the database half says to a change that it will never take: trying again is of no use."""
+
+FAILED = (ConversationsError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
+"""What it says when it cannot take a change now: it is out, has no tables, gives no permission. An error of the host's own pending
+changes is none of these, and passes through."""
 
 LONGEST_REST = 60.0
 """Seconds after a failure that the database is left alone, at most."""
@@ -121,7 +127,7 @@ class Memory:
             yield
         except REFUSED:
             raise
-        except ConversationsError as error:
+        except FAILED as error:
             ended = time.monotonic()
             # an outage may cost a tenth of the time: a refused connection next to nothing, a timeout a long rest
             self._rests_until = ended + min(LONGEST_REST, 10 * (ended - started))

@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from ...errors import ConversationsError
 from .comparison import Difference, difference
 from .items import frozen
 from .keys import Key
-from .memory import Cell, Change, Memory, Owner
+from .memory import FAILED, Cell, Change, Memory, Owner
 from .stored import Stored
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Place:
         try:
             with self._memory.attempt():
                 return list(self._stored.keys())
-        except ConversationsError:
+        except FAILED:
             return None
 
     # --- writing
@@ -87,6 +86,7 @@ class Place:
                 key,
                 lambda old: (None, self._cut((*(old or ()), *batch))),
                 lambda stored: stored.extend(key, batch, marks),
+                appends=True,
             )
 
     def create(self, key: Key, items: Sequence[Any]) -> None:
@@ -121,7 +121,14 @@ class Place:
     def _stored(self) -> Stored:
         return Stored(self._service(), self.maxlen, forget=self._forget)
 
-    def _write(self, key: Key, in_memory: Callable[[Items], tuple[Any, Items]], in_database: Change) -> Any:
+    def _write(
+        self,
+        key: Key,
+        in_memory: Callable[[Items], tuple[Any, Items]],
+        in_database: Change,
+        *,
+        appends: bool = False,
+    ) -> Any:
         """Change the half that is read, then the other; what the database fails to take is owed to it."""
         memory = self._memory
         if memory.mode.write == "database":
@@ -137,13 +144,13 @@ class Place:
             stored = self._settled(key)
             with memory.attempt():
                 result = in_database(stored)
-            if cell.era != memory.era:
+            if cell.era != memory.era or not appends:
                 cell.items, cell.loaded, cell.era = None, 0, memory.era
-            try:
+            if appends:
                 self._remember(cell, in_memory)
-            except (LookupError, ValueError):
-                # this process had only a part of it
-                cell.items = None
+            else:
+                # memory may have had a part of it only
+                self._fetch(cell)
             return result
 
     def _remember(self, cell: Cell, in_memory: Callable[[Items], tuple[Any, Items]]) -> Any:
@@ -173,25 +180,27 @@ class Place:
 
     def _load(self, cell: Cell) -> None:
         """Fetch what memory may lack, once a turn. Where the database fails, memory is what there is."""
-        memory, turn = self._memory, self._memory.turn
         if self._is_loaded(cell):
             return
         self._try_to_settle(cell)
-        if cell.owed or memory.rests:
-            return
+        if not cell.owed and not self._memory.rests:
+            self._fetch(cell)
+
+    def _fetch(self, cell: Cell) -> None:
+        turn, era = self._memory.turn, self._memory.era
         try:
-            with memory.attempt():
+            with self._memory.attempt():
                 found = self._stored.newest(cell.key)
-        except ConversationsError:
+        except FAILED:
             return
         cell.items = None if found is None else tuple(found)
-        cell.loaded, cell.era = turn, memory.era
+        cell.loaded, cell.era = turn, era
 
     def _try_to_settle(self, cell: Cell) -> None:
         if cell.owed and self._memory.mode.write == "both" and not self._memory.rests:
             try:
                 self._memory.settle(cell, self._stored)
-            except ConversationsError:
+            except FAILED:
                 return
 
     def _copied(self, items: Sequence[Any]) -> tuple[Any, ...]:
