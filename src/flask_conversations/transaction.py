@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
@@ -48,17 +48,27 @@ class Witness(Protocol):
         """*changes* are about to be committed: called after the last statement, just before COMMIT."""
 
 
-class _Noted(NamedTuple):
-    """A change, who keeps a copy of it, and what its connection had rolled back until then."""
+@dataclasses.dataclass
+class _Noted:
+    """A change, who keeps a copy of it, and how many savepoints its connection had rolled back until then."""
 
     witness: Witness
     change: Any
     info: dict[Any, Any]
-    rollbacks: int
+    rollbacks: int = 0
 
-    @property
-    def is_doubtful(self) -> bool:
-        return bool(self.info.get(_ROLLBACKS, 0) != self.rollbacks)
+    def __post_init__(self) -> None:
+        self.look_away()
+
+    def look_away(self) -> None:
+        """What was rolled back until now does not concern it."""
+        self.rollbacks = self.info.get(_ROLLBACKS, 0)
+
+    def check(self) -> None:
+        """Doubt it if anything was rolled back since."""
+        if self.info.get(_ROLLBACKS, 0) != self.rollbacks:
+            self.change.doubt()
+            self.look_away()
 
 
 @dataclasses.dataclass
@@ -87,6 +97,7 @@ def listen(session_factory: Any) -> None:
     for name, listener in (
         ("before_commit", _before_commit),
         ("after_commit", _after_commit),
+        ("after_transaction_create", _after_create),
         ("after_transaction_end", _after_end),
     ):
         if not sa.event.contains(session_factory, name, listener):
@@ -102,8 +113,7 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
 def witnessed(session: Session, connection: sa.Connection, witness: Witness, change: Change) -> None:
     """Tell *witness* of *change* around the commit of the outermost transaction; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
-    info = connection.info
-    _work(session).changes.append((tag, _Noted(witness, change, info, info.get(_ROLLBACKS, 0))))
+    _work(session).changes.append((tag, _Noted(witness, change, connection.info)))
 
 
 def watch(engine: sa.Engine) -> None:
@@ -176,8 +186,7 @@ def _before_commit(session: Session) -> None:
     noted, work.changes = work.changes, []
     by_witness: dict[int, tuple[Witness, list[Any]]] = {}
     for _, each in noted:
-        if each.is_doubtful:
-            each.change.doubt()
+        each.check()
         by_witness.setdefault(id(each.witness), (each.witness, []))[1].append(each.change)
     for witness, some in by_witness.values():
         work.settlements.append(witness.reserving(some))
@@ -189,6 +198,13 @@ def _after_commit(session: Session) -> None:
         _work(session).committed = session.get_nested_transaction() or session.get_transaction()
 
 
+def _after_create(session: Session, begun: SessionTransaction) -> None:
+    work: _Work | None = session.info.get(_KEY)
+    if work is not None and begun.nested:
+        for _, noted in work.changes:
+            noted.check()
+
+
 def _after_end(session: Session, ended: SessionTransaction) -> None:
     """What waits for a savepoint waits for the transaction around it, unless the savepoint was rolled back."""
     if _KEY not in session.info or not (ended.nested or ended.parent is None):
@@ -196,6 +212,11 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
     work = _work(session)
     done, work.committed = work.committed is ended, None
     if ended.parent is not None:
+        for tag, noted in work.changes:
+            if tag is ended:
+                noted.check()
+            # rolled back inside a savepoint of the session: whatever came before the savepoint stands
+            noted.look_away()
         work.waiting = _handed_up(work.waiting, ended, done)
         work.changes = _handed_up(work.changes, ended, done)
         return

@@ -156,6 +156,8 @@ class Postgresql:
         kind = b""
         while kind not in (b"Q", b"S", b"X", b"F"):
             kind, body = self._message(client, raw)
+            if kind == b"H" and len(raw) == 5:  # behind the end of a pipeline; nobody answers it
+                return Command("FLUSH", (), bytes(raw), handshake=True)
             if kind == b"Q":
                 sql, executes = body.rstrip(b"\0"), True
             elif kind == b"P":
@@ -170,7 +172,7 @@ class Postgresql:
         return Command(word if executes or not sql else "PARSE", (sql,), bytes(raw))
 
     def reply(self, server: Reader, command: Command) -> bytes | None:
-        if command.name in ("TERMINATE", "CANCEL"):
+        if command.name in ("TERMINATE", "CANCEL", "FLUSH"):
             return b""
         if command.name == "ENCRYPTION":
             return server.exactly(1)

@@ -148,15 +148,18 @@ STORED = [
 _MEMBERS = STORED[: STORED.index("rating_reason")]
 
 
+def shown(text: Any) -> str:
+    """A stored text. That of a spoilt row as far as it can be, so that the rest of the conversation stays readable."""
+    if isinstance(text, str):
+        return text
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
 def dump(row: Any) -> Message:
     """The JSON of a stored message; *row* is in the order of `STORED`."""
     found: dict[str, Any] = dict(zip(_MEMBERS, row, strict=False))
     reason, comment, is_parts = row[len(_MEMBERS) : len(_MEMBERS) + 3]
-    text = found["content"]
-    if not isinstance(text, str):
-        # a spoilt row: shown as far as it can be, so that the rest of the conversation stays readable
-        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    found["content"] = content_of(text, is_parts, found["parts"])
+    found["content"] = content_of(shown(found["content"]), is_parts, found["parts"])
     found["rating"] = _rating(found["rating"])
     found["feedback"] = (
         None if found["rating"] is None else {"rating": found["rating"], "reason": reason, "comment": comment}

@@ -206,8 +206,7 @@ def _told(window: Window) -> list[Any]:
 
 def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
     role, content, is_parts, parts, raw, status = row[: len(rows.HISTORY)]
-    if is_parts and isinstance(parts, list):
-        content = parts
+    content = schema.content_of(schema.shown(content), is_parts, parts)
     message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status}
     if columns is not rows.HISTORY:
         message.update(zip(columns[len(rows.HISTORY) :], row[len(rows.HISTORY) :], strict=False))
