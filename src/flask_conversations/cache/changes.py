@@ -12,6 +12,9 @@ from . import entries
 if TYPE_CHECKING:
     from .core import Cache
 
+IN_TIME = 5.0
+"""Seconds from the reservation to the end of the commit within which nobody can have taken the reservation for dead."""
+
 
 @dataclasses.dataclass
 class Change:
@@ -63,7 +66,7 @@ class Pending:
     def settle(self) -> None:
         """After the commit."""
         tails = self._tails() if self._reserved and self._appended is not None else None
-        in_time = time.monotonic() - self._since <= self._cache.reserve_seconds / 2
+        in_time = time.monotonic() - self._since <= IN_TIME
         if tails is not None and in_time:
             self._cache.apply(self._conversation_id, self._token, self._from, self._last.version, tails)
         elif self._reserved is None:

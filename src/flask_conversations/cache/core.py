@@ -8,8 +8,6 @@ versions chain the appends, so that an entry is only ever brought from one commi
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from ..counters import Counters
 from . import diagnosis, entries, inspection
 from .changes import Change, Settlement
 from .clients import Connect
+from .debts import Debts
 from .entries import Entry, Rubbish
 from .inspection import Inspection
 from .scripts import APPLY, DROP, POPULATE, READ, RELEASE, RESERVE, UNRESERVE, Script
@@ -26,8 +25,8 @@ from .server import Server
 LEASE_SECONDS = 3
 """How long a reader may take from its miss to filling the key."""
 
-MOST_OWED = 10_000
-"""Keys that wait for Redis to come back; more are known by the time only."""
+RESERVE_SECONDS = 10
+"""How long a reservation closes a key if nobody settles it; see also `changes.IN_TIME`."""
 
 PAID_AT_ONCE = 20
 """Owed keys that one call settles on its way."""
@@ -58,7 +57,6 @@ class Cache:
         self._connect, self._config = connect, config
         self.limit = config.cache_limit
         self.strict = config.cache_strict
-        self.reserve_seconds = 2 * max(5.0, config.lock_timeout)
         self._prefix = config.cache_prefix
         self._ttl_ms = config.cache_ttl * 1000
         # what is checked against the database may be as old as it likes
@@ -69,9 +67,7 @@ class Cache:
             *("errors", "timeouts", "skipped", "out_of_step", "disagreed"),
         )
         self.server = Server(connect, self.counters)
-        self._owed: dict[str, object] = {}
-        self._owed_lock = threading.Lock()
-        self._overflowed: float | None = None
+        self._debts = Debts()
 
     # -- reading
 
@@ -81,7 +77,9 @@ class Cache:
         if not self._paid(key):
             return NOTHING
         token = self.new_token()
-        answer = self._read(READ, key, token, owner, min_version, limit, LEASE_SECONDS * 1000, self._horizon_ms())
+        answer = self._read(
+            READ, key, token, owner, min_version, limit, LEASE_SECONDS * 1000, self._debts.horizon_ms(self._max_age_ms)
+        )
         if answer is None:
             return NOTHING
         match answer:
@@ -191,42 +189,22 @@ class Cache:
         self._write(UNRESERVE, key, token, self._ttl_ms, failed_before=not reserved)
         self.counters.add("undone")
 
-    # -- what Redis does not know yet
-
-    def _owe(self, key: str) -> None:
-        """Remember a key that could not be settled: this process does not read it before it is dropped."""
-        self.counters.add("owed")
-        with self._owed_lock:
-            if key in self._owed or len(self._owed) < MOST_OWED:
-                self._owed[key] = object()
-            else:
-                self._overflowed = time.monotonic()
+    # -- what Redis has not been told
 
     def _paid(self, key: str) -> bool:
         """Whether nothing is owed on *key*, or is no longer."""
-        return key not in self._owed or self._pay(key)
-
-    def _pay(self, key: str) -> bool:
-        debt = self._owed.get(key)
-        answer = self.server.read(DROP, key, *self._signed(self.new_token()))
-        if answer is None:
+        debt = self._debts.of(key)
+        if debt is None:
+            return True
+        if self.server.read(DROP, key, *self._signed(self.new_token())) is None:
             return False
-        with self._owed_lock:
-            # one made meanwhile is not paid by this
-            if self._owed.get(key) is debt:
-                self._owed.pop(key, None)
+        self._debts.paid(key, debt)
         self.counters.add("paid")
         return True
 
-    def _horizon_ms(self) -> int:
-        """How old an entry may be. After more was owed than is remembered: no older than that."""
-        if self._overflowed is None:
-            return self._max_age_ms
-        since = int((time.monotonic() - self._overflowed) * 1000)
-        if self._max_age_ms and since >= self._max_age_ms:
-            self._overflowed = None
-            return self._max_age_ms
-        return max(since - 1, 1)
+    def _owe(self, key: str) -> None:
+        self._debts.add(key)
+        self.counters.add("owed")
 
     def _read(self, script: Script, key: str, token: str, *arguments: Any) -> list[bytes] | None:
         answer = self.server.read(script, key, *self._signed(token), *arguments)
@@ -238,14 +216,14 @@ class Cache:
 
     def _after(self, key: str, answer: list[bytes] | None) -> list[bytes] | None:
         """Redis has answered: time to settle some of what is owed elsewhere."""
-        if answer is not None and self._owed:
-            for owed in list(self._owed)[:PAID_AT_ONCE]:
-                if owed != key and not self._pay(owed):
+        if answer is not None and self._debts:
+            for owed in self._debts.some(PAID_AT_ONCE):
+                if owed != key and not self._paid(owed):
                     break
         return answer
 
     def _signed(self, token: str) -> tuple[str, int]:
-        return token, round(self.reserve_seconds * 1000)
+        return token, RESERVE_SECONDS * 1000
 
     def _key(self, conversation_id: str) -> str:
         # the braces are a hash tag: all keys of a conversation are on one node of a cluster
@@ -272,6 +250,6 @@ class Cache:
         return {
             "strict": self.strict,
             **self.counters.all(),
-            "owing": len(self._owed),
+            "owing": len(self._debts),
             "breaker": {"reads": reading.state, "writes": writing.state, "opened": reading.opened + writing.opened},
         }

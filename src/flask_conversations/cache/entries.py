@@ -4,8 +4,8 @@
 
 `_v` is the conversation's version at which this was its newest message, `_e` the run of the Redis server, `_t` its time in
 milliseconds (these three the scripts write themselves), `_s` the number of this format, `_c` the conversation, `_o` a tag of
-its owner, `_w` its `rev`, `_k` the CRC-32 of what follows the header, `_d` which members were left out because they have
-their default. An empty conversation is one element with `"_empty":1` in place of `_k` and the rest.
+its owner, `_w` its `rev`, `_d` which members were left out because they have their default, `_k` the CRC-32 of what follows
+the header, begun with `_d`. An empty conversation is one element with `"_empty":1` in place of `_k` and the rest.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _tail(start: str, message: Mapping[str, Any]) -> bytes:
         elif name != "conversation_id":
             kept[name] = value
     body = _encode(kept)[1:].encode()
-    return f'{start}"_k":{crc32(body)},"_d":{mask},'.encode() + body
+    return f'{start}"_k":{crc32(body, mask)},"_d":{mask},'.encode() + body
 
 
 @functools.lru_cache(maxsize=256)
@@ -144,8 +144,8 @@ def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
         stamp, _, rest = element.partition(same)
         try:
             _, check, mask, body = rest.split(b",", 3)
-            sound = stamp.startswith(b'{"_v":') and crc32(body) == int(check[5:])
             bodies.append((body, int(mask[5:])))
+            sound = stamp.startswith(b'{"_v":') and crc32(*bodies[-1]) == int(check[5:])
         except ValueError:
             raise Rubbish from None
         if not sound:

@@ -84,13 +84,16 @@ class Server:
             answer: list[bytes] = script.run(self.client, key, token, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever a broken server or network makes of a call, it is no answer
             self.counters.add("timeouts" if _is_timeout(error) else "errors")
+            logger.debug("Redis: %s of %s failed (%s).", script.name, key, type(error).__name__)
             return None, error
-        if not answer or answer[0] != token.encode():
+        if len(answer) < 2 or answer[0] != token.encode():
             return None, self._out_of_step()
         recovered = self.reading.succeeded(), self.writing.succeeded()
         if any(recovered) and self._said:
             self._said = False
             logger.info("Redis answers again: the cache is used.")
+        # the first word only: what follows is what people said
+        logger.debug("Redis: %s of %s: %s.", script.name, key, answer[1].decode("ascii", "replace"))
         return answer[1:], None
 
     def _failed(self, breaker: Breaker, error: Exception) -> None:

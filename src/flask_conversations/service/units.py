@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from ..store import Store, faults, requests, spoilt
 
 if TYPE_CHECKING:
     from .base import Base
+
+logger = logging.getLogger("flask_conversations")
 
 R = TypeVar("R")
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -37,7 +40,7 @@ def writes(verb: Verb) -> Verb:
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
             body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
-            return _write(self, body)
+            return _logged(_write, self, body, verb.__name__, args, kwargs)
 
     return cast("Verb", call)
 
@@ -49,7 +52,7 @@ def reads(verb: Verb) -> Verb:
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
         with self.context():
             body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
-            return _read(self, body)
+            return _logged(_read, self, body, verb.__name__, args, kwargs)
 
     return cast("Verb", call)
 
@@ -73,6 +76,31 @@ def _audited(
         return result
 
     return audited
+
+
+def _logged(
+    run: Callable[[Base, Callable[[], R]], R],
+    service: Base,
+    body: Callable[[], R],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> R:
+    """With debug logging, say of each call what it was about, how long it took and how it ended; never what was said."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return run(service, body)
+    started = time.perf_counter()
+    result, outcome = None, "ended"
+    try:
+        result = run(service, body)
+        return result
+    except BaseException as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        subject = _subject(args[0] if args else kwargs.get("conversation_id"), result)
+        milliseconds = (time.perf_counter() - started) * 1000
+        logger.debug("%s of %s: %s after %.1f ms.", _ACTIONS.get(name, name), subject or "-", outcome, milliseconds)
 
 
 def _subject(given: Any, result: Any) -> str | None:
@@ -140,6 +168,7 @@ class _Tries:
         if self.left and any(cause(error) for cause in causes):
             self.left -= 1
             self._counters.add("retries")
+            logger.debug("Trying again (%s).", type(error).__name__)
             if faults.is_conflict(error):
                 self._counters.add("conflicts")
                 # whoever won is given the time to finish; nothing is held meanwhile
