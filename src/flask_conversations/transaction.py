@@ -30,6 +30,9 @@ class Settlement(Protocol):
     def settle(self) -> None:
         """The transaction is committed."""
 
+    def lose(self) -> None:
+        """Nobody knows whether the transaction is committed: its commit has failed."""
+
     def undo(self) -> None:
         """The transaction is known to have been rolled back, although its commit had begun."""
 
@@ -224,6 +227,8 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
     settlements, work.settlements, work.changes = work.settlements, [], []
     # whether a commit that failed has failed is for those to say who know the error
     work.unsettled = [] if done else settlements
+    for settlement in work.unsettled:
+        _run(settlement.lose)
     for settlement in settlements if done else ():
         _run(settlement.settle)
     for _, callback in waiting if done else ():

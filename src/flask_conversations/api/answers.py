@@ -120,10 +120,17 @@ def unexpected(error: Exception) -> Response:
 
 def finished(answer: Response) -> Response:
     """The headers that every answer of ours carries."""
-    answer.headers.setdefault("Cache-Control", "private, no-store")
-    answer.headers["X-Request-ID"] = request_id()
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    if not answer.cache_control.public:
+    headers = answer.headers
+    headers["X-Request-ID"] = request_id()
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    # nearly all are without either; to have werkzeug read and write them costs more than a read from the cache
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "private, no-store"
+    elif answer.cache_control.public:
+        return answer
+    if "Vary" not in headers:
+        headers["Vary"] = "Authorization, Cookie"
+    else:
         answer.vary.update(("Authorization", "Cookie"))
     return answer
 

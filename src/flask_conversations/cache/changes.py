@@ -82,6 +82,11 @@ class Pending:
         newest = appended[-self._cache.limit :]
         return newest if sum(map(len, newest)) <= entries.MOST_BYTES else None
 
+    def lose(self) -> None:
+        """After a commit of which nobody knows whether it happened: the reservation stays until its time is over."""
+        if not self._reserved:
+            self._cache.owe(self._conversation_id)
+
     def undo(self) -> None:
         """After a rollback that is known to be one."""
         if self._reserved is not None:
@@ -104,6 +109,10 @@ class Settlement:
     def settle(self) -> None:
         for each in self._pending:
             each.settle()
+
+    def lose(self) -> None:
+        for each in self._pending:
+            each.lose()
 
     def undo(self) -> None:
         for each in self._pending:

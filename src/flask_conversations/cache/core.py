@@ -92,6 +92,8 @@ class Cache:
                 return Found(lease=Lease(key, token, run))
             case [b"foreign"]:
                 self.counters.add("foreign")
+                # a lease that Redis knows nothing of: who asks for another's pays what one pays for what is not there
+                return Found(lease=Lease(key, token, b""))
             case _:
                 self.counters.add("misses")
         return NOTHING
@@ -239,6 +241,10 @@ class Cache:
     def inspect(self, conversation_id: str) -> Inspection | None:
         """What the key holds, whoever may read it; None if Redis does not say."""
         return inspection.look(self.server.client, self._key(conversation_id), conversation_id)
+
+    def bytes_of(self, conversation_id: str) -> int | None:
+        """What the key takes in Redis; None if there is none, or Redis does not say."""
+        return inspection.size(self.server.client, self._key(conversation_id))
 
     def diagnose(self) -> list[diagnosis.Finding]:
         """What an operator should know of this Redis, each with what to do about it."""

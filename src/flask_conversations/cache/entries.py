@@ -50,7 +50,11 @@ class Entry(NamedTuple):
     def compact(self) -> list[dict[str, Any]]:
         """The messages without most of the members that have their default, which is all that a history needs."""
         text = b"[{" + b",{".join([body for body, _ in self.bodies]) + b"]" if self.bodies else b"[]"
-        return [{"status": DEFAULTS["status"], **message} for message in json.loads(text)]
+        # as text: what bytes are, json would first find out
+        messages: list[dict[str, Any]] = json.loads(text.decode())
+        for message in messages:
+            message.setdefault("status", DEFAULTS["status"])
+        return messages
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages as everyone sees them."""

@@ -45,3 +45,12 @@ def look(client: Any, key: str, conversation_id: str) -> Inspection | None:
     except entries.Rubbish:
         return Inspection("rubbish")
     return Inspection("entry", entry.version, entry.rev, owner[1].decode() if owner else "", tuple(entry.messages()))
+
+
+def size(client: Any, key: str) -> int | None:
+    """The bytes that *key* takes in Redis, with all it needs around it; None if Redis does not say."""
+    try:
+        found = client.memory_usage(key, samples=0)
+    except (RedisError, OSError):
+        return None
+    return None if found is None else int(found)

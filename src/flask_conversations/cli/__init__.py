@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask.cli import AppGroup
 
+from . import bench as bench
 from . import doctor as doctor
 from . import prune as prune
 from . import tables as tables

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .. import transaction
@@ -17,6 +18,7 @@ from ..counters import Counters
 from ..errors import ConversationsError, StorageUnavailable
 from ..schemas import rules
 from ..store import Store, faults, requests, spoilt
+from .savepoints import savepoint, undo
 
 if TYPE_CHECKING:
     from .base import Base
@@ -126,7 +128,7 @@ def _read(service: Base, body: Callable[[], R]) -> R:
             return result
         except BaseException as error:
             if mine:
-                session.rollback()
+                undo(session)
             if not tries.again(error, *([faults.is_transient] if mine else [])):
                 tries.give_up(error)
 
@@ -144,7 +146,7 @@ def _write(service: Base, body: Callable[[], R]) -> R:
             result = _in_savepoint(service, body, tries) if hosted or not alone else _straight(service, body, tries)
         except BaseException as error:
             if alone:
-                session.rollback()
+                undo(session)
             if tries.again(error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
                 continue
             tries.give_up(error)
@@ -200,7 +202,7 @@ def _flush(session: Session) -> None:
     try:
         session.flush()
     except BaseException:
-        session.rollback()
+        undo(session)
         raise
 
 
@@ -215,7 +217,7 @@ def _in_savepoint(service: Base, body: Callable[[], R], tries: _Tries) -> R:
     store = service.store
     began = begin(store)
     try:
-        with session.begin_nested():
+        with savepoint(session):
             return _run(service, session, body, tries)
     except BaseException:
         if began and session.in_transaction():
@@ -229,7 +231,7 @@ def _committed(session: Session, tries: _Tries, *, alone: bool) -> bool:
     try:
         session.commit()
     except BaseException as error:
-        session.rollback()
+        undo(session)
         if faults.is_conflict(error) or faults.is_duplicate(error):
             transaction.undone(session)
         if alone and faults.is_conflict(error) and tries.again(error, faults.is_conflict):
@@ -269,16 +271,33 @@ def group(service: Base) -> Iterator[None]:
 
     A group inside another, or inside a transaction of the host, is a savepoint of it.
     """
-    session = service.session
+    session, tries = service.session, _Tries(service.backend.counters)
     with transaction.grouped(session) as outermost:
         if not outermost or service.leaves_commit_to_host:
             begin(service.store)
-            with session.begin_nested():
+            with _savepoint_of_group(session, tries):
                 yield
             return
         try:
             yield
         except BaseException:
-            session.rollback()
+            undo(session)
             raise
-    _committed(session, _Tries(service.backend.counters), alone=False)
+    _committed(session, tries, alone=False)
+
+
+@contextlib.contextmanager
+def _savepoint_of_group(session: Session, tries: _Tries) -> Iterator[None]:
+    """What the caller raises passes through; what the savepoint itself meets with is an error of ours."""
+    raised = False
+    try:
+        with savepoint(session):
+            try:
+                yield
+            except BaseException:
+                raised = True
+                raise
+    except DBAPIError as error:
+        if raised:
+            raise
+        tries.give_up(error)

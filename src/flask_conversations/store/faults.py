@@ -40,6 +40,10 @@ def translated(error: BaseException) -> ConversationsError | None:
     """Our error for a database that is out or not set up, and for an id that is taken; None for anything else."""
     if isinstance(error, sa.exc.TimeoutError):
         return StorageUnavailable("No database connection became free in time.")
+    if isinstance(error, sa.exc.PendingRollbackError):
+        return StorageUnavailable(
+            "The connection to the database was lost in the middle of the transaction: roll it back."
+        )
     if not isinstance(error, sa.exc.DBAPIError):
         return None
     if is_duplicate(error):

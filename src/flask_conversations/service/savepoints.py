@@ -1,0 +1,36 @@
+"""Undoing what a session has begun, also where the connection has gone: the error that led to it is the one that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.orm import Session
+
+logger = logging.getLogger("flask_conversations")
+
+
+def undo(session: Session) -> None:
+    """Roll back. If that fails the connection has gone, and its transaction with it."""
+    try:
+        session.rollback()
+    except (DBAPIError, InvalidRequestError) as error:
+        logger.debug("The connection was lost at a rollback (%s).", type(error).__name__)
+        session.invalidate()
+
+
+@contextlib.contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """A savepoint around a block, rolled back if the block raises, and only the error of the block comes out of it then."""
+    nested = session.begin_nested()
+    try:
+        yield
+    except BaseException:
+        try:
+            nested.rollback()
+        except (DBAPIError, InvalidRequestError) as error:
+            logger.debug("The connection was lost at a savepoint (%s).", type(error).__name__)
+        raise
+    nested.commit()

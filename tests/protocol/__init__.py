@@ -1,0 +1,1 @@
+"""The cache protocol without Redis and without a database: every order of its steps and faults, and the Lua beside it."""
