@@ -67,10 +67,29 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{count}{name} {version}")
     terminalreporter.write_line(f"{ran['no database']} tests without a database of their own")
     cells = sum(dict(getattr(one, "user_properties", ())).get("cells", 0) for one in _passed(terminalreporter))
+    for line in _told(terminalreporter, FIGURES):
+        terminalreporter.write_line(line)
     if cells:
         terminalreporter.write_line(f"{cells} cells of the isolation matrix were as declared")
     if sent:
         terminalreporter.write_line(f"{sent} random requests to the API")
+
+
+FIGURES = {
+    "states": "states of the cache protocol's model",
+    "interleavings": "interleavings of them",
+    "conformance_steps": "calls of the real scripts that did as the model",
+}
+"""Properties that tests record, and what their sum is a number of."""
+
+
+def _told(terminalreporter: Any, figures: dict[str, str]) -> Iterator[str]:
+    sums: Counter[str] = Counter()
+    for report in _passed(terminalreporter):
+        for name, value in getattr(report, "user_properties", ()):
+            if name in figures:
+                sums[name] += value
+    return (f"{sums[name]:,} {what}" for name, what in figures.items() if sums[name])
 
 
 def _passed(terminalreporter: Any) -> list[pytest.TestReport]:
