@@ -139,8 +139,9 @@ def test_rubbish_at_the_key(app, stored, uncached, cold, client, name):
 
 
 @pytest.mark.parametrize("name", RUBBISH)
-def test_rubbish_at_the_key_of_a_writer(app, stored, uncached, cold, name):
+def test_rubbish_at_the_key_of_a_writer(make_app, redis_url, stored, uncached, cold, name):
     """A save does not mind what stands at its key, and leaves nothing of it."""
+    app = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=False, CONVERSATIONS_REDIS_TIMEOUT=5)
     case = Case(app, stored, cold)
     RUBBISH[name](case)
     case.ada.save_message(case.chat, USER, "four")

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from ..bed.apps import client_of
 from ..bed.proxy import Proxy
+from ..bed.redis_servers import RedisServer
 from ..service.tools import in_use
 from .tools import USER, as_user, counted, said
 
@@ -254,13 +255,13 @@ def test_with_the_breaker_open_nobody_is_kept_waiting(make_app, proxy, uncached)
     assert counted(app, "timeouts", "skipped") == [1, 20]
 
 
-def test_the_very_first_call_sends_the_script(proxied, proxy, client):
+def test_the_very_first_call_sends_the_script(make_app):
     """A Redis that does not know a script yet is sent its text: one round trip more, once for all."""
-    client.script_flush()
-    ada = as_user(proxied)
-    with proxy.counting() as seen:
-        chat = ada.create_conversation(messages=said("one"))["id"]
-    assert seen.names == ["EVALSHA", "EVAL", "EVALSHA", "EVAL"]
-    with proxy.counting() as seen:
-        ada.save_message(chat, USER, "two")
-    assert seen.names == ["EVALSHA", "EVALSHA"]
+    with RedisServer() as server, Proxy(server) as proxy:
+        ada = as_user(make_app(CONVERSATIONS_REDIS_URL=proxy.url, CONVERSATIONS_REDIS_TIMEOUT=5))
+        with proxy.counting() as seen:
+            chat = ada.create_conversation(messages=said("one"))["id"]
+        assert seen.names == ["EVALSHA", "EVAL", "EVALSHA", "EVAL"]
+        with proxy.counting() as seen:
+            ada.save_message(chat, USER, "two")
+        assert seen.names == ["EVALSHA", "EVALSHA"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from .declared import CALLERS, CALLERS_403, STATES, VARIANTS
 from .matrix import BODIES, CHANGING, DRESSES, QUERIES, Matrix, rows
@@ -23,8 +24,18 @@ def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
     return CACHES[request.param]
 
 
-def run(make_app: Callable[..., Any], cache: dict[str, Any], status: int, caller: str, table: Any) -> Matrix:
+def run(
+    make_app: Callable[..., Any],
+    cache: dict[str, Any],
+    status: int,
+    caller: str,
+    table: Any,
+    *,
+    empty: Callable[[], Any] = lambda: None,
+) -> Matrix:
+    """Cold, warm, and in the other dresses; *empty* is called before the first."""
     matrix = Matrix(World(make_app(**settings(status), **cache), caller), caller, table)
+    empty()
     matrix.run()
     matrix.world.warm_up()
     matrix.run(again=True)
@@ -37,6 +48,18 @@ def run(make_app: Callable[..., Any], cache: dict[str, Any], status: int, caller
 def test_every_cell_is_as_declared(make_app, cache, caller, record_property):
     """Status as declared; foreign and missing answer alike, byte for byte and statement for statement; refusals change nothing."""
     matrix = run(make_app, cache, 404, caller, CALLERS[caller])
+    record_property("cells", matrix.cells)
+    assert not matrix.wrong, "\n".join(matrix.wrong[:20])
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("caller", ["owner", *DRESSED])
+@pytest.mark.parametrize("strict", [False, True], ids=["cache", "strict cache"])
+def test_every_cell_is_as_declared_with_a_cache(make_app, redis_url, caller, strict, record_property):
+    """The same with the newest messages in Redis, cold and warm. The other callers: `pytest --cache on` and `--cache strict`."""
+    cache = {"CONVERSATIONS_REDIS_URL": redis_url, "CONVERSATIONS_CACHE_STRICT": strict}
+    with redis.Redis.from_url(redis_url) as client:
+        matrix = run(make_app, cache, 404, caller, CALLERS[caller], empty=client.flushdb)
     record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 

@@ -130,7 +130,7 @@ class Bench:
         """Milliseconds of each *call*, for as long as was asked, the first one not counted."""
         before()
         call()
-        taken = []
+        taken: list[float] = []
         end = time.monotonic() + self._seconds
         while not taken or time.monotonic() < end:
             before()
@@ -222,9 +222,8 @@ def _figure(what: str, times: dict[str, Any], remark: str) -> str:
 def _simulated(found: dict[str, Any]) -> Iterator[str]:
     cache, simulation = found["cache"], found["simulation"]
     share, reads, turns = (simulation[name] for name in ("saved_percent", "reads", "turns"))
-    yield (
-        f"{'reads without the database:':38} {share:g} % of {reads:,} in {turns:,} turns (goal: at least {DOCUMENTED['saved']:g} %; a turn is a history, two saves and two pages)"
-    )
+    goal = f"goal: at least {DOCUMENTED['saved']:g} %; a turn is a history, two saves and two pages"
+    yield f"{'reads without the database:':38} {share:g} % of {reads:,} in {turns:,} turns ({goal})"
     if cache is not None and cache["strict"]:
         yield "  CONVERSATIONS_CACHE_STRICT asks the database about every read, with one lookup by primary key."
     elif cache is not None:

@@ -83,7 +83,7 @@ def prometheus(conversations: Conversations, *, app: Flask | None = None, regist
 
     A name reads `flask_conversations_cache_hits_total`. Without a cache there are none of the cache.
     """
-    from prometheus_client import REGISTRY
+    from prometheus_client import REGISTRY  # type: ignore[import-not-found, unused-ignore]
 
     collector = PrometheusCollector(conversations, app)
     (registry or REGISTRY).register(collector)
@@ -101,7 +101,7 @@ class PrometheusCollector:
         return []
 
     def collect(self) -> Iterable[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # type: ignore[import-not-found, unused-ignore]
 
         families: dict[str, Any] = {}
         for number in numbers(self._stats()):
@@ -118,7 +118,7 @@ def opentelemetry(conversations: Conversations, *, app: Flask | None = None, met
 
     A name reads `flask_conversations.cache.hits`. Call it once in each process, after the app is set up.
     """
-    from opentelemetry.metrics import get_meter
+    from opentelemetry.metrics import get_meter  # type: ignore[import-not-found, unused-ignore]
 
     meter = meter or get_meter(PREFIX)
     stats = _stats_of(conversations, app)
@@ -128,7 +128,7 @@ def opentelemetry(conversations: Conversations, *, app: Flask | None = None, met
 
 
 def _observer(stats: Callable[[], Mapping[str, Any]], name: str) -> Callable[[Any], Iterable[Any]]:
-    from opentelemetry.metrics import Observation
+    from opentelemetry.metrics import Observation  # type: ignore[import-not-found, unused-ignore]
 
     def observe(_: Any) -> Iterable[Any]:
         found = [number for number in numbers(stats()) if number.name == name]
