@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from example_app.servers import postgresql
+from example_app.servers import postgresql, redis_server
 
-from . import report, writers
+from . import cached, report, served, writers
 from .cases import Case, cases
 from .data import Data, Sizes, fill
 from .ours import OursAnywhere
@@ -22,37 +22,57 @@ WRITES = ("append", "a turn")
 """What is measured a second time without the disk: what is left then is the programs' own time."""
 
 QUICK = Sizes(messages=200, empty=20, users=(5, 20, 50))
+PARTS = ("database", "cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    sizes, rounds, seconds = (QUICK, 5, 0.2) if options.quick else (Sizes(), options.rounds, 3.0)
-    measured = []
+    sizes, rounds, seconds, runs = (QUICK, 5, 0.2, 1) if options.quick else (Sizes(), options.rounds, 3.0, 3)
+    parts = [part for part in PARTS if options.only not in PARTS or options.only == part]
+    only = "" if options.only in PARTS else options.only
+    measured, with_cache = [], []
     for name in options.database or ("postgresql", "sqlite"):
         with _database(name, durable=True) as url:
             print(f"\n{name}: filling ...", flush=True)
             data = fill(url, sizes)
-            figures = list(_measured(url, data, rounds, [options.only or ""]))
-            shared = None if options.only else _writers(url, data, seconds, 1 if options.quick else 3)
-            measured.append(report.Measured(name, report.version_of(url), True, figures, shared))
-            print(report.table(measured[-1]), flush=True)
-        with _database(name, durable=False) as url:
-            print(f"\n{name}, not waiting for the disk: filling ...", flush=True)
-            figures = list(_measured(url, fill(url, sizes), rounds, WRITES))
-            measured.append(report.Measured(name, report.version_of(url), False, figures, None))
-            print(report.table(measured[-1]), flush=True)
+            if "database" in parts:
+                figures = list(_measured(url, data, rounds, [only]))
+                measured.append(report.Measured(name, report.version_of(url), True, figures))
+                print(report.table(measured[-1]), flush=True)
+            if "cache" in parts:
+                with redis_server() as redis_url:
+                    found = _with_cache(name, url, redis_url, data, rounds, seconds, runs, only)
+                with_cache.append(found)
+                print(report.cache_tables(found), flush=True)
+        writes = [text for text in WRITES if only in text or text in only]
+        if "database" in parts and writes:
+            with _database(name, durable=False) as url:
+                print(f"\n{name}, not waiting for the disk: filling ...", flush=True)
+                figures = list(_measured(url, fill(url, sizes), rounds, writes))
+                measured.append(report.Measured(name, report.version_of(url), False, figures))
+                print(report.table(measured[-1]), flush=True)
     if options.write:
-        report.write(measured, rounds)
+        report.write(measured, with_cache, rounds)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--database", action="append", choices=["postgresql", "sqlite"], help="default: both")
     parser.add_argument("--rounds", type=int, default=400, help="counted calls of each program in each case")
-    parser.add_argument("--only", metavar="TEXT", help="only the cases whose name has this in it")
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        default="",
+        help="'database' or 'cache', one half of it; or only the cases whose name has this in it",
+    )
     parser.add_argument("--quick", action="store_true", help="little data, few rounds: shows that it runs, no more")
     parser.add_argument("--write", action="store_true", help=f"write the figures into {report.PAGE.name}")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.write and (options.quick or options.database or options.only not in ("", *PARTS)):
+        parser.error(
+            "--write replaces all figures of a half: it goes with --only database or --only cache, or with neither."
+        )
+    return options
 
 
 @contextlib.contextmanager
@@ -89,9 +109,22 @@ def _figures(case: Case, first: Case, ready: Sequence[Program], rounds: int) -> 
     return figures
 
 
-def _writers(url: str, data: Data, seconds: float, runs: int) -> report.Writers:
-    found = writers.throughput(url, data, seconds=seconds, runs=runs)
-    return report.Writers(**found, dense=writers.is_dense(url, data))
+def _with_cache(
+    name: str, url: str, redis_url: str, data: Data, rounds: int, seconds: float, runs: int, only: str
+) -> report.WithCache:
+    lines = []
+    for line in cached.measured(url, redis_url, data, rounds, only):
+        print(report.cached_line(line), flush=True)
+        lines.append(line)
+    shared = _writers(url, redis_url, data, seconds, runs) if only in report.WRITERS else None
+    http = list(served.measured(url, redis_url, data, rounds, seconds, runs)) if only in report.HTTP else []
+    return report.WithCache(name, report.version_of(url), report.redis_version(redis_url), lines, shared, http)
+
+
+def _writers(url: str, redis_url: str, data: Data, seconds: float, runs: int) -> report.Writers:
+    chats = {name: data.chats.pop() for name in (*cached.MODES, *cached.BESIDE)}
+    rates = writers.throughput(url, redis_url, data.user, chats, seconds=seconds, runs=runs)
+    return report.Writers(rates, {name: writers.is_dense(url, chat) for name, chat in chats.items()})
 
 
 if __name__ == "__main__":

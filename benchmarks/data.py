@@ -27,6 +27,8 @@ class Sizes:
     """Messages in the long conversation."""
     empty: int = 1_000
     """Conversations to append a first message to."""
+    chats: int = 60
+    """Conversations with 15 messages, one for each program in each case with a cache: nobody writes behind its back."""
     users: tuple[int, ...] = (20, 1_000, 20_000)
     """Conversations of the users whose list is read."""
 
@@ -43,8 +45,8 @@ class Data:
     growing: str
     """Another one, for appends."""
     empty: list[str]
-    shared: str
-    """The conversation that several writers append to at once."""
+    chats: list[str]
+    """Conversations with 15 messages; whoever takes one takes it away."""
     owners: dict[int, str]
     """Users by how many conversations they have."""
     messages: int
@@ -69,17 +71,21 @@ def fill(url: str, sizes: Sizes) -> Data:
 
 
 def _filled(connection: sa.Connection, models: Any, sizes: Sizes) -> Data:
-    lengths = {"short": 15, "long": sizes.messages, "growing": sizes.messages, "shared": 0}
+    lengths = {"short": 15, "long": sizes.messages, "growing": sizes.messages}
     named = {name: new_id() for name in lengths}
     empty = [new_id() for _ in range(sizes.empty)]
+    chats = [new_id() for _ in range(sizes.chats)]
     owners = {count: f"owner-of-{count}" for count in sizes.users}
     rows = [_conversation(named[name], "ada", length) for name, length in lengths.items()]
     rows += [_conversation(one, "ada", 0) for one in empty]
+    rows += [_conversation(one, "ada", 15) for one in chats]
     rows += [_conversation(new_id(), user, place) for count, user in owners.items() for place in range(count)]
     _insert(connection, models.Conversation.__table__, rows)
     for name, length in lengths.items():
         _insert(connection, models.Message.__table__, _messages(named[name], "ada", length))
-    return Data("ada", **named, empty=empty, owners=owners, messages=sizes.messages)
+    for one in chats:
+        _insert(connection, models.Message.__table__, _messages(one, "ada", 15))
+    return Data("ada", **named, empty=empty, chats=chats, owners=owners, messages=sizes.messages)
 
 
 def _conversation(id: str, user: str, length: int) -> dict[str, Any]:

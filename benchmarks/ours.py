@@ -6,16 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations
 
 
-def make_app(url: str) -> tuple[Flask, Conversations]:
-    """A host app with nothing but conversations on the database at *url*."""
+def make_app(url: str, redis_url: str | None = None, **options: Any) -> tuple[Flask, Conversations]:
+    """A host app with nothing but conversations on the database at *url*, without a cache unless *redis_url* names one.
+
+    A request is of whom `X-User` names.
+    """
     db = SQLAlchemy()
-    conversations = Conversations(db, identity=lambda: None)
+    cache = {"redis_url": redis_url} if redis_url else {"cache": False}
+    conversations = Conversations(db, identity=lambda: request.headers.get("X-User"), **cache, **options)
     app = Flask("benchmarks")
     app.config.update(SQLALCHEMY_DATABASE_URI=url, SECRET_KEY="a key of the benchmarks, long enough")
     if url.startswith("postgresql"):
@@ -31,13 +35,15 @@ class Ours:
 
     name = "Flask-Conversations"
 
-    def __init__(self, url: str) -> None:
-        self.app, self.extension = make_app(url)
+    def __init__(self, url: str, redis_url: str | None = None, **options: Any) -> None:
+        self.app, self.extension = make_app(url, redis_url, **options)
         self._services: dict[str, Any] = {}
+        self.context: Any = None
+        """The app context of the thread that is measured, for programs with several apps."""
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Ours]:
-        with self.app.app_context():
+        with self.app.app_context() as self.context:
             yield self
 
     def service(self, user: str) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 WARM_UP = 30
 """Calls of each program that are not counted: the first ones fill caches and prepare statements."""
@@ -27,8 +29,13 @@ class Times:
         return sorted(self.all)[int(len(self.all) * 0.95)]
 
 
-def in_turn(calls: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, Times]:
-    """The times of *rounds* calls of each; a call is told which round it is. Each begins as many rounds as the others."""
+def in_turn(
+    calls: Mapping[str, Callable[[int], object]], rounds: int, contexts: Mapping[str, Any] | None = None
+) -> dict[str, Times]:
+    """The times of *rounds* calls of each; a call is told which round it is. Each begins as many rounds as the others.
+
+    *contexts* are entered around the calls, and not measured.
+    """
     names = list(calls)
     taken: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
@@ -36,9 +43,10 @@ def in_turn(calls: Mapping[str, Callable[[int], object]], rounds: int) -> dict[s
     for number in range(warm_up + rounds):
         for place in range(len(names)):
             name = names[(number + place) % len(names)]
-            started = time.perf_counter_ns()
-            calls[name](number)
-            took = time.perf_counter_ns() - started
+            with (contexts or {}).get(name, contextlib.nullcontext()):
+                started = time.perf_counter_ns()
+                calls[name](number)
+                took = time.perf_counter_ns() - started
             if number >= warm_up:
                 taken[name].append(took / 1e6)
     return {name: Times(times) for name, times in taken.items()}

@@ -43,7 +43,7 @@ def prepare(app: Flask) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m example_app", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="start a PostgreSQL and a Redis, and use PostgreSQL")
+    parser.add_argument("--full", action="store_true", help="start a PostgreSQL and a Redis, and use both")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the passwords are public knowledge")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes any free one (5000, or the next free one)")
     parser.add_argument("--data", type=os.path.abspath, help="folder of the database and the keys (instance)")
@@ -62,15 +62,17 @@ def _databases(full: bool, data: str | None) -> Iterator[tuple[dict[str, str], l
             url = running.enter_context(servers.postgresql(folder, fsync=True))
         except servers.Unavailable as reason:
             sys.exit(f"make demo-full needs PostgreSQL. {reason}")
-        yield {"SQLALCHEMY_DATABASE_URI": url}, [_redis(running, folder)]
+        cache, note = _cache(running)
+        yield {"SQLALCHEMY_DATABASE_URI": url, **cache}, [note]
 
 
-def _redis(running: contextlib.ExitStack, folder: Path) -> str:
+def _cache(running: contextlib.ExitStack) -> tuple[dict[str, str], str]:
+    """The settings of the cache, and what there is to say about it. It keeps no data: losing it loses nothing."""
     try:
-        running.enter_context(servers.redis_server(folder / "redis"))
+        url = running.enter_context(servers.redis_server())
     except servers.Unavailable as reason:
-        return f"Redis          not running. {reason} Nothing misses it: this version has no cache."
-    return "Redis          running, but idle: this version reads and writes the database only"
+        return {}, f"Cache          none, so everything is read from the database. {reason}"
+    return {"CONVERSATIONS_REDIS_URL": url}, "Cache          Redis, with the newest messages of conversations in use"
 
 
 def _server(app: Flask, host: str, port: int | None) -> BaseWSGIServer:

@@ -11,6 +11,7 @@ from flask import Flask
 SQLALCHEMY_DATABASE_URI = "sqlite:///example.sqlite3"
 MAX_HISTORY = 20
 """How many messages the responder gets to see, the question included."""
+CONVERSATIONS_CACHE_LIMIT = MAX_HISTORY  # where there is a Redis: a longer history would be read from the database
 
 SESSION_COOKIE_NAME = "example_app"  # browsers share cookies between the ports of a host
 SESSION_COOKIE_SAMESITE = "Lax"

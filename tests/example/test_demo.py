@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from example_app.extensions import conversations
 from tests.bed import services
 from tests.bed.demo import Demo
 
@@ -70,10 +71,19 @@ def test_a_key_that_is_not_used_is_mentioned(start):
 
 
 @pytest.mark.slow
-def test_the_full_demo_runs_on_a_postgresql_of_its_own(start, monkeypatch):
-    """Its data outlive the servers; Redis runs and is said to be idle."""
+def test_the_full_demo_runs_on_a_postgresql_of_its_own(start):
+    """Its data outlive the servers, with its own Redis as a cache or, where there is no Redis, without."""
     services.need("postgresql")
     demo = start("--full")
     assert "Conversations  PostgreSQL" in demo.said
-    assert "Redis          running, but idle" in demo.said or "Redis          not running" in demo.said
+    assert "Cache          Redis" in demo.said or "Cache          none" in demo.said
     talk_restart_and_look(demo)
+
+
+def test_the_cache_of_the_full_demo_answers(make_example, redis_url):
+    """Given an address as `--full` gives it, histories come from Redis, as long as the responder reads them."""
+    app = make_example(CONVERSATIONS_REDIS_URL=redis_url)
+    ada = conversations.as_user("1", app=app)
+    chat = ada.create_conversation(messages=[{"role": "user", "content": f"m {n}"} for n in range(30)])["id"]
+    assert len(ada.get_conversation_history(chat, limit=app.config["MAX_HISTORY"])) == app.config["MAX_HISTORY"]
+    assert conversations.get_stats(app=app)["cache"]["hits"] == 1

@@ -94,6 +94,8 @@ NO_VERBS = {
     "set_fields": "takes a row that the store has found",
     "answered_once": "the inside of answer_once",
     "change_message": "takes rows that the store has found",
+    "appended": "takes what a call has stored",
+    "newest": "is what get_conversation_history and get_messages read with",
     "prepared_message": "checks a message that is to be",
     "prepared_messages": "checks messages that are to be",
     "store_messages": "takes a row that the store has found",

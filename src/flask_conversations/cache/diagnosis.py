@@ -191,8 +191,8 @@ def _memory(probed: _Probed) -> Iterator[Finding]:
         yield Finding(
             "cache memory",
             OK,
-            "No limit. Every key of the cache expires, so it needs about 15 KB a conversation in use; a maxmemory with "
-            "maxmemory-policy allkeys-lru (or volatile-ttl) bounds it.",
+            "No limit. Every key of the cache expires, so it needs about 22 KB for each conversation in use "
+            "(15 messages of 1 KB); a maxmemory with maxmemory-policy allkeys-lru (or volatile-ttl) bounds it.",
         )
 
 
@@ -316,7 +316,8 @@ _ANSWERS = {
     "max number of clients": "Redis has as many clients as it takes. Raise maxclients, or look for who keeps them open.",
     "invalid DB index": "Redis has no database of that number. Correct the end of the URL; 0 is always there.",
     "DB index is out of range": "Redis has no database of that number. Correct the end of the URL; 0 is always there.",
-    "Cluster mode is not enabled": "This Redis is no cluster. Use redis:// instead of redis+cluster://.",
+    "Cluster mode is not enabled": "This Redis is no cluster: use redis:// instead of redis+cluster://. Or its user may not "
+    "ask for the slots: ACL SETUSER <name> +cluster|slots +command, on every node.",
     "cluster support disabled": "This Redis is no cluster. Use redis:// instead of redis+cluster://.",
     "CLUSTERDOWN": "The Redis Cluster is down: some of its slots are served by nobody.",
     "MOVED": "This Redis is a node of a cluster. Use redis+cluster://host:port,host:port.",
@@ -350,9 +351,9 @@ def _answer(said: str) -> str | None:
         if "one of the keys" in said:
             return _KEYS
         name = said.split("'")[1].upper() if said.count("'") > 1 else "a command"
-        return f"The user may not run {name}. Run: ACL SETUSER <name> +eval +evalsha " + " ".join(
-            f"+{one.lower()}" for one in COMMANDS
-        )
+        commands = dict.fromkeys(("EVAL", "EVALSHA", *COMMANDS, *([] if name == "a command" else [name])))
+        wanted = " ".join(f"+{one.lower()}" for one in commands)
+        return f"The user may not run {name}. Run: ACL SETUSER <name> {wanted}"
     if "unknown command" in said and "eval" in said.lower():
         return "This server has no scripts (EVAL): it is no Redis, or the command was renamed."
     return None

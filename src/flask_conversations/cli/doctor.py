@@ -61,6 +61,12 @@ def _cache(state: Any) -> Iterator[Check]:
             "cache", OK, "There is none: everything is read from the database. Set CONVERSATIONS_REDIS_URL to have one."
         )
         return
-    diagnose = getattr(cache, "diagnose", None)
-    for name, found, text in diagnose() if diagnose else ():
+    if state.config.cache_limit < state.config.history_limit:
+        yield Check(
+            "cache limit",
+            WARN,
+            f"The cache keeps {state.config.cache_limit} messages and a history has {state.config.history_limit}: those of longer "
+            "conversations come from the database. Set CONVERSATIONS_CACHE_LIMIT to CONVERSATIONS_HISTORY_LIMIT or more.",
+        )
+    for name, found, text in cache.diagnose():
         yield Check(name, found, text)

@@ -36,30 +36,6 @@ local function push()
   redis.call('LTRIM', key, 0, #marks + limit - 1)
 end
 
--- the new elements on top of what is there, below the reservations of others
-local function push()
-  local empty = base[1]:match(EMPTY)
-  if #marks == 0 then
-    if empty then
-      redis.call('UNLINK', key)
-    end
-    for tail = 7, #ARGV do
-      redis.call('LPUSH', key, stamped(to, reserved, ARGV[tail]))
-    end
-  else
-    local elements = {}
-    for tail = #ARGV, 7, -1 do
-      elements[#elements + 1] = stamped(to, reserved, ARGV[tail])
-    end
-    for _, element in ipairs(empty and {} or base) do
-      elements[#elements + 1] = element
-    end
-    redis.call('LTRIM', key, 0, #marks - 1)
-    redis.call('RPUSH', key, unpack(elements))
-  end
-  redis.call('LTRIM', key, 0, #marks + limit - 1)
-end
-
 local function fits()
   local bytes = 0
   for tail = 7, #ARGV do
