@@ -69,6 +69,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     cells = sum(dict(getattr(one, "user_properties", ())).get("cells", 0) for one in _passed(terminalreporter))
     for line in _told(terminalreporter, FIGURES):
         terminalreporter.write_line(line)
+    for report in _passed(terminalreporter):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "figure":
+                terminalreporter.write_line(f"{report.location[2].partition('[')[0]}: {value}")
     if cells:
         terminalreporter.write_line(f"{cells} cells of the isolation matrix were as declared")
     if sent:

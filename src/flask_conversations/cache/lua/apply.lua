@@ -8,17 +8,26 @@ local from, to, ttl_ms, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(A
 -- whoever holds it may have read before the commit
 drop_lease()
 local place, reserved = own_mark()
-if place then
-  remove_mark(place)
+
+local function fits()
+  local bytes = 0
+  for tail = 7, #ARGV do
+    bytes = bytes + #ARGV[tail]
+  end
+  for below = 1, math.min(#base, limit - (#ARGV - 6)) do
+    bytes = bytes + #base[below]
+  end
+  return bytes <= MOST_BYTES
 end
 
 -- the new elements on top of what is there, below the reservations of others
 local function push()
   local empty = base[1]:match(EMPTY)
-  if #marks == 0 then
+  if #marks == 1 then
     if empty then
-      redis.call('UNLINK', key)
+      redis.call('LTRIM', key, 0, 0)
     end
+    -- on top of the own reservation, which is about to go: the usual case, in few bytes for replicas
     for tail = 7, #ARGV do
       redis.call('LPUSH', key, stamped(to, reserved, ARGV[tail]))
     end
@@ -33,27 +42,27 @@ local function push()
     redis.call('LTRIM', key, 0, #marks - 1)
     redis.call('RPUSH', key, unpack(elements))
   end
-  redis.call('LTRIM', key, 0, #marks + limit - 1)
-end
-
-local function fits()
-  local bytes = 0
-  for tail = 7, #ARGV do
-    bytes = bytes + #ARGV[tail]
-  end
-  for place = 1, math.min(#base, limit - (#ARGV - 6)) do
-    bytes = bytes + #base[place]
-  end
-  return bytes <= MOST_BYTES
 end
 
 local outcome = 'gap'
 if head and head.version >= to then
   outcome = 'later'
-elseif head and place and head.version == from and #ARGV > 6 and fits() and pcall(push) then
+elseif head and place and head.version == from and #ARGV > 6 and fits() then
+  if not pcall(push) then
+    -- out of memory, in the middle
+    redis.call('UNLINK', key)
+    return {token, 'gap'}
+  end
   outcome = 'applied'
 else
   drop_base()
+end
+-- last: whatever fails before leaves the key closed
+if place then
+  remove_mark(place)
+end
+if outcome == 'applied' then
+  redis.call('LTRIM', key, 0, #marks + limit - 1)
 end
 expire(ttl_ms)
 return {token, outcome}
