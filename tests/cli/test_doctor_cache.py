@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import flask_conversations.cache
+from flask_conversations.cache.causes import COMMANDS, cause
 from flask_conversations.cache.clients import connector
-from flask_conversations.cache.diagnosis import COMMANDS, cause, diagnose
+from flask_conversations.cache.diagnosis import diagnose
 from flask_conversations.config import Config
 
 from ..bed import certificates
