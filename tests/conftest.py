@@ -224,9 +224,9 @@ def chromium() -> str:
     return services.need("chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
-    """A headless Chromium, driven by Playwright."""
+    """A headless Chromium, driven by Playwright, whose loop seems to run in this thread: not beyond the module."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
