@@ -58,9 +58,11 @@ def _patience(timeout: float) -> dict[str, Any]:
 
 
 def _single(url: str, timeout: float) -> Connect:
-    pool = redis.BlockingConnectionPool.from_url(
-        url, **{"max_connections": MOST_CONNECTIONS, "timeout": timeout, **_patience(timeout)}
-    )
+    own_pool = {"max_connections": MOST_CONNECTIONS, "timeout": timeout, **_patience(timeout)}
+    parts = urlsplit(url)
+    if parts.scheme == "rediss":
+        own_pool["ssl_check_hostname"] = _checks_name(dict(parse_qsl(parts.query)))
+    pool = redis.BlockingConnectionPool.from_url(url, **own_pool)
     return lambda: redis.Redis(connection_pool=pool)
 
 
@@ -94,6 +96,14 @@ def _cluster(url: str, timeout: float) -> Connect:
     )
 
 
+def _checks_name(query: dict[str, Any]) -> bool:
+    """Whether a certificate must be for the host of the address: unless the address says otherwise, in old clients too."""
+    said = query.get("ssl_check_hostname")
+    if said is not None:
+        return str(said).lower() not in ("0", "f", "false", "n", "no")
+    return str(query.get("ssl_cert_reqs", "required")).lower() != "none"
+
+
 def _several(url: str, default_port: int) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
     """Hosts, path and options of an address with several hosts."""
     parts = urlsplit(url)
@@ -105,7 +115,7 @@ def _several(url: str, default_port: int) -> tuple[list[tuple[str, int]], str, d
     if password:
         options["password"] = unquote(password)
     if parts.scheme.startswith("rediss"):
-        options["ssl"] = True
+        options.update(ssl=True, ssl_check_hostname=_checks_name(options))
     nodes = []
     for each in hosts.split(","):
         single = urlsplit(f"//{each}")

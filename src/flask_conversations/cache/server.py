@@ -110,7 +110,7 @@ class Server:
         self.counters.add("out_of_step")
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
-            pool.disconnect(inuse_connections=False)
+            pool.disconnect()
         return RedisError("an answer to another call")
 
 
