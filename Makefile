@@ -26,7 +26,7 @@ test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL a
 chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for ten minutes, and say the figures
 	$(PYTHON) -m tests.chaos $(ARGS)
 
-lint: $(VENV)/.has-lint ## Check style and types
+lint: $(VENV)/.has-test $(VENV)/.has-lint ## Check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
