@@ -32,8 +32,6 @@ def connector(url: str, timeout: float) -> Connect:
 
     Raises `ConfigurationError` for an address that cannot be read, without repeating it: it may hold a password.
     """
-    if not isinstance(url, str):
-        raise ConfigurationError(f"The Redis URL is no text. Its form must be one of {_SHAPES}.")
     scheme = url.partition("://")[0]
     makers: dict[str, Callable[[str, float], Connect]] = {
         "redis": _single,

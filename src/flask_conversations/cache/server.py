@@ -82,12 +82,13 @@ class Server:
     ) -> tuple[list[bytes], None] | tuple[None, Exception]:
         try:
             answer: list[bytes] = script.run(self.client, key, token, *arguments)
+            if len(answer) < 2 or answer[0] != token.encode():
+                self._close_all()
+                raise OutOfStep
         except Exception as error:  # noqa: BLE001 - whatever a broken server or network makes of a call, it is no answer
-            self.counters.add("timeouts" if _is_timeout(error) else "errors")
+            self.counters.add(_kind_of(error))
             logger.debug("Redis: %s of %s failed (%s).", script.name, key, type(error).__name__)
             return None, error
-        if len(answer) < 2 or answer[0] != token.encode():
-            return None, self._out_of_step()
         recovered = self.reading.succeeded(), self.writing.succeeded()
         if any(recovered) and self._said:
             self._said = False
@@ -105,13 +106,22 @@ class Server:
                 type(error).__name__,
             )
 
-    def _out_of_step(self) -> Exception:
+    def _close_all(self) -> None:
         """A connection has handed over the answer to another call, as after an interrupted one: none of them is used again."""
-        self.counters.add("out_of_step")
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             pool.disconnect()
-        return RedisError("an answer to another call")
+
+
+class OutOfStep(RedisError):
+    """An answer that belongs to another call."""
+
+
+def _kind_of(error: Exception) -> str:
+    """The counter of an error."""
+    if isinstance(error, OutOfStep):
+        return "out_of_step"
+    return "timeouts" if _is_timeout(error) else "errors"
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -245,7 +245,7 @@ class Checks(Base):
 
     @property
     def _cache(self) -> Any:
-        return getattr(self.backend, "cache", None)
+        return self.backend.cache
 
     def _cache_findings(self, ids: Sequence[str], repair: bool) -> list[Finding]:
         """What the cache says that the database does not. An entry that a writer is about to replace is not looked at."""

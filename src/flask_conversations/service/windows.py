@@ -16,6 +16,7 @@ from ..store import conversations as conversation_rows
 from ..store import faults
 from ..store import messages as rows
 from .base import Base
+from .savepoints import undo
 
 
 class Window(NamedTuple):
@@ -103,7 +104,7 @@ class Windows(Base):
             if not faults.is_read_only(error) or not alone:
                 raise
             # what a replica says may be old: it is good for this answer only
-            self.session.rollback()
+            undo(self.session)
             return self._from_database(own_id, wanted, rows.STORED)
         if found is None:
             cache.give_back(lease)
