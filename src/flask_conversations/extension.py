@@ -67,7 +67,7 @@ class Conversations:
         state = State(app, db, self._build(db, config), config, resolver, lambda: [*own_guards, *self._guards])
         app.extensions[EXTENSION] = state
         self._app = app if self._app in (None, app) else None
-        transaction.listen(db.session)
+        transaction.listen()
         migrations.attach(state.models)
         app.cli.add_command(cli.commands())
         app.register_error_handler(ConversationsError, api.problem)

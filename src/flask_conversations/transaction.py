@@ -95,16 +95,20 @@ def _work(session: Session) -> _Work:
     return work
 
 
-def listen(session_factory: Any) -> None:
-    """Watch the sessions of *session_factory* (a `scoped_session` or `sessionmaker`); once is enough."""
+def listen() -> None:
+    """Watch every session of this process, which costs those that we have no work on a look into their `info`; once is enough.
+
+    Not the session factory of one app: SQLAlchemy knows the targets of listeners by their `id()`, and does not forget a factory
+    that is gone. A later one in the same place in memory would be taken for it, and never be listened to.
+    """
     for name, listener in (
         ("before_commit", _before_commit),
         ("after_commit", _after_commit),
         ("after_transaction_create", _after_create),
         ("after_transaction_end", _after_end),
     ):
-        if not sa.event.contains(session_factory, name, listener):
-            sa.event.listen(session_factory, name, listener)
+        if not sa.event.contains(Session, name, listener):
+            sa.event.listen(Session, name, listener)
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import uuid
 
@@ -240,3 +241,28 @@ def test_an_edit_leaves_no_old_text_behind(ada, bob, chat):
     edited = ada.update_message(chat, saved["id"], content="new")
     assert (edited["content"], edited["raw"], edited["parts"]) == ("new", None, calls)
     assert "old" not in str(ada.get_conversation_history(chat))
+
+
+def test_the_hundredth_app_of_a_process_announces_like_the_first():
+    """A test suite makes an app per test: a session factory in the memory of one that is gone is listened to all the same.
+
+    SQLAlchemy's registry knows its targets by their `id()`. Factories are what is made here, by the dozen, and some place in
+    memory is certain to come again.
+    """
+    places: dict[int, int] = {}
+    for _ in range(40):
+        conversations, app = Conversations(SQLAlchemy(), identity=lambda: None), Flask("one of many")
+        app.config.update(SECRET_KEY="for this test only", TESTING=True, SQLALCHEMY_DATABASE_URI="sqlite://")
+        conversations.db.init_app(app)
+        conversations.init_app(app)
+        with app.app_context():
+            conversations.db.create_all()
+        announced = []
+        with signals.conversation_created.connected_to(lambda sender, said=announced, **payload: said.append(payload)):
+            conversations.as_user("ada", app=app).create_conversation()
+        assert len(announced) == 1
+        place = id(conversations.db.session)
+        places[place] = places.get(place, 0) + 1
+        del conversations, app
+        gc.collect()
+    assert max(places.values()) > 1, "no place came again: this test has proven nothing"
