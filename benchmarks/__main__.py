@@ -11,7 +11,7 @@ from pathlib import Path
 
 from example_app.servers import postgresql, redis_server
 
-from . import cached, report, served, writers
+from . import cached, report, served, turns, writers
 from .cases import Case, cases
 from .data import Data, Sizes, fill
 from .ours import OursAnywhere
@@ -22,7 +22,7 @@ WRITES = ("append", "a turn")
 """What is measured a second time without the disk: what is left then is the programs' own time."""
 
 QUICK = Sizes(messages=200, empty=20, users=(5, 20, 50))
-PARTS = ("database", "cache")
+PARTS = ("database", "cache", "turns")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes, rounds, seconds, runs = (QUICK, 5, 0.2, 1) if options.quick else (Sizes(), options.rounds, 3.0, 3)
     parts = [part for part in PARTS if options.only not in PARTS or options.only == part]
     only = "" if options.only in PARTS else options.only
-    measured, with_cache = [], []
+    measured, with_cache, of_turns = [], [], []
     for name in options.database or ("postgresql", "sqlite"):
         with _database(name, durable=True) as url:
             print(f"\n{name}: filling ...", flush=True)
@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     found = _with_cache(name, url, redis_url, data, rounds, seconds, runs, only)
                 with_cache.append(found)
                 print(report.cache_tables(found), flush=True)
+            if "turns" in parts and (not only or only in report.TURNS):
+                found = turns.measured(url, data, rounds, quick=options.quick)
+                of_turns.append(report.Turns(name, report.version_of(url), found))
+                print(turns.table(found), flush=True)
         writes = [text for text in WRITES if only in text or text in only]
         if "database" in parts and writes:
             with _database(name, durable=False) as url:
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 measured.append(report.Measured(name, report.version_of(url), False, figures))
                 print(report.table(measured[-1]), flush=True)
     if options.write:
-        report.write(measured, with_cache, rounds)
+        report.write(measured, with_cache, of_turns, rounds)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -63,15 +67,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         metavar="TEXT",
         default="",
-        help="'database' or 'cache', one half of it; or only the cases whose name has this in it",
+        help="'database', 'cache' or 'turns', one part of it; or only the cases whose name has this in it",
     )
     parser.add_argument("--quick", action="store_true", help="little data, few rounds: shows that it runs, no more")
     parser.add_argument("--write", action="store_true", help=f"write the figures into {report.PAGE.name}")
     options = parser.parse_args(arguments)
     if options.write and (options.quick or options.database or options.only not in ("", *PARTS)):
-        parser.error(
-            "--write replaces all figures of a half: it goes with --only database or --only cache, or with neither."
-        )
+        parser.error("--write replaces all figures of a part: it goes with --only and the name of a part, or without.")
     return options
 
 

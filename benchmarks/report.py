@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 import sqlalchemy as sa
 
-from . import cached, served
+from . import cached, served, turns
 from .cases import Case
 from .timing import Times
 
@@ -33,6 +33,7 @@ HTTP_HEADINGS = (
     *("goal", "reached"),
 )
 WRITERS = "8 writers in 2 processes on one conversation"
+TURNS = "turns: a question and its answer"
 HTTP = "GET of 15 messages over HTTP: the test client, and gunicorn with one worker"
 
 
@@ -47,6 +48,15 @@ class Figures:
     anywhere: Times
     first: Times | None = None
     """Ours in the first case of the same row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """What turns cost on one database."""
+
+    database: str
+    version: str
+    found: turns.Found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,8 +237,10 @@ def _further(measured: Measured) -> Iterator[str]:
         yield f"\n`as_user(app=app)`, which opens an app context for each call, adds {statistics.median(anywhere):.2f} ms a call."
 
 
-def write(measured: Sequence[Measured], with_cache: Sequence[WithCache], rounds: int) -> None:
-    """Put the tables between the marks of the page; a half that was not measured stays as it is."""
+def write(
+    measured: Sequence[Measured], with_cache: Sequence[WithCache], of_turns: Sequence[Turns], rounds: int
+) -> None:
+    """Put the tables between the marks of the page; a part that was not measured stays as it is."""
     if measured:
         parts = [_circumstances(rounds), *(f"### {_title(one)}\n\n{table(one)}" for one in measured)]
         _put("figures", parts)
@@ -236,6 +248,9 @@ def write(measured: Sequence[Measured], with_cache: Sequence[WithCache], rounds:
         parts = [_circumstances(rounds, "redis", "gunicorn")]
         parts += [f"### {_title(one)}, Redis {one.redis}\n\n{cache_tables(one)}" for one in with_cache]
         _put("figures with a cache", parts)
+    if of_turns:
+        parts = [_circumstances(rounds), *(f"### {_title(one)}: turns\n\n{turns.table(one.found)}" for one in of_turns)]
+        _put("figures of turns", parts)
 
 
 def _put(name: str, parts: Sequence[str]) -> None:
@@ -254,7 +269,7 @@ def _circumstances(rounds: int, *further: str) -> str:
     )
 
 
-def _title(measured: Measured | WithCache) -> str:
+def _title(measured: Measured | WithCache | Turns) -> str:
     name = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[measured.database]
-    durable = isinstance(measured, WithCache) or measured.durable
+    durable = not isinstance(measured, Measured) or measured.durable
     return f"{name} {measured.version}" + ("" if durable else ", not waiting for the disk")

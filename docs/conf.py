@@ -27,4 +27,5 @@ myst_heading_anchors = 3
 default_role = "literal"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_mock_imports = ["httpx"]  # of an extra: these pages need nothing but the package itself
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -19,10 +19,11 @@ from marshmallow import Schema
 from flask_conversations import api, errors
 from flask_conversations.api.description import STATIC
 from flask_conversations.api.routing import Route
-from flask_conversations.schemas import forms
+from flask_conversations.schemas import forms, turn_forms, ui_forms
 
 FILE = STATIC / "openapi.json"
 RESOURCE = "/conversations"
+SCHEMAS = "flask_conversations.schemas."
 
 ABOUT = """\
 Durable chat conversations, each user's apart from everybody else's.
@@ -126,7 +127,41 @@ ANSWER = message(
     created_at="2026-11-21T10:15:04.250000Z",
     updated_at="2026-11-21T10:15:09.500000Z",
 )
+BRANCH = {
+    "conversation_id": ID,
+    "name": "in winter",
+    "head_id": ANSWER_ID,
+    "active": False,
+    "created_at": "2026-11-21T10:16:00.000000Z",
+    "preview": "Nectar, and pollen for the young.",
+}
 PAGE = {"messages": [QUESTION, ANSWER], "next_cursor": None, "has_more": False}
+RUN = {
+    "id": "019aa5d2-8b10-7e02-b7a1-41d0c2f9e3a7",
+    "conversation_id": ID,
+    "kind": "send",
+    "protocol": None,
+    "state": "idle",
+    "outcome": "completed",
+    "question_id": QUESTION_ID,
+    "answer_id": ANSWER_ID,
+    "error": None,
+    "created_at": "2026-11-21T10:15:01.000000Z",
+    "updated_at": "2026-11-21T10:15:04.250000Z",
+    "ended_at": "2026-11-21T10:15:04.250000Z",
+}
+STATE = {
+    "conversation": CONVERSATION,
+    **PAGE,
+    "siblings": {},
+    "state": "idle",
+    "run": RUN,
+    "pending_actions": [],
+    "waiting": [],
+    "branches": [{**BRANCH, "name": "main", "active": True}],
+    "version": 3,
+    "checksum": "8c1f3a5b7d9e0246",
+}
 
 EXAMPLES: dict[type[Schema], Any] = {
     forms.ConversationIn: {
@@ -147,13 +182,23 @@ EXAMPLES: dict[type[Schema], Any] = {
     forms.MessageIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
     forms.MessagePatch: {"content": "What do bees eat?"},
     forms.FeedbackIn: {"rating": "up", "reason": "helpful"},
+    forms.BranchIn: {"from_message_id": ANSWER_ID, "name": "in winter"},
+    forms.ForkIn: {"at_message_id": ANSWER_ID, "title": "Bees in winter"},
     forms.Empty: {},
+    turn_forms.SendIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
+    turn_forms.EditIn: {"message_id": QUESTION_ID, "content": "What do bees eat in winter?"},
+    turn_forms.RegenerateIn: {"message_id": ANSWER_ID},
+    turn_forms.ApproveIn: {"tool_call_ids": ["call_7"], "approved": True},
+    turn_forms.StateOut: STATE,
     forms.ConversationOut: CONVERSATION,
     forms.ConversationPage: {"conversations": [CONVERSATION], "next_cursor": None, "has_more": False},
     forms.ConversationWithMessages: {**CONVERSATION, **PAGE},
     forms.SavedSnapshot: {**CONVERSATION, **PAGE, "outcome": "saved", "conflicts": []},
     forms.MessageOut: ANSWER,
     forms.MessagePage: {**PAGE, "version": 3},
+    forms.BranchOut: BRANCH,
+    forms.BranchList: {"branches": [{**BRANCH, "name": "main", "active": True}, BRANCH]},
+    forms.BranchDeleted: {"success": True, "conversation_id": ID, "name": "in winter"},
     forms.Deleted: {"success": True, "id": ID, "permanent": False},
     forms.Claimed: {"claimed": 2},
 }
@@ -165,8 +210,13 @@ MEANINGS: dict[type[Schema] | str, str] = {
     forms.SavedSnapshot: "The conversation as it is now, and what became of the snapshot",
     forms.MessageOut: "The message",
     forms.MessagePage: "A page of messages",
+    turn_forms.StateOut: "All that a page shows of the conversation",
+    forms.BranchOut: "The branch",
+    forms.BranchList: "The branches",
+    forms.BranchDeleted: "Which branch was forgotten",
     forms.Deleted: "What was deleted",
     forms.Claimed: "How many conversations moved",
+    ui_forms.UIMessagePage: "A page of messages as the AI SDK shows them",
 }
 
 HEADERS = {
@@ -184,6 +234,7 @@ HEADERS = {
 PARAMETERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "conversation_id": ("conversation_id", "path", "The conversation: its id or client id.", {"type": "string"}),
     "message_id": ("message_id", "path", "The message: its id or client id.", {"type": "string"}),
+    "branch": ("branch", "path", "The name of a branch; to switch, or the id of a message.", {"type": "string"}),
     "filename": ("filename", "path", "The name of the file.", {"type": "string"}),
     "If-Match": (
         "If-Match",
@@ -197,6 +248,18 @@ PARAMETERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         "header",
         "The same key with the same request is done once; later answers repeat the first. Kept for a day.",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+    ),
+    "Last-Event-ID": (
+        "Last-Event-ID",
+        "header",
+        "The `id` of the last event that has arrived: what follows is what came after it.",
+        {"type": "string"},
+    ),
+    "Prefer": (
+        "Prefer",
+        "header",
+        "`respond-async`: answer 202 at once, and let the turn go on.",
+        {"type": "string"},
     ),
     "X-CSRF-Token": (
         "X-CSRF-Token",
@@ -251,6 +314,8 @@ def description() -> dict[str, Any]:
         tags=[
             {"name": "Conversations", "description": "What a user talks about, and where it stands."},
             {"name": "Messages", "description": "What was said."},
+            {"name": "Turns", "description": "Questions that the server answers, and what happens meanwhile."},
+            {"name": "Branches", "description": "Other ways on from a message."},
             {"name": "Description", "description": "This description. Public: no login is asked for."},
         ],
     )
@@ -274,8 +339,8 @@ def name_of(schema: Any) -> str:
 def with_documentation(document: dict[str, Any]) -> dict[str, Any]:
     """The docstrings of the schemas are their descriptions; each example stands with its schema, once."""
     schemas = document["components"]["schemas"]
-    for kind in vars(forms).values():
-        ours = isinstance(kind, type) and issubclass(kind, Schema) and kind.__module__ == forms.__name__
+    for kind in (each for module in (forms, turn_forms, ui_forms) for each in vars(module).values()):
+        ours = isinstance(kind, type) and issubclass(kind, Schema) and kind.__module__.startswith(SCHEMAS)
         if ours and name_of(kind) in schemas:
             schemas[name_of(kind)]["description"] = kind.__doc__
     for kind, example in EXAMPLES.items():
@@ -341,16 +406,25 @@ def operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         found["requestBody"] = {
             "required": any(field.required for field in route.body().fields.values()),
-            "content": {"application/json": {"schema": route.body}},
+            "content": {"application/json": {"schema": body_of(route)}},
         }
     if route.public:
         found["security"] = []
     return found
 
 
+def body_of(route: Route) -> Any:
+    """The schema of a body; of either where the AI SDK is answered at the same address."""
+    return {"oneOf": [route.body, route.instead.body]} if route.instead is not None else route.body
+
+
 def tag(route: Route) -> str:
     if route.public:
         return "Description"
+    if "/branches" in route.path or route.path.endswith("/fork"):
+        return "Branches"
+    if "/actions/" in route.path or route.path.endswith(("/state", "/stream")):
+        return "Turns"
     return "Messages" if "/messages" in route.path else "Conversations"
 
 
@@ -362,6 +436,10 @@ def parameters(route: Route) -> Iterator[Any]:
         yield component_name("If-Match")
     if 304 in route.answers:
         yield component_name("If-None-Match")
+    if 204 in route.answers:
+        yield component_name("Last-Event-ID")
+    if 202 in route.answers:
+        yield component_name("Prefer")
     if route.method == "POST":
         yield component_name("Idempotency-Key")
     if route.method != "GET":
@@ -385,9 +463,9 @@ def refusals(route: Route) -> Iterator[str]:
         yield from ("TooLarge", "UnsupportedMediaType")
     if route.body is not None or route.query is not None:
         yield "Invalid"
-    if route.body is not None or route.if_match:
+    if route.body is not None or route.if_match or 204 in route.answers:
         yield "Malformed"
-    if route.method == "POST" or route.preconditions:
+    if route.method == "POST" or route.preconditions or "/branches/" in route.path:
         yield "Conflict"
     if route.if_match:
         yield "PreconditionFailed"
@@ -401,24 +479,35 @@ def answer(route: Route, status: int, what: type[Schema] | str) -> dict[str, Any
         return {"description": what, "headers": headers, **plain_content(route, status)}
     schema: Any = {"type": "array", "items": what} if route.many else what
     meaning = MEANINGS[what] + (", in an array" if route.many else "")
+    content = {"application/json": {"schema": schema}}
+    if route.turns is not None and status == 200:
+        content["text/event-stream"] = {"schema": {"type": "string", "description": "The events of the turn."}}
+    if route.instead is not None and status == 200:
+        content["text/event-stream"] = {"schema": {"type": "string", "description": "The UI message stream."}}
     return {
         "description": meaning if status != 200 or 201 not in route.answers else f"{meaning}, saved before",
         "headers": headers,
-        "content": {"application/json": {"schema": schema}},
+        "content": content,
     }
 
 
 def plain_content(route: Route, status: int) -> dict[str, Any]:
     """What public routes answer besides our own JSON."""
-    if status == 304:
+    if status in (204, 304):
         return {}
+    if 204 in route.answers:
+        return {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
     kinds = {"/openapi.json": "application/json", "/docs": "text/html"}
     schema = {"type": "object"} if route.path == "/openapi.json" else {}
     return {"content": {kinds.get(route.path, "*/*"): {"schema": schema}}}
 
 
 def answer_headers(route: Route, status: int, what: type[Schema] | str) -> Iterator[str]:
-    tagged = isinstance(what, str) or issubclass(what, (forms.ConversationOut, forms.MessageOut))
+    tagged = (
+        204 not in route.answers
+        if isinstance(what, str)
+        else issubclass(what, (forms.ConversationOut, forms.MessageOut, turn_forms.StateOut))
+    )
     if tagged and not route.many and route.method != "DELETE":
         yield "ETag"
     if 201 in route.answers:

@@ -24,6 +24,7 @@ def create_app(given: Mapping[str, Any] | None = None, instance_path: str | None
     app.config.from_object(config)
     app.config.from_prefixed_env()
     app.config.update(given or {})
+    app.config.setdefault("CONVERSATIONS_HISTORY_LIMIT", app.config["MAX_HISTORY"])
     config.add_keys(app)
 
     db.init_app(app)

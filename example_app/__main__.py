@@ -16,7 +16,7 @@ from flask import Flask
 from flask_migrate import upgrade  # type: ignore[import-untyped]
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from . import create_app, endpoint, people, responder, servers
+from . import create_app, people, responder, servers
 from .extensions import db
 
 
@@ -110,7 +110,7 @@ def _say(app: Flask, server: BaseWSGIServer, notes: list[str]) -> None:
 
 
 def _hint_about_key(app: Flask) -> list[str]:
-    if app.config["OPENAI_API_KEY"] and not endpoint.is_configured(app.config):
+    if app.config["OPENAI_API_KEY"] and not responder.is_configured(app.config):
         return ["OPENAI_API_KEY is set but not used: name a model or an endpoint too (OPENAI_MODEL, OPENAI_BASE_URL)."]
     return []
 

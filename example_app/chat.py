@@ -1,4 +1,7 @@
-"""The chat: its page, and the routes that answer a question. Listing, renaming, deleting is left to the extension's REST API."""
+"""The chat: its page, and routes that answer a question at one go, for scripts.
+
+The page needs none of them: it lists, asks and follows answers through the extension's REST API.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,10 @@ OPENAI_BASE_URL = os.environ.get("OPENAI_BASE_URL")
 OPENAI_API_KEY = os.environ.get("OPENAI_API_KEY")
 OPENAI_MODEL = os.environ.get("OPENAI_MODEL")
 OPENAI_TIMEOUT = 60.0
+OPENAI_RETRIES = 3
+
+DEMO_PAUSE = 0.03
+"""Seconds that the built-in responder takes for a word."""
 
 
 def add_keys(app: Flask) -> None:

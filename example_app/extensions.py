@@ -10,8 +10,10 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations
 from flask_conversations.identity import ChainIdentity, JWTIdentity, SessionIdentity
 
+from . import responder
+
 db = SQLAlchemy()
 migrate = Migrate(directory=str(Path(__file__).parent / "migrations"))
 
 # API clients send a token, the page sends Flask's session; both name a person by the same id
-conversations = Conversations(db, identity=ChainIdentity(JWTIdentity(), SessionIdentity()))
+conversations = Conversations(db, identity=ChainIdentity(JWTIdentity(), SessionIdentity()), responder=responder.answer)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from . import endpoint
-from .endpoint import NoAnswer
+from flask_conversations.turns import Event, ResponderError, ToolCall, Usage
 
-__all__ = ["Answer", "NoAnswer", "answer_with_titles", "description", "respond", "rules"]
+if TYPE_CHECKING:
+    from flask_conversations.contrib.openai import OpenAIResponder
 
+__all__ = ["Answer", "NoAnswer", "answer", "answer_with_titles", "description", "is_configured", "respond", "rules"]
+
+OPENAI = "https://api.openai.com/v1"
+DEFAULT_MODEL = "gpt-4o-mini"
 BUILT_IN = "demo-rules"
 """What stands as the model of an answer that no model gave."""
 
@@ -20,6 +27,7 @@ ABOUT = (
 )
 
 Messages = Sequence[Mapping[str, Any]]
+NoAnswer = ResponderError
 
 
 class Answer(NamedTuple):
@@ -30,19 +38,65 @@ class Answer(NamedTuple):
     tokens_used: int | None = None
 
 
+def answer(turn: Any) -> Iterator[str | Event]:
+    """The answer to a turn, as it comes: for `@conversations.responder`."""
+    from . import demo
+
+    config = turn.app.config
+    return _model(config)(turn) if is_configured(config) else demo.answer(turn, pause=config["DEMO_PAUSE"])
+
+
 def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
-    """The answer to the last message of *history*. Raises `NoAnswer` with a sentence for the person who asked."""
-    if not endpoint.is_configured(config):
+    """The whole answer to the last message of *history*. Raises `NoAnswer` with a sentence for the person who asked."""
+    if not is_configured(config):
         return Answer(rules(history), BUILT_IN)
-    said = endpoint.complete([{"role": each["role"], "content": _text(each)} for each in history], config)
-    return Answer(said.text, said.model, said.tokens_used)
+    said = [*_model(config)(_Asked([{"role": each["role"], "content": _text(each)} for each in history]))]
+    usage = next((each for each in said if isinstance(each, Usage)), Usage())
+    text = "".join(each for each in said if isinstance(each, str))
+    return Answer(text, usage.model or model(config), usage.total_tokens)
+
+
+def is_configured(config: Mapping[str, Any]) -> bool:
+    """Whether an endpoint or a model was named. A key alone sends nothing anywhere: many shells have one for other things."""
+    return bool(config.get("OPENAI_BASE_URL") or config.get("OPENAI_MODEL"))
 
 
 def description(config: Mapping[str, Any]) -> str:
     """Who answers, for the person who reads the answers."""
-    if endpoint.is_configured(config):
-        return f"Answers by {endpoint.model(config)} at {endpoint.host(config)}."
+    if is_configured(config):
+        host = urlsplit(config.get("OPENAI_BASE_URL") or OPENAI).netloc.rpartition("@")[2]
+        return f"Answers by {model(config)} at {host}."
     return "Answers by the built-in demo responder: fixed rules, no language model."
+
+
+def model(config: Mapping[str, Any]) -> str:
+    return config.get("OPENAI_MODEL") or DEFAULT_MODEL
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A question outside a turn, for a route that waits for the whole answer."""
+
+    history: Messages
+    cancelled: bool = False
+    approved: Sequence[ToolCall] = ()
+    denied: Sequence[ToolCall] = ()
+    answer: Messages = ()
+
+
+def _model(config: Mapping[str, Any]) -> OpenAIResponder:
+    names = ("OPENAI_API_KEY", "OPENAI_TIMEOUT", "OPENAI_RETRIES")
+    return _responder(config.get("OPENAI_BASE_URL") or OPENAI, model(config), *map(config.get, names))
+
+
+@functools.lru_cache(maxsize=8)
+def _responder(
+    base_url: str, model: str, key: str | None, timeout: float | None, retries: int | None
+) -> OpenAIResponder:
+    """The same one for the same settings. Where no endpoint is set, its library is not needed."""
+    from flask_conversations.contrib.openai import OpenAIResponder
+
+    return OpenAIResponder(base_url, model, key, timeout=timeout or 60.0, retries=3 if retries is None else retries)
 
 
 def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:

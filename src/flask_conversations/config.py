@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +12,6 @@ from typing import Any
 from .errors import ConfigurationError
 
 PREFIX = "CONVERSATIONS_"
-
-LATER = frozenset({"run_lease"})
-"""Settings of parts that this version does not have yet: accepted, so that a host may set them, and said to be idle."""
-
-logger = logging.getLogger("flask_conversations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +85,12 @@ class Config:
     """Further origins, as `https://chat.example`, that may send requests with cookies."""
     idempotency_hours: int = 24
     """How long the answer to an Idempotency-Key is kept."""
+    create_limit: str | None = None
+    """How often one person may create conversations over HTTP, as `10/minute;100/hour`; as often as they like if unset."""
+    send_limit: str | None = None
+    """How often one person may send messages over HTTP, likewise. Both limits need Flask-Limiter, or the extra `limits`."""
+    rate_storage: str | None = None
+    """Where an app without Flask-Limiter counts, as `redis://host/1`; by default in `redis_url`, else in each process apart."""
 
     # -- conversations and messages -----------------------------------------------------------------------------------
     history_limit: int = 20
@@ -101,16 +101,30 @@ class Config:
     """Hours after its last change that a temporary conversation is kept; `prune` removes it then."""
     max_content_length: int | None = None
     """Longest message text in characters; unlimited if unset (over HTTP the request size limits it)."""
+    max_parts: int | None = 1000
+    """Most parts, and most attachments, that one message may be saved with; unlimited if None."""
     token_counter: Callable[[str], int] | str | None = None
     """Counts the tokens of a text for `max_tokens`: a callable or its import path; an estimate if unset."""
     titler: Callable[..., str | None] | str | None = None
     """Betters the title made from the first user message, after it is stored: a callable `(text) -> str | None` or its path."""
     guards: Any = ()
-    """Functions that may change or refuse a message before it is stored, in order."""
+    """Functions that may change or refuse a message before it is stored, in order, or their import paths."""
     responder: Any = None
-    """Must be unset: this version does not run turns."""
+    """Answers the questions of the users: a callable `(turn)` or its import path; see `flask_conversations.turns`."""
     audit: bool = False
     """Write one row per call into the query log."""
+
+    # -- turns --------------------------------------------------------------------------------------------------------
+    run_lease: float = 30.0
+    """Seconds after which a turn counts as dead whose worker was not heard of; its answer so far is kept."""
+    run_timeout: float = 300.0
+    """Seconds that a responder may say nothing before its turn is ended."""
+    run_queue: int = 20
+    """Turns that may wait for another one in a conversation, in order; 0 answers 409 instead."""
+    stream_seconds: float = 300.0
+    """Seconds after which a stream of events is closed; the client takes it up where it was."""
+    stream_limit: int = 1000
+    """Streams of events that one process keeps open at a time; more are answered 503, and clients poll."""
 
     # -- identity -----------------------------------------------------------------------------------------------------
     identity: Any = None
@@ -153,9 +167,7 @@ class Config:
         fields = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
         for key, value in mapping.items():
-            if key.startswith(PREFIX) and key.removeprefix(PREFIX).lower() in LATER:
-                logger.warning("%s has no effect: this version does not run turns.", key)
-            elif key.startswith(PREFIX):
+            if key.startswith(PREFIX):
                 values[_field_name(key, fields)] = value
         for key, name in _ALSO.items():
             if name not in values and mapping.get(key) is not None:
@@ -180,15 +192,22 @@ class Config:
             "cache_ttl": 1,
             "cache_max_staleness": 0.001,
             "redis_timeout": 0.001,
+            "run_lease": 1,
+            "run_timeout": 0.1,
+            "run_queue": 0,
+            "stream_seconds": 1,
+            "stream_limit": 0,
         }
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but must be at least {least}.")
-        if self.max_content_length is not None and self.max_content_length < 1:
-            raise ConfigurationError(f"{_key('max_content_length')} must be at least 1, or unset.")
+        for name in ("max_content_length", "max_parts"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"{_key(name)} must be at least 1, or unset.")
         if self.jwt_leeway > 30:
             raise ConfigurationError(f"{_key('jwt_leeway')} is {self.jwt_leeway!r}, but may be 30 seconds at most.")
         most = {"cache_limit": 1000, "cache_ttl": 30 * 86400, "cache_max_staleness": 86400, "redis_timeout": 60}
+        most |= {"run_lease": 3600, "run_timeout": 86400, "run_queue": 1000, "stream_seconds": 86400}
         for name, limit in most.items():
             if getattr(self, name) > limit:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but may be at most {limit}.")

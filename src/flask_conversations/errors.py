@@ -72,6 +72,12 @@ class MessageNotFound(NotFound):
     code = "message_not_found"
 
 
+class BranchNotFound(NotFound):
+    """There is no such branch in this conversation."""
+
+    code = "branch_not_found"
+
+
 class MethodNotAllowed(ConversationsError):
     """This address does not answer that method."""
 
@@ -111,6 +117,18 @@ class ClientIdConflict(Conflict):
     """This client id was used before, with other content."""
 
     code = "client_id_conflict"
+
+
+class BranchExists(Conflict):
+    """This conversation has a branch of that name already."""
+
+    code = "branch_exists"
+
+
+class BranchInUse(Conflict):
+    """The active branch and `main` cannot be deleted."""
+
+    code = "branch_in_use"
 
 
 class RunInProgress(Conflict):
@@ -180,6 +198,11 @@ class RateLimited(ConversationsError):
     """Too many requests."""
 
     status, code, title, retryable, retry_after = 429, "rate_limited", "Too Many Requests", True, 60
+
+    def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class StorageUnavailable(ConversationsError):

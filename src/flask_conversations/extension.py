@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from . import api, cli, database, migrations, transaction
 from .config import Config
+from .contrib.limiter import RateLimits
 from .contrib.sessions import Sessions
 from .errors import ConfigurationError, ConversationsError
 from .identity import Identity
@@ -23,6 +24,7 @@ from .models import Models, Names, build
 from .proxies import EXTENSION
 from .service import ConversationService
 from .service.guards import Guard
+from .service.guards import configured as configured_guards
 from .service.guards import guard as as_guard
 from .state import State
 
@@ -42,6 +44,7 @@ class Conversations:
         self._options = options
         self._identity_loader: Resolver | None = None
         self._guards: list[Guard] = []
+        self._responder: Callable[..., Any] | None = None
         self._models: Models | None = None
         self._app: Flask | None = None
         if app is not None:
@@ -56,15 +59,18 @@ class Conversations:
             raise ConfigurationError("Flask-Conversations is already set up on this app: call init_app once.")
         _check_options(options)
         config = Config.from_mapping(app.config, **{**self._options, **options})
-        _refuse_later(config)
         db = db or self._db or app.extensions.get("sqlalchemy")
         if db is None:
             db = self._db = database.own_database(config.session_options)
         database.attach(app, db, config)
         check_trusted_origins(config)
         resolver = load_resolver(self._identity_loader or config.identity, app, config)
-        own_guards = [as_guard(each) for each in config.guards or ()]
+        limiter = RateLimits(app, config)
+        own_guards = configured_guards(config.guards or ())
         state = State(app, db, self._build(db, config), config, resolver, lambda: [*own_guards, *self._guards])
+        state.limiter = limiter
+        if self._responder is not None:
+            state.runner.responder = self._responder
         app.extensions[EXTENSION] = state
         self._app = app if self._app in (None, app) else None
         transaction.listen()
@@ -133,8 +139,8 @@ class Conversations:
         return function
 
     def get_stats(self, *, app: Flask | None = None) -> dict[str, Any]:
-        """What this process has counted: `calls` (reads, writes, retries, conflicts), `identities`, and `cache` (hits, misses,
-        refused entries, the circuit breaker; None without a cache). Numbers only rise until the process ends.
+        """What this process has counted: `calls` (reads, writes, retries, conflicts), `turns`, `identities`, `limits`, and `cache`
+        (hits, misses, refused entries, the circuit breaker; None without one). Numbers only rise until the process ends.
         """
         bound = app or (current_app if has_app_context() else self._app)
         if bound is None:
@@ -158,8 +164,11 @@ class Conversations:
         return function
 
     def responder(self, function: F) -> F:
-        """Turns are not part of this version: raises `ConfigurationError`."""
-        raise ConfigurationError(_NO_TURNS)
+        """Let *function* answer the questions of the users: see `flask_conversations.turns`. Of several the last one counts."""
+        self._responder = function
+        if self._app is not None:
+            self._app.extensions[EXTENSION].runner.responder = function
+        return function
 
     def require_identity(self, view: F) -> F:
         """Answer 401 to a request without identity, else set `g.identity` and go on."""
@@ -231,11 +240,3 @@ def _check_options(options: dict[str, Any]) -> None:
         close = difflib.get_close_matches(unknown, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigurationError(f"Conversations has no option {unknown}.{hint}")
-
-
-def _refuse_later(config: Config) -> None:
-    if config.responder is not None:
-        raise ConfigurationError(_NO_TURNS)
-
-
-_NO_TURNS = "This version does not run turns: call your model in your own route, and save both messages."

@@ -21,12 +21,21 @@ DEFAULT_TITLE = "New Conversation"
 STATUSES = ("active", "archived", "resolved", "deleted")
 ROLES = ("user", "assistant", "system", "tool", "developer")
 MESSAGE_STATUSES = ("pending", "streaming", "delivered", "interrupted", "failed")
+MAIN = "main"
+"""The branch that every conversation has from the start."""
+WAITING, PROCESSING, STREAMING, AWAITING = "waiting", "processing", "streaming", "awaiting_approval"
+COMPLETED, FAILED, CANCELLED, INTERRUPTED = "completed", "failed", "cancelled", "interrupted"
+ACTIVE_RUNS = (PROCESSING, STREAMING, AWAITING)
+"""States of a run of which a conversation has one at most."""
+LIVE_RUNS = (WAITING, *ACTIVE_RUNS)
+"""States of a run that has not ended."""
 NO_ORG = ""
 """Stored for an identity without organisation, since a unique key takes two NULLs for different."""
 
 MAX_TITLE_LENGTH = 255
 MAX_CLIENT_ID_LENGTH = 128
 MAX_LABEL_LENGTH = 255
+MAX_BRANCH_LENGTH = 128
 
 
 def now() -> dt.datetime:
@@ -75,6 +84,8 @@ class Names:
 CONVERSATIONS = "conversations"
 MESSAGES = "conversation_messages"
 TAGS = "conversation_tags"
+BRANCHES = "conversation_branches"
+RUNS = "conversation_runs"
 IDEMPOTENCY = "conversation_idempotency"
 QUERY_LOG = "conversation_query_log"
 VERSION = "conversation_schema"
@@ -120,6 +131,7 @@ class ConversationMixin:
     # an append moves the head and must learn the old one from the same statement: RETURNING shows new values only
     previous_head_id: Mapped[str | None] = mapped_column(UUIDString)
     branched: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+    branch: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_LENGTH), nullable=False, default=MAIN)
 
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
     updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
@@ -207,13 +219,7 @@ class MessageMixin:
 
     @declared_attr
     def conversation_id(cls) -> Mapped[str]:
-        key = cls.__names__.object("fk", MESSAGES, "conversation")
-        return mapped_column(
-            UUIDString,
-            sa.ForeignKey(cls.__conversation_key__, ondelete="CASCADE", name=key),
-            primary_key=True,
-            sort_order=-1,
-        )
+        return _child_key(cls, MESSAGES)
 
     @declared_attr.directive
     def __tablename__(cls) -> str:
@@ -267,6 +273,111 @@ class TagMixin:
     def __table_args__(cls) -> tuple[Any, ...]:
         name = cls.__names__.object
         return _arguments(cls, TAGS, sa.Index(name("ix", TAGS, "conversation"), "conversation_id"))
+
+
+class BranchMixin:
+    """Where a branch of a conversation ends that is not the active one; `conversations.head_id` is where that ends."""
+
+    __names__: Names
+    __conversation_key__: sa.Column[Any]
+
+    name: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_LENGTH), primary_key=True)
+    org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    head_id: Mapped[str | None] = mapped_column(UUIDString)
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+
+    @declared_attr
+    def conversation_id(cls) -> Mapped[str]:
+        return _child_key(cls, BRANCHES)
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(BRANCHES)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        return _arguments(cls, BRANCHES)
+
+
+class RunMixin:
+    """One turn of a conversation: a question, and what became of answering it."""
+
+    __names__: Names
+    __conversation_key__: sa.Column[Any]
+
+    number: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    """1, 2, 3, ... in the order in which the turns of a conversation were asked for, which is the order they run in."""
+    id: Mapped[str] = mapped_column(UUIDString, nullable=False, default=new_id)
+    org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
+    kind: Mapped[str] = mapped_column(sa.String(16), nullable=False)
+    state: Mapped[str] = mapped_column(sa.String(20), nullable=False)
+    protocol: Mapped[str | None] = mapped_column(sa.String(8))
+    question_id: Mapped[str | None] = mapped_column(UUIDString)
+    answer_id: Mapped[str | None] = mapped_column(UUIDString)
+    request: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    """What a waiting turn will store and do once it begins."""
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    """That of the question: a retry finds the turn by it."""
+    key: Mapped[str | None] = mapped_column(sa.String(255))
+    """The Idempotency-Key of the request that began it."""
+    fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
+    token: Mapped[str | None] = mapped_column(UUIDString)
+    """Known to the one worker that works at it: whoever writes without it changes nothing."""
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    """When the lease of that worker ends, by the clock of the database."""
+    cancelled: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
+    """Whether somebody has asked the worker to stop."""
+    calls: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    """Tool calls that wait, or have waited, for an approval, and what was decided."""
+    error: Mapped[Any] = mapped_column(JSONValue, nullable=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+
+    @declared_attr
+    def conversation_id(cls) -> Mapped[str]:
+        return _child_key(cls, RUNS)
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return cls.__names__.table(RUNS)
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Any, ...]:
+        name = cls.__names__.object
+        unique = [
+            ("active", f"state IN ({', '.join(map(repr, ACTIVE_RUNS))})", ["conversation_id"]),
+            ("client_id", "client_id IS NOT NULL", ["conversation_id", "client_id"]),
+            ("key", "key IS NOT NULL", ["conversation_id", "key"]),
+        ]
+        return _arguments(
+            cls,
+            RUNS,
+            sa.UniqueConstraint("conversation_id", "id", name=name("uq", RUNS, "id")),
+            *(
+                sa.Index(
+                    name("uq", RUNS, what),
+                    *columns,
+                    unique=True,
+                    postgresql_where=sa.text(where),
+                    sqlite_where=sa.text(where),
+                )
+                for what, where, columns in unique
+            ),
+            sa.Index(name("ix", RUNS, "expires_at"), "expires_at"),
+        )
+
+
+def _child_key(cls: Any, table: str) -> Mapped[str]:
+    key = cls.__names__.object("fk", table, "conversation")
+    return mapped_column(
+        UUIDString,
+        sa.ForeignKey(cls.__conversation_key__, ondelete="CASCADE", name=key),
+        primary_key=True,
+        sort_order=-1,
+    )
 
 
 class IdempotencyMixin:
@@ -351,6 +462,8 @@ class Models:
     Conversation: Any
     Message: Any
     Tag: Any
+    Branch: Any
+    Run: Any
     Idempotency: Any
     QueryLog: Any
     SchemaVersion: Any
@@ -360,8 +473,22 @@ class Models:
     @property
     def tables(self) -> dict[str, sa.Table]:
         """Our tables by their unprefixed names."""
-        classes = (self.Conversation, self.Message, self.Tag, self.Idempotency, self.QueryLog, self.SchemaVersion)
+        classes = (
+            self.Conversation,
+            self.Message,
+            self.Tag,
+            self.Branch,
+            self.Run,
+            self.Idempotency,
+            self.QueryLog,
+            self.SchemaVersion,
+        )
         return {table.name.removeprefix(self.names.prefix): table for table in (cls.__table__ for cls in classes)}
+
+    @property
+    def owned(self) -> tuple[Any, ...]:
+        """The classes whose rows belong to a conversation and carry its owner."""
+        return (self.Message, self.Tag, self.Branch, self.Run)
 
 
 _KEY = "flask_conversations"
@@ -390,7 +517,7 @@ def _is_mapped(cls: Any) -> bool:
 
 def _refuse_clash(metadata: sa.MetaData, names: Names, own: set[Any]) -> None:
     substituted = {cls.__table__.key for cls in own}
-    for name in (CONVERSATIONS, MESSAGES, TAGS, IDEMPOTENCY, QUERY_LOG, VERSION):
+    for name in (CONVERSATIONS, MESSAGES, TAGS, BRANCHES, RUNS, IDEMPOTENCY, QUERY_LOG, VERSION):
         key = f"{names.schema}.{names.table(name)}" if names.schema else names.table(name)
         if key in metadata.tables and key not in substituted:
             raise ConfigurationError(
@@ -415,6 +542,8 @@ def _build(metadata: sa.MetaData, names: Names, conversation: Any, message: Any)
         Conversation=Conversation,
         Message=model("Message", MessageMixin, message, **child),
         Tag=model("ConversationTag", TagMixin, **child),
+        Branch=model("ConversationBranch", BranchMixin, **child),
+        Run=model("ConversationRun", RunMixin, **child),
         Idempotency=model("ConversationIdempotency", IdempotencyMixin),
         QueryLog=model("ConversationQueryLog", QueryLogMixin),
         SchemaVersion=model("ConversationSchema", SchemaVersionMixin),

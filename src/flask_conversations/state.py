@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.pool import StaticPool
 from werkzeug.utils import import_string
 
 from . import database, transaction
@@ -21,12 +22,26 @@ from .identity.csrf import check_csrf, csrf_token
 from .identity.resolving import Resolved, Resolver, resolve
 from .models import Models
 from .service import ConversationService
-from .service.base import Backend
+from .service.base import Backend, Turnstile
 from .service.guards import Guard
+from .service.turns.runner import Runner
+from .streams import open_relay
+
+
+class Limiter(Protocol):
+    """Counts what each person asks for: see `contrib.limiter`."""
+
+    def hit(self, kind: str, identity: Identity) -> int | None: ...
+
+    def hosts_wait(self) -> int | None: ...
+
+    def stats(self) -> dict[str, int]: ...
 
 
 class State:
     """The extension on one app."""
+
+    limiter: Limiter
 
     def __init__(
         self,
@@ -40,9 +55,11 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
+        self._one_at_a_time = Turnstile(config.lock_timeout)
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
+        self.runner = Runner(self._system, open_relay(self.cache, config), _callable(config.responder))
 
     @property
     def backend(self) -> Backend:
@@ -61,14 +78,25 @@ class State:
                 counters=self.calls,
                 cache=self.cache,
                 guards=self._guards,
+                runner=self.runner,
+                turnstile=self._turnstile(),
             )
         return self._backend
+
+    def _turnstile(self) -> contextlib.AbstractContextManager[Any]:
+        shared = isinstance(self.db.engines[self.config.bind_key].pool, StaticPool)
+        return self._one_at_a_time if shared else contextlib.nullcontext()
+
+    def _system(self) -> ConversationService:
+        return ConversationService(lambda: self.backend, None, self.app)
 
     def stats(self) -> dict[str, Any]:
         """What this process has counted since it began: numbers and states, no contents and no names."""
         return {
             "calls": self.calls.all(),
+            "turns": self.runner.stats(),
             "identities": self.identities.all(),
+            "limits": self.limiter.stats(),
             "cache": None if self.cache is None else self.cache.stats(),
         }
 

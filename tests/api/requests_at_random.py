@@ -148,7 +148,8 @@ class Seen:
         self.messages: list[tuple[int, str]] = []
         self.cursors: list[str] = []
         self.etags: list[str] = []
-        self._known: dict[str, int] = {}
+        self._places: dict[str, int] = {}
+        self._noted: set[str] = set()
 
     def learn(self, user: str | None, answer: Any, etag: str | None) -> None:
         """Remember what *answer* shows to *user*."""
@@ -168,17 +169,14 @@ class Seen:
         elif isinstance(value, dict):
             if isinstance(value.get("next_cursor"), str):
                 self.cursors = [*self.cursors[-200:], value["next_cursor"]]
-            if "title_source" in value:
-                self._note(value["id"], len(self.conversations), self.conversations)
-            elif "seq" in value and value["conversation_id"] in self._known:
-                self._note(value["id"], (self._known[value["conversation_id"]], value["id"]), self.messages)
-            for name in ("conversations", "messages", "current"):
+            if "title_source" in value and value["id"] not in self._places:
+                self._places[value["id"]] = len(self.conversations)
+                self.conversations.append(value["id"])
+            elif "seq" in value and value["conversation_id"] in self._places and value["id"] not in self._noted:
+                self._noted.add(value["id"])
+                self.messages.append((self._places[value["conversation_id"]], value["id"]))
+            for name in ("conversation", "conversations", "messages", "current"):
                 self._walk(value.get(name))
-
-    def _note(self, own_id: str, what: Any, among: list[Any]) -> None:
-        if own_id not in self._known:
-            self._known[own_id] = len(among)
-            among.append(own_id if isinstance(what, int) else what)
 
     def shape(self) -> tuple[int, ...]:
         """What must be alike in all apps."""
@@ -237,7 +235,9 @@ class Stream:
     def _path(self, path: str) -> str:
         conversation, message = self._pair()
         file = self.random.choice(["docs.css", "docs.html", "..", "x.py"])
+        branch = self.random.choice(["main", "branch-2", "in%20winter", self._id(message)])
         values = {"conversation_id": self._id(conversation), "message_id": self._id(message), "filename": file}
+        values["branch"] = branch
         return self.prefix + re.sub(r"\{(\w+)\}", lambda found: values[snake(found[1])], path)
 
     def _pair(self) -> tuple[str, str]:

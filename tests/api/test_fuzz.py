@@ -143,7 +143,7 @@ def _checked(service: Any, own_id: str, count: int) -> Any:
 def _normal(value: Any, name: str = "") -> Any:
     """*value* without what differs from app to app: made-up ids, times and what is computed from them."""
     if isinstance(value, dict):
-        return {key: _normal(one, key) for key, one in value.items()}
+        return {MADE_UP.sub("<id>", key): _normal(one, key) for key, one in value.items()}
     if isinstance(value, list):
         return [_normal(one, name) for one in value]
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The PostgreSQL, Redis and Chromium of a test run: started once, told to every worker, and named in its summary."""
+"""The PostgreSQL, Redis, Chromium and Node.js of a test run: started once, told to every worker, and named in its summary."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ import pytest
 
 from example_app.servers import Unavailable, postgresql, redis_server
 
-SERVICES = ("postgresql", "redis", "chromium")
-LOCATIONS = {"postgresql": "TEST_POSTGRESQL_URL", "redis": "TEST_REDIS_URL", "chromium": "TEST_CHROMIUM"}
+SERVICES = ("postgresql", "redis", "chromium", "node")
+LOCATIONS = {
+    "postgresql": "TEST_POSTGRESQL_URL",
+    "redis": "TEST_REDIS_URL",
+    "chromium": "TEST_CHROMIUM",
+    "node": "TEST_NODE",
+}
 """Environment variables with the place of each service: given by hand, or set here for the workers."""
 
 LEFT_OUT = "left out by --without"
@@ -71,6 +76,7 @@ def _start(name: str, servers: contextlib.ExitStack) -> str:
         "postgresql": _start_postgresql,
         "redis": _start_redis,
         "chromium": _find_chromium,
+        "node": _find_node,
     }
     try:
         found, version = starters[name](servers)
@@ -110,6 +116,16 @@ def _find_chromium(servers: contextlib.ExitStack) -> tuple[str, str]:
             said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60).stdout
             return path, " ".join(said.split()[:2]) or path
     raise Unavailable("No Chromium here: the browser tests do not run. Debian: apt-get install chromium")
+
+
+def _find_node(servers: contextlib.ExitStack) -> tuple[str, str]:
+    node, npm = shutil.which(os.environ.get("TEST_NODE") or "node"), shutil.which("npm")
+    if not node or not npm:
+        raise Unavailable(
+            "No Node.js with npm here: the tests with the AI SDK do not run. Debian: apt-get install nodejs npm"
+        )
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60).stdout
+    return node, said.strip() or node
 
 
 def sqlite_version() -> str:

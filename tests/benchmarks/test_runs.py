@@ -41,3 +41,15 @@ def test_figures_are_written_only_where_a_whole_half_was_measured(capsys):
         with pytest.raises(SystemExit):
             main(["--write", *arguments])
     assert "--write replaces all figures" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_a_quick_run_of_turns_measures_every_row(database, capsys):
+    """`--only turns`: a question and its answer in three ways, streams, and a poll that costs one statement."""
+    main(["--quick", "--database", database.name, "--only", "turns"])
+    said = capsys.readouterr().out
+    for row in ("service.send_message", "POST .../messages", "with service.turn(): reply"):
+        assert f"| {row} |" in said
+    assert "1 SQL statement (goal ≤ 1: yes)" in said
+    assert "a second of processor time" in said

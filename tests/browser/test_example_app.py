@@ -5,89 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.bed.demo import Demo
+from .person import Person
 
 SCREENSHOT = Path(__file__).parents[2] / "docs" / "_static" / "example-app.png"
-PASSWORDS = {"ada": "lovelace", "bob": "builder"}
-
-
-class Person:
-    """Somebody in front of the page."""
-
-    def __init__(self, page: Page, demo: Demo, name: str) -> None:
-        self.page, self.demo, self.name = page, demo, name
-        self.list, self.messages = page.locator(".conversation-list"), page.locator(".message .content")
-        self.log_in()
-
-    def log_in(self) -> None:
-        self.page.goto(self.demo.url)
-        self.page.get_by_label("Name").fill(self.name)
-        self.page.get_by_label("Password").fill(PASSWORDS[self.name])
-        self.page.get_by_role("button", name="Log in").click()
-        self.list_is_there()
-
-    def list_is_there(self) -> None:
-        expect(self.list).to_have_attribute("aria-busy", "false")
-        expect(self.page.locator("#messages")).to_have_attribute("aria-busy", "false")
-
-    def reload(self) -> None:
-        self.page.goto(self.demo.url)
-        self.list_is_there()
-
-    def say(self, text: str) -> str:
-        """Send *text*; the answer."""
-        answers = self.page.locator(".message.assistant .content")
-        there = answers.count()
-        self.page.get_by_label("Message", exact=True).fill(text)
-        self.page.keyboard.press("Enter")
-        expect(answers).to_have_count(there + 1)
-        return answers.last.inner_text()
-
-    def begin(self, text: str) -> str:
-        """Begin a new conversation with *text*; the answer."""
-        self.page.get_by_role("button", name="+ New Conversation").click()
-        expect(self.page.locator(".welcome")).to_be_visible()
-        return self.say(text)
-
-    def titles(self) -> list[str]:
-        return self.list.locator(".title").all_inner_texts()
-
-    def item(self, title: str):
-        return self.list.locator("li").filter(has=self.page.locator(".title", has_text=title))
-
-    def act(self, action: str, title: str) -> None:
-        self.item(title).hover()
-        self.item(title).get_by_role("button", name=action).click()
-
-    def shelf(self, name: str) -> None:
-        self.page.get_by_role("button", name=name, exact=True).click()
-        expect(self.list).to_have_attribute("aria-busy", "false")
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    """What the browser complained about."""
-    return []
-
-
-@pytest.fixture
-def person(browser, demo, errors):
-    """Lets somebody log in, in a browser of their own."""
-    contexts = []
-
-    def log_in(name: str, **options) -> Person:
-        contexts.append(browser.new_context(locale="en-GB", **options))
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        return Person(page, demo, name)
-
-    yield log_in
-    for context in contexts:
-        context.close()
 
 
 def test_two_people_keep_their_own_conversations_over_a_restart(person, demo, errors):
@@ -232,15 +154,21 @@ def test_nothing_is_sent_empty_or_twice(person):
     expect(send).to_be_disabled()
     expect(ada.messages).to_have_count(0)
 
-    ada.page.route("**/chat", lambda route: ada.page.wait_for_timeout(400) or route.continue_())
+    waiting = []
+    ada.page.route("**/messages", lambda route: waiting.append(route))
     field.fill("Only once")
     for _ in range(3):
         ada.page.keyboard.press("Enter")
     field.fill("Too early")
     ada.page.keyboard.press("Enter")
     expect(send).to_be_disabled()
+    expect(ada.messages).to_have_text(["Only once"])
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    ada.hears_out()
     expect(ada.messages).to_have_count(2)
     expect(field).to_have_value("Too early")
+    expect(send).to_be_enabled()
     ada.reload()
     expect(ada.messages).to_have_count(2)
 
@@ -251,7 +179,7 @@ def test_an_answer_stays_in_its_conversation(person):
     ada.say("First")
     ada.begin("Second")
     waiting = []
-    ada.page.route("**/chat", lambda route: waiting.append(route))
+    ada.page.route("**/messages", lambda route: waiting.append(route))
     ada.page.get_by_label("Message", exact=True).fill("What did I say?")
     ada.page.keyboard.press("Enter")
     expect(ada.page.locator(".thinking")).to_be_visible()
@@ -296,28 +224,30 @@ def test_a_server_that_is_gone_is_said_and_nothing_is_lost(person, demo):
     expect(ada.messages).to_have_count(4)
 
 
-def test_a_question_without_an_answer_can_be_asked_again(person):
-    """A failed answer leaves the question, with a button that asks it again and does not repeat it."""
+def test_a_question_that_is_refused_goes_back_to_the_composer(person):
+    """What the server does not take is taken back, with the reason, and can be sent again."""
     ada = person("ada")
-    failure = {"status": 502, "content_type": "application/json", "body": '{"error": "The model is asleep."}'}
-    api = ada.page.context.request
-    ada.page.route("**/chat", lambda route: route.fulfill(**failure))
-    ada.page.get_by_label("Message", exact=True).fill("Are you there?")
+    ada.say("Before")
+    refusal = {"status": 422, "content_type": "application/problem+json", "body": '{"detail": "Not today."}'}
+    ada.page.route("**/messages", lambda route: route.fulfill(**refusal))
+    field = ada.page.get_by_label("Message", exact=True)
+    field.fill("Are you there?")
     ada.page.keyboard.press("Enter")
-    expect(ada.page.get_by_role("alert")).to_contain_text("The model is asleep.")
-    # that failure came before the server had kept the question: it goes back to the composer
-    expect(ada.page.get_by_label("Message", exact=True)).to_have_value("Are you there?")
-    ada.page.get_by_label("Message", exact=True).fill("")
+    expect(ada.page.get_by_role("alert")).to_contain_text("Not today.")
+    expect(field).to_have_value("Are you there?")
+    expect(ada.messages).to_have_count(2)
+    ada.page.unroute("**/messages")
+    ada.page.keyboard.press("Enter")
+    expect(ada.messages).to_have_count(4)
 
-    conversation = ada.page.url.partition("#")[2]
-    origin = ada.page.url.partition("#")[0].rstrip("/")
-    headers = {"Origin": origin}
-    api.post(
-        f"{origin}/api/conversations/{conversation}/messages", data={"content": "What is my name?"}, headers=headers
-    )
-    ada.page.unroute("**/chat")
-    ada.page.reload()
-    ada.list_is_there()
+
+def test_a_question_without_an_answer_can_be_asked_again(person):
+    """A question that nobody has answered has a button that asks it again and does not repeat it."""
+    ada = person("ada")
+    origin = ada.page.url.rstrip("/")
+    asked = {"messages": [{"role": "user", "content": "What is my name?"}]}
+    ada.page.context.request.post(f"{origin}/api/conversations", data=asked, headers={"Origin": origin})
+    ada.reload()
     ada.page.get_by_role("button", name="Ask again").click()
     expect(ada.messages).to_have_text(["What is my name?", "You have not told me your name in this conversation."])
     ada.page.reload()
@@ -376,10 +306,11 @@ def test_the_verification_script_works_in_the_browser_console(person):
         created["id"],
     )
     assert (created["title"], sent[0]["role"], sent[0]["content"]) == ("Test Conversation", "user", "Hello, AI!")
+    assert sent[1]["role"] == "assistant"
     ada.reload()
     for somewhere in (ada, person("ada")):
         assert somewhere.titles() == ["Test Conversation"]
-        expect(somewhere.messages).to_have_text(["Hello, AI!"])
+        expect(somewhere.messages).to_have_text(["Hello, AI!", re.compile("You said: Hello, AI!")])
     assert person("bob").titles() == []
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,15 @@ class Gunicorn:
 
 
 @contextlib.contextmanager
-def gunicorn(folder: Path, *, workers: int = 3, **settings: Any) -> Iterator[Gunicorn]:
-    """gunicorn with `tests.chaos.host` and *settings* of its app."""
+def gunicorn(
+    folder: Path,
+    *,
+    workers: int = 3,
+    app: str = "tests.chaos.host:create_app()",
+    arguments: Sequence[str] = ("--preload",),
+    **settings: Any,
+) -> Iterator[Gunicorn]:
+    """gunicorn with *app* and *settings* of it; *arguments* are further ones of gunicorn, and the last of a kind counts."""
     port = ports.free()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "--workers", str(workers)]
     command += [
@@ -66,12 +73,12 @@ def gunicorn(folder: Path, *, workers: int = 3, **settings: Any) -> Iterator[Gun
         "2",
         "--log-level",
         "critical",
-        "--preload",
         "--graceful-timeout",
         "1",
+        *arguments,
     ]
     command += ["--no-control-socket"] if _has_control_socket() else []
-    command += ["tests.chaos.host:create_app()"]
+    command += [app]
     environment = {
         **os.environ,
         "PYTHONPATH": str(TREE),

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from flask_conversations.errors import NotFound
+from flask_conversations.errors import Conflict, NotFound
 from flask_conversations.service.checks import WINDOW
 
 from ..service.test_model import Histories
@@ -213,9 +213,40 @@ def test_branches(app, ada, chat):
     assert [message["content"] for message in everything(ada, chat)][-1] == "another answer"
 
 
+OF_BRANCH = "UPDATE conversation_branches SET {} WHERE conversation_id = :own AND name = 'branch-2'"
+SPOILT_BRANCHES = {
+    "tip nowhere": OF_BRANCH.format("head_id = :never"),
+    "tip deleted": OF_BRANCH.format(
+        "head_id = (SELECT id FROM conversation_messages WHERE conversation_id = :own AND seq = 3)"
+    ),
+    "of somebody else": OF_BRANCH.format("user_id = 'eve'"),
+    "unknown to the conversation": OF_CHAT.format("branched = false"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT_BRANCHES)
+def test_names_that_lead_nowhere(app, ada, chat, how):
+    """A branch whose tip is no live message ends at one again after a repair, and no name and no message is lost."""
+    second = everything(ada, chat)[1]["id"]
+    ada.branches.create(chat, second)
+    before = everything(ada, chat)
+    spoil(app, SPOILT_BRANCHES[how], own=chat, never=NEVER)
+    findings, _ = verified(app, code=1)
+    assert kinds(findings) == {"branch"}
+    findings, summary = verified(app, "--repair", "--yes")
+    assert summary["left"] == 0
+    assert verified(app)[0] == []
+    named = {branch["name"]: branch["head_id"] for branch in ada.branches.list(chat)["branches"]}
+    last = before[-1]["id"]
+    assert named == {"main": last, "branch-2": last if how == "tip nowhere" else second}
+    assert everything(ada, chat) == before
+
+
 STRAYS = {
     "message": "UPDATE conversation_messages SET conversation_id = :never WHERE conversation_id = :own",
     "tag": "UPDATE conversation_tags SET conversation_id = :never WHERE conversation_id = :own",
+    "branch": "INSERT INTO conversation_branches (conversation_id, name, org_id, user_id, created_at) "
+    "VALUES (:never, 'b', '', 'ada', '2026-01-01 00:00:00.000000')",
     "answer": "INSERT INTO conversation_idempotency (user_id, org_id, scope, key, fingerprint, conversation_id, created_at) "
     "VALUES ('ada', '', 's', 'k', 'f', :never, '2026-01-01 00:00:00.000000')",
 }
@@ -418,14 +449,20 @@ def test_nothing_is_found_after_random_histories(app):
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["answer", "append", "delete", "edit", "pop", "date"]), st.integers(0, 9)), max_size=14
+    st.tuples(
+        st.sampled_from(
+            ["answer", "append", "delete", "edit", "pop", "date", "name", "switch", "go", "forget", "fork"]
+        ),
+        st.integers(0, 9),
+    ),
+    max_size=14,
 )
 
 
 def test_nothing_is_found_after_random_branches(app, ada):
-    """The same where messages answer older ones, are deleted in between, and bring times of their own."""
+    """The same where messages answer older ones, are deleted in between, bring times of their own, and branches have names."""
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def histories(steps):
         own = ada.create_conversation(messages=[{"role": "user", "content": "first"}])["id"]
@@ -444,9 +481,18 @@ def test_nothing_is_found_after_random_branches(app, ada):
                     ada.update_message(own, one, content=f"edited {place}")
                 elif step == "delete":
                     ada.delete_message(own, one)
-                else:
+                elif step == "pop":
                     ada.pop_message(own)
-            except (NotFound, ValueError):
+                elif step == "fork":
+                    ada.fork_conversation(own, one)
+                elif step == "name":
+                    ada.branches.create(own, one)
+                elif step == "go":
+                    ada.branches.switch(own, one)
+                else:
+                    verb = ada.branches.delete if step == "forget" else ada.branches.switch
+                    verb(own, "main" if place == 0 else f"branch-{place}")
+            except (Conflict, NotFound, ValueError):
                 continue
         assert looked(app) == []
 
@@ -455,5 +501,6 @@ def test_nothing_is_found_after_random_branches(app, ada):
 
 def dump(app: Any) -> list[Any]:
     """Every row of the tables that a repair could touch."""
-    tables = ("conversations", "conversation_messages", "conversation_tags", "conversation_idempotency")
+    tables = ("conversations", "conversation_messages", "conversation_tags", "conversation_branches")
+    tables += ("conversation_idempotency",)
     return [sorted(map(str, sql(app, f"SELECT * FROM {table}"))) for table in tables]

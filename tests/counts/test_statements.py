@@ -80,7 +80,7 @@ WRITES = {
     "clear_conversation": (3, lambda ada, chat: ada.clear_conversation(chat["id"])),
     "delete_conversation": (2, lambda ada, chat: ada.delete_conversation(chat["id"])),
     "restore_conversation": (1, lambda ada, chat: ada.restore_conversation(chat["id"])),
-    "delete_conversation permanently": (5, lambda ada, chat: ada.delete_conversation(chat["id"], permanent=True)),
+    "delete_conversation permanently": (7, lambda ada, chat: ada.delete_conversation(chat["id"], permanent=True)),
 }
 
 

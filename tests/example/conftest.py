@@ -24,7 +24,7 @@ def make_example(database: Database, tmp_path: Path) -> Iterator[Callable[..., F
     made: list[Flask] = []
 
     def make(**config: Any) -> Flask:
-        no_endpoint = {"OPENAI_BASE_URL": None, "OPENAI_API_KEY": None, "OPENAI_MODEL": None}
+        no_endpoint = {"OPENAI_BASE_URL": None, "OPENAI_API_KEY": None, "OPENAI_MODEL": None, "DEMO_PAUSE": 0}
         given = {"TESTING": True, "SQLALCHEMY_DATABASE_URI": database.empty(), **no_endpoint, **config}
         app = create_app(given, instance_path=str(tmp_path / "instance"))
         made.append(app)

@@ -41,6 +41,30 @@ def test_the_responder_sees_as_much_as_max_history_says(make_example):
     assert len(roles_and_texts(ada, begun)) == 6
 
 
+def test_the_rest_api_answers_too(browser_of):
+    """A message of the page is answered by the same responder: as an array of both, or word by word as events."""
+    ada = browser_of("ada")
+    begun = ada.post("/api/conversations", json={}).json["id"]
+    path = f"/api/conversations/{begun}/messages"
+    question, answer = ada.post(path, json={"content": "My name is Ada."}).json
+    assert (question["role"], answer["role"]) == ("user", "assistant")
+    streamed = ada.post(path, json={"content": "What is my name?"}, headers={"Accept": "text/event-stream"}).text
+    events = [line.partition(": ")[2] for line in streamed.splitlines() if line.startswith("event: ")]
+    assert events[0] == "message.created"
+    assert events[-1] == "done"
+    assert "message.delta" in events
+    assert roles_and_texts(ada, begun)[-1] == ("assistant", "Your name is Ada.")
+
+
+def test_max_history_holds_for_the_rest_api_too(make_example):
+    """The responder sees no more of a turn than the chat route shows it."""
+    ada = log_in(make_example(MAX_HISTORY=3), "ada")
+    begun = ada.post("/api/conversations", json={}).json["id"]
+    for text in ("My name is Ada.", "Something else", "What is my name?"):
+        answer = ada.post(f"/api/conversations/{begun}/messages", json={"content": text}).json[-1]
+    assert answer["content"] == "You have not told me your name in this conversation."
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from example_app import endpoint, responder
+from example_app import demo, responder
+from flask_conversations.turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
+from tests.bed.openai_stub import Stub, deltas, fails, says, sends, stalls
 
 from .conftest import log_in
 
@@ -42,108 +43,205 @@ def test_the_built_in_responder_is_plain_and_honest(history, answer):
 
 def test_a_key_alone_sends_nothing_anywhere():
     """Many shells have a key for other things: only a named endpoint or model is asked."""
-    assert not endpoint.is_configured({"OPENAI_API_KEY": "key"})
-    assert endpoint.is_configured({"OPENAI_BASE_URL": "http://localhost:1/v1"})
-    assert endpoint.is_configured({"OPENAI_MODEL": "any"})
+    assert not responder.is_configured({"OPENAI_API_KEY": "key"})
+    assert responder.is_configured({"OPENAI_BASE_URL": "http://localhost:1/v1"})
+    assert responder.is_configured({"OPENAI_MODEL": "any"})
     assert "no language model" in responder.description({})
     named = responder.description({"OPENAI_BASE_URL": "https://user:pass@llm.example/v1", "OPENAI_MODEL": "m"})
     assert named == "Answers by m at llm.example."
 
 
-class Model:
-    """A model behind an endpoint of its own, that answers what a test tells it to."""
+# -- the built-in one, as it streams
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str], Any]] = []
-        self.status, self.headers, self.body = 200, {}, b""
-        self.answers("Hello from the model")
-        self.release = threading.Event()
-        self.release.set()
-        model = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                sent = self.rfile.read(int(self.headers["Content-Length"]))
-                model.asked.append((self.path, dict(self.headers), json.loads(sent)))
-                model.release.wait(10)
-                self.send_response(model.status)
-                for name, value in model.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(model.body)
+def turn(*texts: str, **more: Any) -> Any:
+    given = {"history": said(*texts), "cancelled": False, "approved": [], "denied": [], "answer": []}
+    return SimpleNamespace(**{**given, "app": SimpleNamespace(config={"DEMO_PAUSE": 0}), **more})
 
-            def log_message(self, *arguments: Any) -> None:
-                """Say nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+def streamed(*texts: str, **more: Any) -> list[Any]:
+    """All that is said in a turn, but for who says it, which comes first."""
+    usage, *rest = responder.answer(turn(*texts, **more))
+    assert usage == Usage(model=responder.BUILT_IN)
+    return rest
 
-    def answers(self, text: Any) -> None:
-        answer = {"model": "m-1", "choices": [{"message": {"content": text}}], "usage": {"total_tokens": 42}}
-        self.status, self.body = 200, json.dumps(answer).encode()
+
+@pytest.mark.parametrize("text", ["Hello", "My name is Ada", "What did I say?", "  two\n\n lines "])
+def test_the_rules_stream_word_by_word(text):
+    """Put together, the words are the answer that the rules give at once."""
+    words = streamed("Before", "-", text)
+    assert len(words) > 1
+    assert "".join(words) == responder.rules(said("Before", "-", text))
+
+
+def test_it_says_what_else_it_can_do():
+    """Whoever asks for help hears of every trick."""
+    assert "".join(streamed("help")) == f"{responder.ABOUT}\n\n{demo.MORE}"
+
+
+def test_it_counts_one_event_per_number():
+    """An answer of exactly 40 pieces, for whoever wants to cut it at each of them."""
+    words = streamed("count to 40")
+    assert len(words) == 40
+    assert "".join(words) == " ".join(map(str, range(1, 41))) + "."
+
+
+def test_a_tool_that_needs_no_consent_runs_at_once():
+    """Call, result and a sentence, which says that it is made up."""
+    heard = streamed("What is the weather in Rome?")
+    call, result = (each for each in heard if not isinstance(each, str))
+    assert call == ToolCall(call.id, "made_up_weather", {"place": "Rome"})
+    assert result.tool_call_id == call.id
+    assert "".join(each for each in heard if isinstance(each, str)).endswith("or so I made up.")
+
+
+def test_a_tool_that_needs_consent_is_the_last_word():
+    """Nothing is rolled before the user has decided."""
+    *text, call = streamed("Please roll a die")
+    assert call == ToolCall(call.id, "roll_a_die", {"sides": 6}, requires_approval=True)
+    assert all(isinstance(each, str) for each in text)
+    dice = [each for each in streamed("roll 3 dice") if isinstance(each, ToolCall)]
+    assert len({each.id for each in dice}) == 3
+
+
+def test_what_was_decided_is_done():
+    """An approved call has a result and a sentence, a denied one has neither done anything."""
+    first, second = (ToolCall(id, "roll_a_die", {"sides": 6}, requires_approval=True) for id in "ab")
+    result, *text = responder.answer(turn("roll a die", approved=[first]))
+    assert 1 <= result.content["rolled"] <= 6
+    assert "".join(text) == f"You rolled {result.content['rolled']}."
+    result, *text = responder.answer(turn("roll a die", denied=[first]))
+    assert result == ToolResult("a", demo.DENIED, is_error=True)
+    assert "".join(text) == "All right, the die stays in the box."
+    _, denied, *text = responder.answer(turn("roll 2 dice", approved=[first], denied=[second]))
+    assert (denied.tool_call_id, denied.is_error) == ("b", True)
+    assert "".join(text).endswith("The rest stays in the box.")
+
+
+def test_it_draws_and_thinks():
+    """A component, and thoughts before the text."""
+    *_, chart = streamed("One two", "-", "show a chart")
+    assert chart == Component("chart", {"kind": "bar", "labels": [1, 2], "values": [2, 3]})
+    thoughts = streamed("think about it")
+    assert isinstance(thoughts[0], Reasoning)
+    assert thoughts[-1] == "it."
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "before"),
+    [
+        ("fail", ResponderError, ""),
+        ("Fail after 2 words", ResponderError, "word 1 word 2 "),
+        ("crash!", RuntimeError, "Here it comes: "),
+    ],
+)
+def test_it_fails_when_it_is_told_to(text, error, before):
+    """With what was said before it, for whoever wants to see what becomes of that."""
+    events = responder.answer(turn(text))
+    next(events)
+    heard: list[str] = []
+    with pytest.raises(error):
+        heard.extend(events)
+    assert "".join(heard) == before
+
+
+def test_it_stops_when_the_turn_is_cancelled():
+    """Between two words."""
+    asked = turn("count to 40")
+    heard = []
+    for each in responder.answer(asked):
+        heard.append(each)
+        asked.cancelled = len(heard) == 6
+    assert heard[1:] == ["1 ", "2 ", "3 ", "4 ", "5 "]
+
+
+def test_all_of_it_works_in_turns(app, conversations):
+    """What it says is stored as what it is; it rolls once the user has allowed it, and fails as a turn fails."""
+    app.config["DEMO_PAUSE"] = 0
+    conversations.responder(responder.answer)
+    ada = conversations.as_user("ada", app=app)
+    chat = ada.create_conversation("Tricks")["id"]
+    answer = ada.send_message(chat, "count to 40")["answer"]
+    assert (answer["content"], answer["model"]) == (" ".join(map(str, range(1, 41))) + ".", responder.BUILT_IN)
+
+    turn = ada.send_message(chat, "roll a die")
+    assert turn["state"] == "awaiting_approval"
+    call = next(part for part in turn["answer"]["parts"] if part["type"] == "tool_call")
+    turn = ada.approve_tools(chat, [call["id"]])
+    assert turn["state"] == "idle"
+    assert "You rolled" in turn["answer"]["content"]
+
+    for question, state in {
+        "weather in Rome?": "idle",
+        "show a chart": "idle",
+        "think": "idle",
+        "fail after 2 words": "failed",
+        "crash": "failed",
+        "What did I say?": "idle",
+    }.items():
+        assert ada.send_message(chat, question)["state"] == state, question
+
+
+# -- a model behind an endpoint
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
+def model() -> Iterator[Stub]:
     """A model to be asked."""
-    running = Model()
-    yield running
-    running.release.set()
-    running.server.shutdown()
-    running.server.server_close()
+    with Stub(says("Hello from", " the model")) as running:
+        yield running
 
 
 @pytest.fixture
 def ada(make_example, model):
     """Ada's browser, with an app that asks the model."""
-    settings = {"OPENAI_API_KEY": "k", "OPENAI_MODEL": "m", "OPENAI_TIMEOUT": 0.5}
+    settings = {"OPENAI_API_KEY": "k", "OPENAI_MODEL": "m", "OPENAI_TIMEOUT": 20, "OPENAI_RETRIES": 0}
     return log_in(make_example(OPENAI_BASE_URL=f"{model.url}/", **settings), "ada")
+
+
+def test_a_turn_is_answered_by_the_endpoint(model):
+    """Where one is configured, the streaming responder asks it too."""
+    config = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "m", "DEMO_PAUSE": 0}
+    words = [*responder.answer(turn("One", app=SimpleNamespace(config=config)))]
+    assert words[:2] == ["Hello from", " the model"]
+    assert "Authorization" not in model.asked[0].headers
 
 
 def test_an_endpoint_gets_the_history_and_its_answer_is_kept(ada, model):
     """It is asked as OpenAI would be; text, model and tokens are saved."""
     begun = ada.post("/chat", json={"message": "One"}).json["conversation_id"]
     answer = ada.post("/chat", json={"message": "Two", "conversation_id": begun}).json
-    path, headers, payload = model.asked[-1]
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer k"
-    assert payload == {
-        "model": "m",
-        "messages": [
-            {"role": "user", "content": "One"},
-            {"role": "assistant", "content": "Hello from the model"},
-            {"role": "user", "content": "Two"},
-        ],
-    }
-    assert (answer["message"]["model"], answer["message"]["tokens_used"]) == ("m-1", 42)
+    asked = model.asked[-1]
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["Authorization"] == "Bearer k"
+    assert asked.payload["model"] == "m"
+    assert asked.payload["messages"] == said("One", "Hello from the model", "Two")
+    assert (answer["message"]["model"], answer["message"]["tokens_used"]) == ("m-1", 15)
     assert b"Answers by m at 127.0.0.1" in ada.get("/").data
 
 
-def _body(model: Model, body: bytes) -> None:
-    model.body = body
-
-
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("act", "reason"),
     [
-        (lambda model: setattr(model, "status", 401), "did not accept the key"),
-        (lambda model: setattr(model, "status", 404), "does not know the model m"),
-        (lambda model: setattr(model, "status", 429), "too often"),
-        (lambda model: setattr(model, "status", 500), "answered with an error (500)"),
-        (lambda model: _body(model, b"<html>"), "no chat completion"),
-        (lambda model: _body(model, b"[]"), "no chat completion"),
-        (lambda model: _body(model, b'{"choices": []}'), "no chat completion"),
-        (lambda model: _body(model, b"\xff\xfe"), "no chat completion"),
-        (lambda model: model.answers(None), "answered with nothing"),
-        (lambda model: model.answers(" "), "answered with nothing"),
-        (lambda model: model.release.clear(), "did not answer within 0.5 seconds"),
-        (lambda model: (model.server.shutdown(), model.server.server_close()), "cannot be reached"),
+        (fails(401), "did not accept our key"),
+        (fails(404), "does not know this model"),
+        (fails(429), "too often"),
+        (fails(500), "has a problem (500)"),
+        (sends(b"<html>", content_type="text/html"), "no chat completion"),
+        (says(" "), "answered with nothing"),
+        (stalls(), "said nothing for 0.5 seconds"),
+        (deltas({"content": "So far"}, finish=None), "cut off"),
+        (None, "cannot be reached"),
     ],
 )
-def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, model, spoil, reason):
+def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, model, act, reason):
     """The person is told why in a sentence that names no key; asked again, the question is answered, and stands there once."""
-    spoil(model)
+    if "0.5" in reason:
+        ada.application.config["OPENAI_TIMEOUT"] = 0.5
+    if act:
+        model.script = [act]
+    else:
+        model.refuse()
     failed = ada.post("/chat", json={"message": "Are you there?"})
     assert failed.status_code == 502
     assert reason in failed.json["error"]
@@ -161,9 +259,9 @@ def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, mode
 
 def test_the_key_follows_no_redirect(ada, model):
     """An endpoint that sends us elsewhere gets no further request, neither there nor back here."""
-    model.status, model.headers = 302, {"Location": f"{model.url}/elsewhere"}
+    model.script = [fails(302, Location=f"{model.url}/elsewhere")]
     assert ada.post("/chat", json={"message": "Hello"}).status_code == 502
-    assert [path for path, *_ in model.asked] == ["/v1/chat/completions"]
+    assert [asked.path for asked in model.asked] == ["/v1/chat/completions"]
 
 
 def test_no_connection_is_held_while_the_model_thinks(ada, model):
@@ -171,14 +269,12 @@ def test_no_connection_is_held_while_the_model_thinks(ada, model):
     from example_app.extensions import db
 
     app, seen = ada.application, []
-    app.config["OPENAI_TIMEOUT"] = 10
-    model.release.clear()
+    model.script = [stalls()]
     asking = threading.Thread(target=lambda: seen.append(ada.post("/chat", json={"message": "Slowly"}).status_code))
     asking.start()
-    while not model.asked:
-        threading.Event().wait(0.01)
+    model.wait_asked()
     with app.app_context():
         held = db.engine.pool.checkedout()
-    model.release.set()
+    model.go_on()
     asking.join()
     assert (held, seen) == (0, [200])

@@ -76,7 +76,7 @@ def openai_assistant(message: JSON, seen: set[str]) -> set[str]:
         openai_content(message["content"], media=False)
     if "tool_calls" not in message:
         return set()
-    assert message["tool_calls"], "tool_calls must not be empty"
+    assert 0 < len(message["tool_calls"]) <= 128, "tool_calls are 1 to 128"
     for call in message["tool_calls"]:
         keys(call, ("id", "type", "function"))
         keys(call["function"], ("name", "arguments"))
@@ -364,17 +364,29 @@ def ui_tool(part: JSON) -> None:
     name = ("toolName",) if part["type"] == "dynamic-tool" else ()
     state = part.get("state")
     if state == "output-available":
-        keys(part, ("type", *name, "toolCallId", "state", "input", "output"))
+        keys(part, ("type", *name, "toolCallId", "state", "input", "output"), ("approval",))
     elif state == "output-error":
-        keys(part, ("type", *name, "toolCallId", "state", "input", "errorText"))
+        keys(part, ("type", *name, "toolCallId", "state", "input", "errorText"), ("approval",))
         words(part["errorText"])
-    elif state in ("approval-requested", "approval-responded", "output-denied"):
+    elif state in UI_APPROVALS:
         keys(part, ("type", *name, "toolCallId", "state", "input", "approval"))
-        assert isinstance(part["approval"]["id"], str), "an approval has an id"
     else:
         assert state == "input-available", f"unknown state {state!r}"
         keys(part, ("type", *name, "toolCallId", "state", "input"))
+    if "approval" in part:
+        keys(part["approval"], ("id",), ("approved", "reason"))
+        words(part["approval"]["id"])
+        decision = part["approval"].get("approved")
+        assert decision in UI_APPROVALS.get(state, (True,)), f"{state} does not go with {decision}"
     words(part["toolCallId"])
+
+
+UI_APPROVALS: dict[str, tuple[bool | None, ...]] = {
+    "approval-requested": (None,),
+    "approval-responded": (True, False),
+    "output-denied": (False,),
+}
+"""What may be decided in a state that tells of an approval; a call that has run was approved."""
 
 
 VALIDATORS: dict[str, Callable[[Any], None]] = {

@@ -95,12 +95,6 @@ def test_a_value_out_of_range_is_an_error(name, bad):
         config(**{f"CONVERSATIONS_{name}": bad})
 
 
-def test_settings_of_later_parts_are_accepted_and_said_to_be_idle(caplog):
-    """Settings of turns may stand in a host's configuration already; a log line says that they do nothing yet."""
-    config(CONVERSATIONS_RUN_LEASE=30)
-    assert "CONVERSATIONS_RUN_LEASE" in caplog.text
-
-
 def test_a_host_that_sets_nothing_gets_the_documented_defaults():
     """The defaults are those of the contract."""
     found = config()

@@ -11,7 +11,18 @@ import pytest
 PACKAGE = "flask_conversations"
 SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
-LEAVES = {"config", "counters", "errors", "identity", "schemas", "signals", "proxies", "column_types"}
+LEAVES = {
+    "config",
+    "counters",
+    "errors",
+    "identity",
+    "schemas",
+    "signals",
+    "proxies",
+    "column_types",
+    "turns",
+    "guards",
+}
 ROOT = "__init__"
 """The public names: `from flask_conversations import ...`."""
 
@@ -20,6 +31,8 @@ MAY_IMPORT = {
     "errors": set(),
     "signals": set(),
     "proxies": set(),
+    "turns": {"errors"},
+    "guards": set(),
     "column_types": set(),
     "counters": set(),
     "config": {"errors"},
@@ -31,7 +44,7 @@ MAY_IMPORT = {
     "transaction": {"errors", "signals"},
     "cache": {"config", "counters", "errors", "identity", "schemas"},
     "store": LEAVES | {"models"},
-    "streams": LEAVES,
+    "streams": LEAVES | {"cache"},
     "migrations": {"config", "errors", "models", "column_types"},
     # rules
     "service": LEAVES | {"models", "store", "cache", "transaction", "streams"},
@@ -41,7 +54,7 @@ MAY_IMPORT = {
     "contrib": LEAVES | {ROOT},
     "testing": LEAVES | {ROOT},
     # wiring: the extension object, and what it is on one app
-    "state": LEAVES | {"cache", "database", "models", "service", "transaction"},
+    "state": LEAVES | {"cache", "database", "models", "service", "streams", "transaction"},
     "extension": {
         "state",
         "api",

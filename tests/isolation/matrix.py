@@ -20,6 +20,11 @@ PUBLIC = ("/openapi.json", "/docs", "/static/<>")
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 
 BODIES: dict[str, Any] = {
+    "POST /{c}/actions/send_message": {"content": "taken over"},
+    "POST /{c}/actions/edit": {"message_id": "{m}", "content": "taken over"},
+    "POST /{c}/actions/regenerate": {},
+    "POST /{c}/actions/approve_tools": {"tool_call_ids": ["call"]},
+    "POST /{c}/actions/cancel": {},
     "PATCH /{c}": {"title": "taken over", "starred": True},
     "PUT /{c}": {"title": "taken over", "messages": [{"role": "user", "content": "taken over"}]},
     "PUT /{c} +force": {"messages": [{"role": "user", "content": "taken over"}], "force_overwrite": True},
@@ -27,6 +32,8 @@ BODIES: dict[str, Any] = {
     "POST /{c}/messages +parent": {"content": "taken over", "parent_id": "{m}"},
     "PATCH /{c}/messages/{m}": {"content": "taken over"},
     "PUT /{c}/messages/{m}/feedback": {"rating": "up"},
+    "POST /{c}/branches": {"from_message_id": "{m}"},
+    "POST /{c}/fork +at": {"at_message_id": "{m}"},
     "POST /": {"title": "a new one"},
     "POST / +id": {"title": "a new one", "id": "{c}"},
 }
@@ -35,6 +42,9 @@ QUERIES = {
     "GET / ?deleted": "?status=deleted&include=messages&limit=100",
     "GET /{c} ?before": "?before={m}",
     "GET /{c}/messages ?after": "?after={m}",
+    "GET /{c} ?siblings": "?include=siblings",
+    "GET /{c}/messages ?siblings": "?include=siblings",
+    "GET /{c}/messages ?branch": "?branch={b}",
     "DELETE /{c} ?permanent": "?permanent=true",
 }
 DRESSES: dict[str, dict[str, str]] = {
@@ -48,11 +58,12 @@ DRESSES: dict[str, dict[str, str]] = {
 
 
 def rows(app: Flask) -> list[str]:
-    """Every method of every route of the blueprint, `{c}` and `{m}` for its parameters, and the variants of those."""
+    """Every method of every route of the blueprint, `{c}`, `{m}` and `{b}` for its parameters, and the variants of those."""
     found = []
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith(f"{BLUEPRINT}."):
             path = rule.rule.removeprefix(PREFIX).replace("<conversation_id>", "{c}").replace("<message_id>", "{m}")
+            path = path.replace("<branch>", "{b}")
             path = path.replace("<conversations_rest:rest>", "no/such/path")
             path = re.sub("<.*>", "<>", path)
             found += [f"{method} {path or '/'}" for method in rule.methods or ()]
@@ -106,7 +117,7 @@ class Matrix:
         """What the database can tell apart of an id without looking: a UUID, a client id, neither."""
         found = "client id" if state in ("key", "same") else "none" if state == "odd" else "uuid"
         # what is the caller's own is found, and only then is the message looked for
-        return "own" if state == "mixed" and self.world.caller else found
+        return f"own {found}" if state in self.world.own else found
 
     def _check_same(
         self, row: str, state: str, answer: TestResponse, seen: dict[Any, Any], kind: Any, status: int
@@ -119,7 +130,7 @@ class Matrix:
         if status in (401, 404) and list(self.sql) != first[2]:
             self.wrong.append(f"{where} ask the database differently: {self.sql} and {first[2]}")
         # missing and foreign look the same whatever the id looks like, but for what is the caller's own
-        if status == 404 and kind[1] != "own":
+        if status == 404 and not kind[1].startswith("own"):
             base = seen.setdefault("any 404", (shape, state))
             if shape != base[0]:
                 self.wrong.append(f"{where}, {base[1]}: not the same 404: {shape!r} and {base[0]!r}")
@@ -150,6 +161,7 @@ class Matrix:
             "<>": "openapi.json",
             "{c}": target.conversation,
             "{m}": target.message,
+            "{b}": target.branch or target.message,
             "{etag}": self._etag(target, headers),
         }
         url = PREFIX + _filled(path + QUERIES.get(row, ""), values)

@@ -15,6 +15,8 @@ from flask_conversations import current_conversations
 from flask_conversations.errors import ConversationsError, IdentityRequired
 from flask_conversations.identity import Identity
 from flask_conversations.service import ConversationService
+from flask_conversations.service.branches import Branches
+from flask_conversations.service.turns.shapes import Asked
 
 from .declared import STATES
 from .world import IDENTITIES, MARKER, Target, World, client_of, settings
@@ -52,6 +54,44 @@ MISSING: dict[str, Verb] = {
     "rate_message": lambda s, at: s.rate_message(at.conversation, at.message, "up"),
     "delete_message": lambda s, at: s.delete_message(at.conversation, at.message),
     "pop_message": lambda s, at: s.pop_message(at.conversation),
+    "get_messages of a branch": lambda s, at: s.get_messages(at.conversation, branch="main"),
+    "get_messages of no branch": lambda s, at: s.get_messages(at.conversation, branch="nowhere"),
+    "get_messages with siblings": lambda s, at: s.get_messages(at.conversation, siblings=True),
+    "fork_conversation": lambda s, at: s.fork_conversation(at.conversation),
+    "fork_conversation at a message": lambda s, at: s.fork_conversation(at.conversation, at.message),
+    "branches.list": lambda s, at: s.branches.list(at.conversation),
+    "branches.create": lambda s, at: s.branches.create(at.conversation, at.message),
+    "branches.create of no message": lambda s, at: s.branches.create(at.conversation, "nowhere", "taken over"),
+    "branches.switch": lambda s, at: s.branches.switch(at.conversation, "main"),
+    "branches.switch to a message": lambda s, at: s.branches.switch(at.conversation, at.message),
+    "branches.delete": lambda s, at: s.branches.delete(at.conversation, MARKER),
+    "branches.delete of main": lambda s, at: s.branches.delete(at.conversation, "main"),
+    "send_message": lambda s, at: s.send_message(at.conversation, "taken over"),
+    "ask": lambda s, at: s.ask(at.conversation, "send", message=MESSAGE),
+    "run_turn": lambda s, at: s.run_turn(Asked(at.conversation, "send", MESSAGE)),
+    "start_turn": lambda s, at: s.start_turn(Asked(at.conversation, "send", MESSAGE)),
+    "begin_turn": lambda s, at: s.begin_turn(Asked(at.conversation, "send", MESSAGE), at.message),
+    "edit_question": lambda s, at: s.edit_question(at.conversation, at.message, "taken over"),
+    "regenerate": lambda s, at: s.regenerate(at.conversation),
+    "regenerate an answer": lambda s, at: s.regenerate(at.conversation, at.message),
+    "approve_tools": lambda s, at: s.approve_tools(at.conversation, ["call"]),
+    "decide_calls": lambda s, at: s.decide_calls(at.conversation, ["call"], "approved", at.message),
+    "cancel": lambda s, at: s.cancel(at.conversation),
+    "ask_to_stop": lambda s, at: s.ask_to_stop(at.conversation),
+    "recover_turn": lambda s, at: s.recover_turn(at.conversation, at.message),
+    "recover_conversation": lambda s, at: s.recover_conversation(at.conversation),
+    "ended_dead_turn": lambda s, at: s.ended_dead_turn(at.conversation),
+    "glance": lambda s, at: s.glance(at.conversation),
+    "get_state": lambda s, at: s.get_state(at.conversation),
+    "state_etag": lambda s, at: s.state_etag(at.conversation),
+    "running": lambda s, at: s.running(at.conversation),
+    "turn_view": lambda s, at: s.turn_view(at.conversation, at.message),
+    "turn_to_resume": lambda s, at: s.turn_to_resume(at.conversation, at.message, 0),
+    "follow": lambda s, at: s.follow(at.conversation, at.message),
+    "turn": lambda s, at: s.turn(at.conversation, "taken over"),
+    "record_stream": lambda s, at: s.record_stream(at.conversation, ["taken over"]),
+    "summarize": lambda s, at: s.summarize(at.conversation, "taken over"),
+    "summarize up to a message": lambda s, at: s.summarize(at.conversation, "x", up_to_message_id=at.message),
 }
 """Raise `ConversationNotFound` for what is another's and for what is not there."""
 
@@ -70,10 +110,17 @@ TAKEN: dict[str, Verb] = {
 }
 """Raise `ClientIdConflict` for an id that is another's, and create what is free."""
 
+EMPTY: dict[str, Verb] = {
+    "siblings_of": lambda s, at: s.siblings_of(at.conversation, [{"id": at.message, "parent_id": None}]),
+}
+"""Find nothing in both: parts of a read that has looked already."""
+
 OWN: dict[str, Verb] = {
     "list_conversations": lambda s, at: [s.list_conversations(status=one) for one in ("active", "deleted", "all")],
     "load_conversations": lambda s, at: [s.load_conversations(status=one) for one in ("active", "deleted", "all")],
     "prune": lambda s, at: s.prune(),
+    "recover": lambda s, at: s.recover(),
+    "dead_turns": lambda s, at: s.dead_turns(),
     "answer_once": lambda s, at: s.answer_once("POST create_conversation", "owners-key", "f", lambda: {"n": 1}),
 }
 """Take no id: they see and touch what is the caller's own."""
@@ -92,6 +139,8 @@ NO_VERBS = {
     "announce": "sends a signal",
     "idempotency_horizon": "a moment",
     "set_fields": "takes a row that the store has found",
+    "branches": "a noun, whose verbs are declared",
+    "branches_of": "takes a row that the store has found",
     "answered_once": "the inside of answer_once",
     "change_message": "takes rows that the store has found",
     "appended": "takes what a call has stored",
@@ -99,6 +148,18 @@ NO_VERBS = {
     "prepared_message": "checks a message that is to be",
     "prepared_messages": "checks messages that are to be",
     "store_messages": "takes a row that the store has found",
+    "append_prepared": "takes the id of a row that the store has locked",
+    "replayed_message": "takes the id of a row that the store has locked",
+    "own": "the same service",
+    "backend_in_context": "the host's side, which has no rows",
+    "shares_one_connection": "what kind of database it is",
+    "rendered": "takes messages that were read",
+    "end_of": "takes a message that was read",
+    **dict.fromkeys(
+        ["start_waiting", "begin_answer", "checkpoint", "await_approval", "end_turn", "turn_context", "parts_said"],
+        "takes a turn that the store has found",
+    ),
+    **dict.fromkeys(["renew_leases", "asked_to_stop"], "takes the secrets of workers"),
     "claim": "has tests of its own: below, and in tests/rest",
 }
 """What a stranger could not name anything with, and why."""
@@ -110,7 +171,8 @@ FREE = ("gone", "never", "key", "same")
 def test_every_verb_is_declared():
     """A new public verb of the service fails until it is said here what a stranger gets."""
     verbs = {name for name in dir(ConversationService) if not name.startswith("_")} | {"identity"}
-    declared = {name.split(" ")[0] for name in (*MISSING, *FALSE, *TAKEN, *OWN)} | set(NO_VERBS)
+    verbs |= {f"branches.{name}" for name in vars(Branches) if not name.startswith("_")}
+    declared = {name.split(" ")[0] for name in (*MISSING, *FALSE, *EMPTY, *TAKEN, *OWN)} | set(NO_VERBS)
     assert verbs - declared == set(), "declare these in tests/isolation/test_service.py"
     assert declared - verbs == set(), "these are no more"
 
@@ -148,6 +210,11 @@ def test_no_verb_finds_what_is_anothers(world, caller):
         wanted = False if name in FALSE else found["never"]
         assert found == dict.fromkeys(found, wanted), name
         assert wanted is False or wanted[0] == "ConversationNotFound", name
+        assert it.digest() == before, name
+    for name, verb in EMPTY.items():
+        asked = [target for state, target in it.standing.items() if state not in it.own and state != "odd"]
+        with it.app.app_context():
+            assert not any(verb(stranger, target) for target in asked), name
         assert it.digest() == before, name
 
 
@@ -193,8 +260,11 @@ def test_anothers_message_is_no_message_of_ones_own_conversation(world, caller):
     stranger, before = it.service(IDENTITIES[caller]), it.digest()
     for name in ("get_message", "update_message", "rate_message", "delete_message"):
         assert outcome(MISSING[name], stranger, it.own["mixed"])[0] == "MessageNotFound", name
-    for name in ("save_message with a parent", "get_messages before a message"):
+    for name in ("save_message with a parent", "get_messages before a message", "summarize up to a message"):
         assert outcome(MISSING[name], stranger, it.own["mixed"])[0] == "ValidationFailed", name
+    for name in ("branches.create", "fork_conversation at a message"):
+        assert outcome(MISSING[name], stranger, it.own["mixed"])[0] == "ValidationFailed", name
+    assert outcome(MISSING["branches.switch to a message"], stranger, it.own["mixed"])[0] == "BranchNotFound"
     assert it.digest() == before
 
 

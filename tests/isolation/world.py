@@ -124,6 +124,8 @@ class Target:
     message: str
     id: str = ""
     """The real id of the conversation, if there is one."""
+    branch: str = ""
+    """The name of a branch, if there is one."""
 
 
 class World:
@@ -173,6 +175,9 @@ class World:
         }
         if state in moves:
             moves[state](made.id)
+        if state == "forked":
+            self.ada.branches.create(made.id, made.message, MARKER)
+            return dataclasses.replace(made, branch=MARKER)
         if state == "upper":
             return Target(made.id.upper(), made.message.upper(), made.id)
         return Target(f"key-{self.count}", made.message, made.id) if state == "key" else made
@@ -187,8 +192,10 @@ class World:
         if caller is not None:
             mine = self.service(caller).create_conversation("mine", id=key, messages=[{"role": "user", "content": "m"}])
             message = self.service(caller).get_messages(key)["messages"][0]["id"]
-            return Target(key, message, mine["id"])
-        return Target(key, made.message, made.id)
+            self.service(caller).branches.create(key, message, "other")
+            return Target(key, message, mine["id"], "other")
+        self.ada.branches.create(key, made.message, "other")
+        return Target(key, made.message, made.id, "other")
 
     def _mixed(self, state: str, caller: Identity | None) -> Target:
         made = self._full_one()
@@ -220,7 +227,7 @@ class World:
         """Remove what cells have added, so that the next ones find the same world."""
         models = self.app.extensions["flask_conversations"].models
         with self.app.app_context(), self.app.db.engine.begin() as connection:  # type: ignore[attr-defined]
-            for model in (models.Tag, models.Message):
+            for model in models.owned:
                 column = model.__table__.c.conversation_id
                 connection.execute(sa.delete(model.__table__).where(column.not_in(self.kept)))
             table = models.Conversation.__table__
@@ -234,7 +241,7 @@ class World:
     def digest(self, *, only_of: Identity | None = None) -> str:
         """One text for all rows of all our tables, or for those of one owner."""
         models = self.app.extensions["flask_conversations"].models
-        tables = [each.__table__ for each in (models.Conversation, models.Message, models.Tag, models.Idempotency)]
+        tables = [each.__table__ for each in (models.Conversation, *models.owned, models.Idempotency)]
         found = hashlib.sha256()
         with self.app.app_context(), self.app.db.engine.connect() as connection:  # type: ignore[attr-defined]
             for table in tables:

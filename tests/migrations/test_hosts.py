@@ -19,6 +19,8 @@ OURS = {
     "conversations",
     "conversation_messages",
     "conversation_tags",
+    "conversation_branches",
+    "conversation_runs",
     "conversation_idempotency",
     "conversation_query_log",
     "conversation_schema",
@@ -77,8 +79,8 @@ class Agent:
 
 A_CONVERSATION = (
     "INSERT INTO conversations (id, title_source, status, starred, temporary, version, rev, last_seq, "
-    "message_count, checksum, branched, created_at, updated_at, last_activity_at, org_id, user_id) VALUES "
-    "('00000000000000000000000000000001', 'user', 'active', false, false, 1, 1, 0, 0, 0, false, '2026-11-21 10:00:00', "
+    "message_count, checksum, branched, branch, created_at, updated_at, last_activity_at, org_id, user_id) VALUES "
+    "('00000000000000000000000000000001', 'user', 'active', false, false, 1, 1, 0, 0, 0, false, 'main', '2026-11-21 10:00:00', "
     "'2026-11-21 10:00:00', '2026-11-21 10:00:00', '', 'ada')"
 )
 A_TAG = (

@@ -125,9 +125,9 @@ def test_a_new_release_is_one_more_migration_of_the_host(database, tmp_path, sec
     host.flask(first, "db", "check")
     required = (
         "id, title_source, status, starred, temporary, version, rev, last_seq, message_count, checksum, "
-        "branched, created_at, updated_at, last_activity_at, org_id, user_id"
+        "branched, branch, created_at, updated_at, last_activity_at, org_id, user_id"
     )
-    values = "'%s', 'user', 'active', false, false, 1, 1, 0, 0, 0, false, '%s', '%s', '%s', '', 'ada'"
+    values = "'%s', 'user', 'active', false, false, 1, 1, 0, 0, 0, false, 'main', '%s', '%s', '%s', '', 'ada'"
     moment = "2026-11-21 10:00:00"
     host.ask(f"INSERT INTO conversations ({required}) VALUES ({values % ('0' * 32, moment, moment, moment)})")
 

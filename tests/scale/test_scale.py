@@ -35,6 +35,7 @@ def conversation_rows(user, count):
             "message_count": 0,
             "checksum": 0,
             "branched": False,
+            "branch": "main",
             "created_at": at,
             "updated_at": at,
             "last_activity_at": at,

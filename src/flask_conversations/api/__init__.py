@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, Response
 
 from ..errors import ConfigurationError, ConversationsError
-from . import answers, conversations, description, messages
+from . import actions, answers, branches, chats, conversations, description, messages, stream
 from .routing import Mount, Route, mount
 
 __all__ = ["all_routes", "create_blueprint", "problem"]
@@ -15,9 +15,8 @@ __all__ = ["all_routes", "create_blueprint", "problem"]
 
 def all_routes() -> list[Route]:
     """Every route of the API, fixed paths before those with parameters."""
-    return sorted(
-        [*conversations.routes, *messages.routes, *description.routes], key=lambda route: route.path.count("<")
-    )
+    nouns = (conversations, messages, branches, actions, stream, chats, description)
+    return sorted((route for noun in nouns for route in noun.routes), key=lambda route: route.path.count("<"))
 
 
 def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: str) -> Blueprint:

@@ -90,6 +90,7 @@ _BY_STATUS = {
     405: errors.MethodNotAllowed,
     413: errors.PayloadTooLarge,
     415: errors.UnsupportedMediaType,
+    429: errors.RateLimited,
 }
 
 

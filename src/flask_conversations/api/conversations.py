@@ -11,7 +11,7 @@ from ..identity.guest import forget_guest, guest_from_cookie
 from ..proxies import current_conversations, state
 from ..schemas import forms
 from ..schemas import messages as message_schema
-from . import answers
+from . import answers, chats
 from .routing import Routes
 
 routes = Routes()
@@ -25,13 +25,20 @@ def list_conversations(query: dict[str, Any]) -> Any:
     return current_conversations.list_conversations(**query)
 
 
-@routes.add("POST", "", body=forms.ConversationIn, answers={201: forms.ConversationOut, 200: forms.ConversationOut})
+@routes.add(
+    "POST",
+    "",
+    body=forms.ConversationIn,
+    answers={201: forms.ConversationOut, 200: forms.ConversationOut},
+    limit="create",
+    instead=chats.CHAT,
+)
 def create_conversation(body: dict[str, Any]) -> Any:
     """Create a conversation."""
     messages = [message_schema.own_members(item) for item in body.pop("messages", ())]
     refuse_unwritable(messages)
     outcome = current_conversations.create_or_replay(**body, messages=messages)
-    return with_etag(outcome.result, 200 if outcome.replayed else 201, _location(outcome.result), outcome.replayed)
+    return with_etag(outcome.result, 200 if outcome.replayed else 201, location_of(outcome.result), outcome.replayed)
 
 
 def refuse_unwritable(messages: list[dict[str, Any]]) -> None:
@@ -41,7 +48,7 @@ def refuse_unwritable(messages: list[dict[str, Any]]) -> None:
         message_schema.refuse_unwritable(item, allowed)
 
 
-def _location(conversation: Any) -> dict[str, str]:
+def location_of(conversation: Any) -> dict[str, str]:
     return {"Location": url_for(f"{request.blueprint}.get_conversation", conversation_id=conversation["id"])}
 
 
@@ -66,7 +73,10 @@ def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     if answers.matches(request.headers.get("If-None-Match"), conversation["etag"]):
         return Response(status=304, headers=headers)
     page = current_conversations.get_messages(
-        conversation["id"], limit=query.get("limit", 50), before=query.get("before")
+        conversation["id"],
+        limit=query.get("limit", 50),
+        before=query.get("before"),
+        siblings=query.get("include") == "siblings",
     )
     return {**page, **conversation}, 200, headers
 

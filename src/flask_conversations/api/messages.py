@@ -9,9 +9,9 @@ from flask import Response, request, url_for
 from .. import errors
 from ..proxies import current_conversations
 from ..schemas import canonical, forms
-from . import answers
+from . import answers, chats, stream
 from .conversations import refuse_unwritable
-from .routing import Routes
+from .routing import Routes, idempotency
 
 routes = Routes()
 
@@ -19,6 +19,7 @@ routes = Routes()
 @routes.add("GET", "/<conversation_id>/messages", query=forms.MessagesQuery, answers={200: forms.MessagePage})
 def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
+    query["siblings"] = query.pop("include", None) == "siblings"
     if answers.of_this_request()["case"] == "snake":
         return answers.ready_answer(current_conversations.get_messages_json(conversation_id, **query))
     return current_conversations.get_messages(conversation_id, **query)
@@ -30,18 +31,30 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     body=forms.MessageIn,
     answers={201: forms.MessageOut, 200: forms.MessageOut},
     many=True,
+    limit="send",
+    turns=stream.is_answered,
+    instead=chats.CHAT_IN,
 )
 def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Append a message. The answer is an array."""
+    """Append a message, and have it answered where there is a responder. The answer is an array of both, or their events."""
     refuse_unwritable([body])
-    outcome = current_conversations.save_or_replay(conversation_id, body)
-    message = outcome.result
+    if not stream.is_answered({"body": body}):
+        outcome = current_conversations.save_or_replay(conversation_id, body)
+        return _saved([outcome.result], outcome.replayed)
+    if stream.is_wanted():
+        return stream.of_new_turn(conversation_id, "send", message=body)
+    turn = current_conversations.ask(conversation_id, "send", message=body, key=idempotency())
+    return _saved([each for each in (turn["question"], turn["answer"]) if each is not None], turn["replayed"])
+
+
+def _saved(messages: list[Any], replayed: bool) -> Any:
+    first = messages[0]
     location = url_for(
-        f"{request.blueprint}.get_message", conversation_id=message["conversation_id"], message_id=message["id"]
+        f"{request.blueprint}.get_message", conversation_id=first["conversation_id"], message_id=first["id"]
     )
-    if outcome.replayed:
-        return [message], 200, {"Location": location, "Idempotency-Replayed": "true"}
-    return [message], 201, {"Location": location}
+    if replayed:
+        return messages, 200, {"Location": location, "Idempotency-Replayed": "true"}
+    return messages, 201, {"Location": location}
 
 
 def _etag(message: Any) -> str:

@@ -15,8 +15,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, PathConverter
 
 from .. import errors
+from ..identity.guest import withhold_guest_cookie
 from ..proxies import current_conversations, state
 from ..schemas import canonical, rules
+from ..schemas.ui_forms import MEMBER as CHAT_MEMBER
 from . import answers
 from .spelling import renamed, snake, to_camel, to_snake
 
@@ -40,6 +42,14 @@ class Route:
     """Whether a host may demand that a request says which version it is for."""
     if_match: bool = False
     """Whether the view compares If-Match."""
+    turns: Callable[[dict[str, Any]], bool] | None = None
+    """Whether a request begins a turn: that keeps its Idempotency-Key itself, since no transaction may last as long."""
+    limit: Literal["create", "send"] | None = None
+    """Which of the host's rate limits a request counts against."""
+    verbatim: bool = False
+    """Whether the members of the body are spelled by somebody else's protocol, whatever the mount."""
+    instead: Route | None = None
+    """What answers the AI SDK at this address: it knows but one address for all that a chat does."""
 
     @property
     def name(self) -> str:
@@ -91,6 +101,7 @@ def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
             provide_automatic_options=False,
         )
     _answer_the_rest(blueprint, place)
+    _answer_hosts_limits(blueprint, place)
 
 
 class _Rest(PathConverter):
@@ -115,6 +126,20 @@ def _answer_the_rest(blueprint: Blueprint, place: Mount) -> None:
         methods=[*METHODS, "OPTIONS"],
         provide_automatic_options=False,
     )
+
+
+def _answer_hosts_limits(blueprint: Blueprint, place: Mount) -> None:
+    """Limits that the host sets on all its routes refuse a request before a view of ours sees it."""
+
+    def answer(error: HTTPException) -> Response:
+        _remember(place)
+        refusal = answers.http_problem(error)
+        wait = state().limiter.hosts_wait()
+        if wait is not None:
+            refusal.headers["Retry-After"] = str(wait)
+        return refusal
+
+    blueprint.register_error_handler(429, answer)
 
 
 def _allowed(routes: list[Route]) -> list[str]:
@@ -206,16 +231,34 @@ def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response
     if not route.public:
         state().resolved()
         state().check_csrf()
+    if route.instead is not None and CHAT_MEMBER in _sent():
+        route = route.instead
+    if route.limit is not None:
+        count_against(route.limit)
     if route.query is not None:
         arguments["query"] = _loaded(route.query, _query(place), "exclude")
     if route.body is not None:
-        arguments["body"] = _loaded(route.body, _body(place))
+        arguments["body"] = _loaded(route.body, _sent() if route.verbatim else _body(place))
     if route.preconditions:
         _demand_precondition(arguments.get("body") or {})
     with state().request_committed():
-        if route.method == "POST" and not route.public and "Idempotency-Key" in request.headers:
+        begins_turn = route.turns is not None and route.turns(arguments)
+        if route.method == "POST" and not route.public and not begins_turn and "Idempotency-Key" in request.headers:
             return _once(route, place, arguments)
         return _response(route.view(**arguments), place)
+
+
+def count_against(limit: str) -> None:
+    """Raise `RateLimited` if this request is one too many."""
+    wait = state().limiter.hit(limit, state().current_identity())
+    if wait is not None:
+        # a new guest would come back with the cookie, as somebody who has asked for nothing yet
+        withhold_guest_cookie()
+        raise errors.RateLimited(f"Too many requests. Try again in {_seconds(wait)}.", retry_after=wait)
+
+
+def _seconds(number: int) -> str:
+    return "1 second" if number == 1 else f"{number} seconds"
 
 
 def _max_bytes() -> int:
@@ -243,6 +286,17 @@ def _query(place: Mount) -> dict[str, Any]:
 
 
 def _body(place: Mount) -> dict[str, Any]:
+    return to_snake(_sent()) if place.case == "camel" else _sent()
+
+
+def _sent() -> dict[str, Any]:
+    """The object in the body, spelled as it came; read once."""
+    if "sent" not in (kept := answers.of_this_request()):
+        kept["sent"] = _object()
+    return cast("dict[str, Any]", kept["sent"])
+
+
+def _object() -> dict[str, Any]:
     raw = _raw_body()
     if not raw.strip():
         if request.mimetype and not _is_json(request.mimetype):
@@ -259,7 +313,7 @@ def _body(place: Mount) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.ValidationFailed({"body": ["Not a valid object."]})
     _refuse_depth(value)
-    return to_snake(value) if place.case == "camel" else value
+    return value
 
 
 def _raw_body() -> bytes:
@@ -312,15 +366,9 @@ def _demand_precondition(body: Mapping[str, Any]) -> None:
 
 def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     """Answer a POST with an Idempotency-Key: effect and answer in one transaction, the same answer for ever after."""
-    key = request.headers["Idempotency-Key"].strip()
-    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
-        raise errors.MalformedRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.")
-    asked = {
-        "path": request.path,
-        "query": sorted(request.args.items(multi=True)),
-        "body": request.get_data().decode("utf-8", "replace"),
-    }
-    mark = canonical.fingerprint(asked)
+    known = idempotency()
+    assert known is not None
+    key, mark = known
     service = current_conversations._get_current_object()  # type: ignore[attr-defined]
     kept = service.answer_once(f"POST {route.name}", key, mark, lambda: _kept(route.view(**arguments), place))
     answer = Response(
@@ -330,6 +378,21 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
         answer.status_code = 200
         answer.headers["Idempotency-Replayed"] = "true"
     return answer
+
+
+def idempotency() -> tuple[str, str] | None:
+    """The key that the request is known by, and the fingerprint that tells it from another with that key."""
+    if "Idempotency-Key" not in request.headers:
+        return None
+    key = request.headers["Idempotency-Key"].strip()
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise errors.MalformedRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.")
+    asked = {
+        "path": request.path,
+        "query": sorted(request.args.items(multi=True)),
+        "body": request.get_data().decode("utf-8", "replace"),
+    }
+    return key, canonical.fingerprint(asked)
 
 
 def _kept(result: Any, place: Mount) -> dict[str, Any]:

@@ -20,6 +20,8 @@ OPAQUE = frozenset(
         "component_data",
         "attachments",
         "contexts",
+        "arguments",
+        "data",
         "yours",
     ]
 )

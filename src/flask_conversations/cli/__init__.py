@@ -7,6 +7,7 @@ from flask.cli import AppGroup
 from . import bench as bench
 from . import doctor as doctor
 from . import prune as prune
+from . import recover as recover
 from . import tables as tables
 from . import verify as verify
 from .group import group

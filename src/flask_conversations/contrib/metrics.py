@@ -25,8 +25,21 @@ HELP = {
     "calls.conflicts": "Serialization failures and deadlocks met",
     "calls.unavailable": "Calls that ended with StorageUnavailable",
     "calls.signals": "Signals sent after a commit",
+    "turns.waiting": "Turns that have lined up behind another",
+    "turns.processing": "Turns that have begun, or gone on after an approval",
+    "turns.streaming": "Answers of which the first words were said",
+    "turns.awaiting_approval": "Turns that have asked for an approval",
+    "turns.completed": "Turns that have ended with an answer",
+    "turns.failed": "Turns whose responder has failed",
+    "turns.cancelled": "Turns that somebody has stopped",
+    "turns.interrupted": "Turns that have lost their worker, or said nothing for too long",
+    "turns.running": "Turns that this process is answering",
+    "turns.streams": "Streams of events that this process keeps open",
     "identities.resolved": "Requests whose identity was found",
     "identities.refused": "Requests without an identity",
+    "limits.allowed": "Requests within the rate limits",
+    "limits.refused": "Requests refused by a rate limit",
+    "limits.uncounted": "Requests let through while rate limits could not be counted",
     "cache.hits": "Reads answered by the cache",
     "cache.misses": "Reads that the cache could not answer",
     "cache.foreign": "Reads of an entry that belongs to somebody else",
@@ -52,7 +65,7 @@ HELP = {
     "cache.breaker.state": "Circuit breaker of Redis: 0 closed, 1 half-open, 2 open",
 }
 
-GAUGES = {"cache.owing", "cache.strict", "cache.breaker.state"}
+GAUGES = {"turns.running", "turns.streams", "cache.owing", "cache.strict", "cache.breaker.state"}
 """What goes down, too; everything else only rises."""
 
 
@@ -67,7 +80,7 @@ class Number(NamedTuple):
 
 def numbers(stats: Mapping[str, Any]) -> Iterator[Number]:
     """What `get_stats()` says, flat."""
-    for group in ("calls", "identities", "cache"):
+    for group in ("calls", "turns", "identities", "limits", "cache"):
         for name, value in (stats.get(group) or {}).items():
             if isinstance(value, int):
                 yield Number(f"{group}.{name}", int(value))

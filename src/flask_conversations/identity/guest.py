@@ -45,6 +45,11 @@ def guest_from_cookie() -> str | None:
         return None
 
 
+def is_new_guest(identity: Identity) -> bool:
+    """Whether this is a guest whom no cookie has named: new with this request."""
+    return bool(request.environ.get(NEW_GUEST) == identity.user_id)
+
+
 def forget_guest() -> None:
     """Delete the guest's cookie with the response to this request, once the conversations belong to somebody else."""
     withhold_guest_cookie()

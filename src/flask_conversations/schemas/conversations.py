@@ -88,7 +88,7 @@ COLUMNS = [
 ]
 """The members of a conversation's JSON, which are columns of the same names."""
 
-STORED = [*COLUMNS, "rev", "field_versions", "last_seq", "head_id", "branched"]
+STORED = [*COLUMNS, "rev", "field_versions", "last_seq", "head_id", "branched", "branch"]
 """What the store reads of a conversation: its JSON and what the rules need."""
 
 LISTED = [*COLUMNS, "rev", "branched"]

@@ -282,6 +282,37 @@ class FeedbackIn(Form):
     comment = _text(10_000, allow_none=True)
 
 
+class BranchIn(Form):
+    """A branch to create."""
+
+    from_message_id = _text(
+        128, blank=False, required=True, metadata={"description": "The message that the branch ends with for now."}
+    )
+    name = _ruled(
+        fields.String,
+        rules.branch_name,
+        allow_none=True,
+        validate=validate.Length(min=1, max=rules.MAX_BRANCH_NAME),
+        metadata={
+            "description": "`branch-2`, `branch-3`, ... if not given. No control characters, no `/`, no id of a message."
+        },
+    )
+
+
+class ForkIn(Form):
+    """Where a fork begins, and how it is called."""
+
+    at_message_id = _text(
+        128,
+        blank=False,
+        allow_none=True,
+        metadata={"description": "The last message that is copied, the newest of the active branch if not given."},
+    )
+    title = _text(
+        conversations.MAX_TITLE_LENGTH, allow_none=True, metadata={"description": "That of the original if not given."}
+    )
+
+
 class Empty(Form):
     """No members."""
 
@@ -332,13 +363,18 @@ class ConversationQuery(Query):
 
     limit = _limit(50)
     before = _text(4096, metadata={"description": "The messages before this `next_cursor`, message id or seq."})
+    include = _choice(
+        "siblings", metadata={"description": "Which of several answers to the same message a message is, as 2 of 3."}
+    )
 
 
 class MessagesQuery(ConversationQuery):
     """Which page of the messages."""
 
     after = _text(4096, metadata={"description": "The messages after this `next_cursor`, message id or seq."})
-    branch = _text(128, metadata={"description": "The name of a branch, `main` if not given."})
+    branch = _text(
+        rules.MAX_BRANCH_NAME, metadata={"description": "The name of a branch, that of the active one if not given."}
+    )
 
 
 class DeleteQuery(Form):
@@ -450,6 +486,46 @@ class MessageOut(Answer):
     edited_at = _moment(required=True, allow_none=True)
 
 
+class BranchOut(Answer):
+    """One branch: a name for where a path through the messages ends."""
+
+    conversation_id = fields.UUID(required=True)
+    name = fields.String(required=True)
+    head_id = fields.UUID(required=True, allow_none=True)
+    active = fields.Boolean(required=True)
+    created_at = _moment(required=True)
+    preview = fields.String(required=True, allow_none=True)
+
+
+class BranchList(Answer):
+    """All branches of a conversation, `main` first."""
+
+    branches = fields.List(fields.Nested(BranchOut), required=True)
+
+
+class BranchDeleted(Answer):
+    """Which branch was forgotten."""
+
+    success = fields.Boolean(required=True)
+    conversation_id = fields.UUID(required=True)
+    name = fields.String(required=True)
+
+
+class SiblingsOut(Answer):
+    """Which of the messages that answer the same one a message is."""
+
+    index = _count(1)
+    count = _count(2)
+    ids = fields.List(fields.UUID(), required=True)
+
+
+def _siblings() -> AnyField:
+    described = {
+        "description": "By message id, where asked for: those that are one of several answers to the same one."
+    }
+    return fields.Dict(keys=fields.UUID(), values=fields.Nested(SiblingsOut), metadata=described)
+
+
 class _Page(Answer):
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
@@ -472,6 +548,7 @@ class MessagePage(_Page):
 
     messages = fields.List(fields.Nested(MessageOut), required=True)
     version = _count(1)
+    siblings = _siblings()
 
 
 class ConversationWithMessages(ConversationOut):
@@ -480,6 +557,7 @@ class ConversationWithMessages(ConversationOut):
     messages = fields.List(fields.Nested(MessageOut), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
+    siblings = _siblings()
 
 
 class SavedSnapshot(ConversationWithMessages):

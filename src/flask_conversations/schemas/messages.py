@@ -43,6 +43,22 @@ RULES: dict[str, rules.Rule] = {
 """The fields of a message besides role, content and ids."""
 
 
+LISTS = ("content", "parts", "attachments")
+"""Fields whose entries `max_parts` counts."""
+
+
+def too_many(values: Mapping[str, Any], max_parts: int | None) -> dict[str, list[str]]:
+    """What is wrong with the lists among *values* that are longer than *max_parts*, by field."""
+    if max_parts is None:
+        return {}
+    lists = ((name, values.get(name)) for name in LISTS)
+    return {
+        name: [f"At most {max_parts} entries."]
+        for name, entries in lists
+        if isinstance(entries, (list, tuple)) and len(entries) > max_parts
+    }
+
+
 def content_rule(value: Any, max_length: int | None = None) -> str | list[Any]:
     """Text, or a list of parts: objects with a `type`, text parts with a `text`; other types are kept as they are."""
     if isinstance(value, str):
@@ -60,9 +76,16 @@ def content_rule(value: Any, max_length: int | None = None) -> str | list[Any]:
     return cast("list[Any]", parts)
 
 
-def values(role: Any, content: Any, fields: Mapping[str, Any], max_length: int | None = None) -> dict[str, Any]:
+def values(
+    role: Any,
+    content: Any,
+    fields: Mapping[str, Any],
+    max_length: int | None = None,
+    max_parts: int | None = None,
+) -> dict[str, Any]:
     """The column values of a new message, `None` ones left out. Raises `ValidationFailed` naming every refused field."""
     problems = rules.Problems()
+    problems.errors.update(too_many({**fields, "content": content}, max_parts))
     row: dict[str, Any] = {"role": problems.take("role", _role, role)}
     checked = problems.take("content", lambda value: content_rule(value, max_length), content)
     for name, value in fields.items():
@@ -76,6 +99,19 @@ def values(role: Any, content: Any, fields: Mapping[str, Any], max_length: int |
     row.update(content_columns(checked))
     row.setdefault("type", "text")
     row.setdefault("status", "delivered")
+    return row
+
+
+def described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The column values of an answer's further members. Raises `ValidationFailed` for those that the turn itself decides."""
+    problems = rules.Problems()
+    row = {}
+    for name, value in fields.items():
+        if name not in RULES or name in ("parts", "raw", "status", "created_at"):
+            problems.errors[name] = ["Unknown field."]
+        elif value is not None:
+            row[name] = problems.take(name, RULES[name], value)
+    problems.raise_any()
     return row
 
 

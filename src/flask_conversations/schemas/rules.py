@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 import re
+import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -306,6 +307,22 @@ def conversation_client_id(value: Any) -> str:
     return client_id(value)
 
 
+def branch_name(value: Any) -> str:
+    """A name that can stand in a URL and is no message id: 1 to 128 characters, not blank, not a dot or two."""
+    name: str = text(MAX_BRANCH_NAME, blank=False)(value)
+    if name in (".", "..") or "/" in name:
+        raise Invalid("May not be '.' or '..', or contain '/'.")
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in name):
+        raise Invalid("May not contain control characters.")
+    if uuid_or_none(name):
+        raise Invalid("May not look like an id.")
+    return name
+
+
+MAX_BRANCH_NAME = 128
+_UNPRINTABLE = ("Cc", "Zl", "Zp")
+
+
 def tag_list(value: Any) -> list[str]:
     """Up to 50 different tags of 1 to 64 characters, in the order given."""
     if not isinstance(value, (list, tuple)):
@@ -315,6 +332,14 @@ def tag_list(value: Any) -> list[str]:
     if len(found) > 50:
         raise Invalid("At most 50 tags.")
     return found
+
+
+def tool_call_ids(value: Any) -> list[str]:
+    """The ids of 1 to 100 tool calls, each once."""
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 100:
+        raise Invalid("Must be a list of 1 to 100 ids.")
+    name = text(255, blank=False)
+    return list(dict.fromkeys(name(one) for one in value))
 
 
 def parse_json(body: bytes) -> Any:

@@ -88,13 +88,43 @@ class ConversationPage(TypedDict):
     has_more: bool
 
 
-class MessagePage(TypedDict):
-    """Some messages of one conversation, oldest first, and where the next ones begin."""
+class Branch(TypedDict):
+    """One branch of a conversation: a name for where a path through its messages ends."""
 
+    conversation_id: str
+    name: str
+    head_id: str | None
+    active: bool
+    created_at: str
+    preview: str | None
+
+
+class BranchList(TypedDict):
+    """All branches of a conversation, `main` first."""
+
+    branches: list[Branch]
+
+
+class Siblings(TypedDict):
+    """Which of the messages that answer the same one this is: the 2 and the 3 of "2/3", and the ids of all three."""
+
+    index: int
+    count: int
+    ids: list[str]
+
+
+class _MessagePage(TypedDict):
     messages: list[Message]
     next_cursor: str | None
     has_more: bool
     version: int
+
+
+class MessagePage(_MessagePage, total=False):
+    """Some messages of one conversation, oldest first, and where the next ones begin."""
+
+    siblings: dict[str, Siblings]
+    """By message id, where they were asked for."""
 
 
 class SaveOutcome(TypedDict):

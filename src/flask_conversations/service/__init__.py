@@ -10,19 +10,26 @@ from typing import Any
 
 from .. import transaction
 from .base import Backend, alone
+from .branches import Branches
+from .forks import ForkVerbs
 from .guards import GuardContext
-from .reading import ReadingVerbs
-from .snapshots import SnapshotVerbs
+from .summaries import SummaryVerbs
+from .turns import TurnVerbs
 from .units import group
 
 __all__ = ["AsyncConversationService", "Backend", "ConversationService", "GuardContext"]
 
 
-class ConversationService(SnapshotVerbs, ReadingVerbs):
+class ConversationService(TurnVerbs, ForkVerbs, SummaryVerbs):
     """What one identity can do. Each call is one short transaction on the host's `db.session`, committed before it returns.
 
     Results are plain JSON-ready dicts. Everything is filtered by the identity: another user's conversation does not exist.
     """
+
+    @property
+    def branches(self) -> Branches:
+        """The branches of a conversation: `create`, `list`, `switch`, `delete`."""
+        return Branches(self._backend, self.identity, self._app)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[ConversationService]:
@@ -51,9 +58,16 @@ class AsyncConversationService:
     def __init__(self, service: ConversationService) -> None:
         with service.context():
             app = service.backend.app
-        self._service = ConversationService(
+        self._service: Any = ConversationService(
             lambda: app.extensions["flask_conversations"].backend, service.identity, app
         )
+
+    @property
+    def branches(self) -> AsyncConversationService:
+        """The calls of `service.branches` as coroutines."""
+        noun = AsyncConversationService.__new__(AsyncConversationService)
+        noun._service = self._service.branches
+        return noun
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         call = getattr(self._service, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from .. import transaction
 from ..cache import Cache, Change, owner_tag
 from ..config import Config
 from ..counters import Counters
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StorageUnavailable
 from ..identity.base import Identity
 from ..models import Models
 from ..store import Store
@@ -30,6 +31,20 @@ def alone(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Make *call* in a thread of its own without the group that its caller may have open: a session is for one thread."""
     _opened.set(None)
     return call(*args, **kwargs)
+
+
+class Turnstile:
+    """Lets one thread through at a time, as often as that one likes. Raises `StorageUnavailable` after *patience* seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._lock, self._patience = threading.RLock(), patience
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._patience):
+            raise StorageUnavailable("Another thread keeps the only connection for too long.")
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +62,10 @@ class Backend:
     counters: Counters = dataclasses.field(default_factory=Counters)
     cache: Cache | None = None
     """The newest messages in Redis; None without one."""
+    runner: Any = None
+    """The turns that this process is answering."""
+    turnstile: Any = dataclasses.field(default_factory=contextlib.nullcontext)
+    """Lets one thread at a time have a transaction where all share one connection, as with SQLite in memory."""
     guards: Callable[[], Sequence[Callable[[dict[str, Any], Any], Any]]] = tuple
     """Those in force: each may change or refuse a message before it is stored."""
 

@@ -18,6 +18,7 @@ from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..schemas.canonical import digest
 from ..schemas.common import preview_of
+from ..store import branches as branch_rows
 from ..store import checks as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
@@ -114,8 +115,8 @@ class Checks(Base):
         if not batch:
             return [], 0
         ids = [row.id for row in batch]
-        sizes, tagged = self._sizes(ids), self._tags(ids)
-        tallies = {row.id: Tally(row, tagged.get(row.id, ())) for row in batch}
+        sizes, tagged, named = self._sizes(ids), self._tags(ids), self._branches(ids)
+        tallies = {row.id: Tally(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
         for group in _packed(ids, sizes):
             if len(group) == 1:
                 self._tally(tallies[group[0]])
@@ -145,10 +146,11 @@ class Checks(Base):
 
     @reads
     def _tags(self, ids: Sequence[str]) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {}
-        for row in rows.tags(self.store, ids):
-            found.setdefault(row.conversation_id, []).append(row)
-        return found
+        return _by_conversation(rows.tags(self.store, ids))
+
+    @reads
+    def _branches(self, ids: Sequence[str]) -> dict[str, list[Any]]:
+        return _by_conversation(rows.branches(self.store, ids))
 
     @reads
     def _messages(self, ids: Sequence[str]) -> Sequence[Any]:
@@ -180,7 +182,8 @@ class Checks(Base):
             conversation = self.store.lock(conversation_id, trash=True)
         except ConversationNotFound:
             return []
-        tally = Tally(conversation, rows.tags(self.store, [conversation.id]), accept=accept)
+        ids = [conversation.id]
+        tally = Tally(conversation, rows.tags(self.store, ids), rows.branches(self.store, ids), accept=accept)
         self._tally(tally)
         if conversation.branched:
             tally.orphans = self._orphans(conversation.id)
@@ -197,6 +200,8 @@ class Checks(Base):
             values = {"digest": right, "version": version, "updated_at": now()}
             message_rows.change(self.store, conversation, message, values)
         changed = conversation_rows.change(self.store, conversation.id, {**tally.totals(), "version": version})
+        for branch in tally.wrong_branches:
+            branch_rows.mend(self.store, changed, branch.name, tally.tip_of(branch))
         if tally.wrong_tags:
             conversation_rows.set_tags(self.store, changed, tally.tags)
         if self.backend.config.audit:
@@ -305,6 +310,13 @@ class Checks(Base):
         return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
 
 
+def _by_conversation(found: Sequence[Any]) -> dict[str, list[Any]]:
+    grouped: dict[str, list[Any]] = {}
+    for row in found:
+        grouped.setdefault(row.conversation_id, []).append(row)
+    return grouped
+
+
 def _seq(message: Mapping[str, Any]) -> Any:
     return message.get("seq") or 0
 
@@ -325,6 +337,7 @@ def _forget(cache: Any, conversation_id: str) -> bool:
 _STRAYS = {
     "Message": ("{count} messages of a conversation that is not there: nobody sees them. Delete them by hand.", False),
     "Tag": ("{count} tags of a conversation that is not there.", True),
+    "Branch": ("{count} branches of a conversation that is not there.", True),
     "Idempotency": ("{count} kept answers about a conversation that is not there.", True),
 }
 """What is said of rows without a conversation, and whether they may go: messages are never deleted here."""
@@ -333,7 +346,9 @@ _STRAYS = {
 class Tally:
     """One conversation, its messages counted one by one, and what that shows."""
 
-    def __init__(self, conversation: Any, tag_rows: Sequence[Any] = (), *, accept: bool = False) -> None:
+    def __init__(
+        self, conversation: Any, tag_rows: Sequence[Any] = (), branches: Sequence[Any] = (), *, accept: bool = False
+    ) -> None:
         self.conversation, self.accept = conversation, accept
         self.orphans: Any = None
         self.altered: list[tuple[Any, int]] = []
@@ -343,6 +358,10 @@ class Tally:
         owner = (conversation.org_id, conversation.user_id)
         right = {(tag, *owner) for tag in self.tags}
         self.wrong_tags = len(right ^ {(row.tag, row.org_id, row.user_id) for row in tag_rows})
+        self._is_cut = bool(branches) and not conversation.branched
+        self.wrong_branches = [
+            row for row in branches if (row.org_id, row.user_id) != owner or not self._ends_well(row)
+        ]
         self._faults: dict[str, list[Any]] = {}
         self._count = self._sum = self._sum_now = self._seq = self._version = 0
         self._lost = 0
@@ -397,6 +416,16 @@ class Tally:
             return self._head
         return self._newest
 
+    def _ends_well(self, branch: Any) -> bool:
+        """Whether a branch ends at a live message, or nowhere. Of the active one the conversation says where."""
+        return branch.lives or branch.head_id is None or branch.name == self.conversation.branch
+
+    def tip_of(self, branch: Any) -> str | None:
+        """Where a branch must end: where it does, before what was deleted, or where nobody knows, with the active one."""
+        if self._ends_well(branch):
+            return branch.head_id  # type: ignore[no-any-return]
+        return branch.heir_id or (self.head.id if self.head else None)
+
     @property
     def next_version(self) -> int:
         """One step beyond whatever anybody may have seen."""
@@ -413,6 +442,8 @@ class Tally:
             "head_id": head.id if head else None,
             "preview": preview_of(_text(head.content)) if head else None,
         }
+        if self._is_cut:
+            found["branched"] = True
         if not self._is_dated_right():
             found["last_message_at"] = head.created_at if head else None
         return found
@@ -487,6 +518,11 @@ class Tally:
             yield self._finding("preview", "The preview is not that of its newest message.", repairable=True)
         if "last_message_at" in right:
             yield self._finding("last_message_at", "last_message_at is the time of no message.", repairable=True)
+        if self.wrong_branches or self._is_cut:
+            text = f"{len(self.wrong_branches)} branches end at no message of it, or belong to somebody else."
+            yield self._finding(
+                "branch", text if self.wrong_branches else "It has branches, and says it has none.", repairable=True
+            )
         if self.wrong_tags:
             text = f"{self.wrong_tags} tags differ between the conversation and the table that filters by tag."
             yield self._finding("tags", text, repairable=True)

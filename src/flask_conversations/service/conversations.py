@@ -17,7 +17,7 @@ from ..errors import (
     ValidationFailed,
     VersionConflict,
 )
-from ..models import new_id, new_rev, now
+from ..models import MAIN, new_id, new_rev, now
 from ..schemas import canonical, rules
 from ..schemas import conversations as schema
 from ..schemas.common import iso
@@ -144,7 +144,7 @@ class ConversationVerbs(MessageVerbs):
         values["temporary"] = rules.check("temporary", rules.boolean, temporary)
         conversation_id = own_id or new_id()
         batch = self.prepared_messages(conversation_id, messages)
-        newborn = {**_newborn(values), "id": conversation_id, "client_id": client_id, **self.store.owner}
+        newborn = {**begun(values), "id": conversation_id, "client_id": client_id, **self.store.owner}
         row = rows.insert(self.store, filled(newborn, batch))
         if row is None:
             return Outcome(self._existing(own_id, client_id), True)
@@ -396,7 +396,7 @@ def _conversation_of(answer: Any) -> str | None:
     return rules.uuid_or_none(named)
 
 
-def _newborn(values: Mapping[str, Any]) -> dict[str, Any]:
+def begun(values: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a conversation that has just begun."""
     at = now()
     born = {
@@ -410,6 +410,7 @@ def _newborn(values: Mapping[str, Any]) -> dict[str, Any]:
         "message_count": 0,
         "checksum": 0,
         "branched": False,
+        "branch": MAIN,
         "created_at": at,
         "updated_at": at,
         "last_activity_at": at,

@@ -9,12 +9,13 @@ from typing import Any
 
 from .. import signals
 from ..errors import MessageNotFound, VersionConflict
-from ..models import now
+from ..models import MAIN, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..schemas.common import preview_of
 from ..schemas.shapes import Message
+from ..store import branches as branch_rows
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
 from .base import Base
@@ -57,6 +58,7 @@ class EditVerbs(Base):
         values: dict[str, Any] = {}
         if content is not None:
             longest = self.config.max_content_length
+            problems.errors.update(schema.too_many({"content": content}, self.config.max_parts))
             checked = problems.take("content", lambda value: schema.content_rule(value, longest), content)
             if not problems.errors:
                 values.update({"parts": None, **schema.content_columns(checked)})
@@ -146,6 +148,8 @@ class EditVerbs(Base):
         rows.bury(self.store, conversation, messages, heirs, version=conversation.version + 1, at=now())
         checksum = functools.reduce(operator.xor, (message.digest for message in messages), conversation.checksum)
         head_id = heirs.get(conversation.head_id, conversation.head_id)
+        if conversation.branched:
+            branch_rows.follow(self.store, conversation, heirs)
         self._settle(conversation, head_id, checksum, conversation.message_count - len(messages))
         gone = [schema.dump(message) for message in messages]
         for message in gone:
@@ -167,12 +171,14 @@ class EditVerbs(Base):
 
     @writes
     def clear_conversation(self, conversation_id: str) -> int:
-        """Remove all messages and keep the conversation; how many they were."""
+        """Remove all messages and all branches but `main`, and keep the conversation; how many messages they were."""
         conversation = self.store.lock(conversation_id)
         count = rows.bury_all(self.store, conversation, version=conversation.version + 1, at=now())
-        if count:
+        if conversation.branched:
+            branch_rows.forget_all(self.store, conversation)
+        if count or conversation.branched:
             # told of as an update of the conversation: naming each message would cost as much as reading it
-            cleared = self._settle(conversation, None, 0, 0, branched=False)
+            cleared = self._settle(conversation, None, 0, 0, branched=False, branch=MAIN)
             self.announce(signals.conversation_updated, conversation=conversation_schema.dump(cleared))
         return count
 

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConversationsError, ValidationFailed
+from werkzeug.utils import import_string
+
+from ..errors import ConfigurationError, ConversationsError, ValidationFailed
 from ..identity.base import Identity
 
 
@@ -20,6 +22,27 @@ class GuardContext:
 
 
 Guard = Callable[[dict[str, Any], GuardContext], Any]
+
+
+def configured(guards: Any) -> list[Guard]:
+    """The guards that a setting names: functions or their import paths, one or several. Raises `ConfigurationError`."""
+    if isinstance(guards, str):
+        guards = [path.strip() for path in guards.split(",") if path.strip()]
+    elif callable(guards):
+        guards = [guards]
+    elif not isinstance(guards, (list, tuple)):
+        raise ConfigurationError(f"CONVERSATIONS_GUARDS is {guards!r}, but must be functions or their import paths.")
+    return [guard(_imported(each)) for each in guards]
+
+
+def _imported(named: Any) -> Callable[..., Any]:
+    try:
+        found = import_string(named) if isinstance(named, str) else named
+    except ImportError as error:
+        raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which is no function.")
+    return found  # type: ignore[no-any-return]
 
 
 def guard(function: Callable[..., Any]) -> Guard:

@@ -1,6 +1,7 @@
 """A window of stored messages as a history that a provider accepts, whatever was stored, cut or interrupted.
 
-How tools are stored. An assistant message keeps its calls in `parts`, a tool message its answers:
+How tools are stored. An assistant message keeps its calls in `parts`; the answers are among its parts too, in the order in
+which things were said, or in tool messages:
 
     {"type": "tool_call", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}}
     {"type": "tool_result", "tool_call_id": "call_1", "content": "21 degrees"}
@@ -12,12 +13,13 @@ answer. Equally understood, in `content`, in `parts` and as the framework's own 
 a tool result only counts in `raw`.
 
 What holds for every format but `ui`: a call is there with its answer directly behind it, or neither is; ids are unique
-and of a spelling that all providers take; empty messages are left out. The input is never changed, but the result may
-share parts with it. docs/reference/history-formats.md tells the rest.
+and of a spelling that all providers take; empty messages are left out; a summary stands for what it sums up. The input is
+never changed, but the result may share parts with it. docs/reference/history-formats.md tells the rest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import Counter
@@ -26,7 +28,23 @@ from typing import Any
 
 from ..errors import ValidationFailed
 from .history_formats import FORMATS, leading, result_entries
-from .history_reading import JSON, Call, Entry, Media, Other, Text, Turn, json_arguments, json_text, read
+from .history_reading import (
+    DENIED,
+    JSON,
+    Call,
+    Component,
+    Entry,
+    Media,
+    Other,
+    Result,
+    Step,
+    Text,
+    Turn,
+    json_arguments,
+    json_text,
+    read,
+)
+from .history_summaries import SUMMARY, summarized, until_of
 from .tokens import estimate_tokens
 
 LEADING = 20
@@ -34,6 +52,9 @@ LEADING = 20
 
 MEDIA_TOKENS = 1000
 """What a picture or a file is taken to cost: no provider counts its bytes as text."""
+
+MOST_CALLS = 128
+"""So many calls side by side OpenAI takes."""
 
 _PLAIN_ROLES = frozenset({"user", "assistant", "system", "developer"})
 
@@ -52,9 +73,7 @@ def render(
         raise ValidationFailed({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
     if max_tokens is None and format == "openai" and (plain := _plain(messages)) is not None:
         return plain
-    turns = _turns(messages)
-    if format != "ui":
-        _settle_calls(turns)
+    turns = _turns(messages) if format == "ui" else _for_a_model(_turns(summarized(messages)))
     if max_tokens is not None:
         turns = _fitting(turns, _checked(max_tokens), count_tokens or estimate_tokens)
     return FORMATS[format](turns)
@@ -62,7 +81,8 @@ def render(
 
 def system_prompt(messages: Sequence[Any]) -> str:
     """The text of the leading system and developer messages: what Anthropic takes as `system=`."""
-    return "\n\n".join(turn.text for turn in leading(_turns(messages)) if turn.text)
+    said = [message for message in messages if until_of(message) is None]
+    return "\n\n".join(turn.text for turn in leading(_turns(said)) if turn.text)
 
 
 def _plain(messages: Sequence[Any]) -> list[JSON] | None:
@@ -77,6 +97,7 @@ def _plain(messages: Sequence[Any]) -> list[JSON] | None:
                 or role not in _PLAIN_ROLES
                 or message.get("parts")
                 or message.get("raw")
+                or message.get("type") == SUMMARY
             ):
                 return None
             plain.append({"role": role, "content": content})
@@ -95,9 +116,16 @@ def _checked(max_tokens: Any) -> int:
 
 
 def _turns(messages: Iterable[Any]) -> list[Turn]:
-    turns = [turn for turn in map(read, messages) if turn is not None]
+    turns = [turn for turn in map(_read, messages) if turn is not None]
     _answer_calls(turns)
     return [turn for turn in turns if turn.entries]
+
+
+def _read(message: Any) -> Turn | None:
+    turn = read(message)
+    if turn is not None and until_of(message) is not None:
+        turn.summary = True
+    return turn
 
 
 def _answer_calls(turns: list[Turn]) -> None:
@@ -108,6 +136,16 @@ def _answer_calls(turns: list[Turn]) -> None:
         for result in turn.results:
             if call := waiting.pop(result.call_id, None):
                 call.result = result
+    for turn in turns:
+        for call in turn.calls:
+            if call.approval == "denied" and call.result is None:
+                call.result = Result(call.id, DENIED, failed=True)
+
+
+def _for_a_model(turns: list[Turn]) -> list[Turn]:
+    """Turns that any provider takes: no call without its answer, nothing for the eye only, one turn for each step."""
+    _settle_calls(turns)
+    return [step for turn in turns for step in _steps(turn)]
 
 
 def _settle_calls(turns: list[Turn]) -> None:
@@ -121,6 +159,23 @@ def _settle_calls(turns: list[Turn]) -> None:
                 if call.result:
                     call.id = _wire_id(call.id, seen, taken)
                     call.name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64]
+
+
+def _steps(turn: Turn) -> Iterator[Turn]:
+    """The turn, or several where the model went on after the answers of its tools."""
+    steps: list[list[Entry]] = [[]]
+    calls = 0
+    for entry in turn.entries:
+        if isinstance(entry, Component):
+            continue
+        if (isinstance(entry, Step) and calls) or (isinstance(entry, Call) and calls == MOST_CALLS):
+            steps.append([])
+            calls = 0
+        if not isinstance(entry, Step):
+            steps[-1].append(entry)
+            calls += isinstance(entry, Call)
+    for number, entries in enumerate(filter(None, steps), 1):
+        yield dataclasses.replace(turn, entries=entries, results=[], step=number)
 
 
 def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 from .history_reading import (
     JSON,
     Call,
+    Component,
     Entry,
     Media,
     Other,
     Result,
+    Step,
     Text,
     Thinking,
     Turn,
@@ -216,9 +218,13 @@ def _responses_media(media: Media) -> JSON | None:
 
 
 def anthropic(turns: list[Turn]) -> list[JSON]:
-    """Messages that alternate and begin with the user; the leading system texts are left to `system_prompt`."""
+    """Messages that alternate and begin with the user; the leading system texts are left to `system_prompt`.
+
+    A summary is not in there, so that it is told here.
+    """
     messages: list[JSON] = []
-    for turn in turns[len(leading(turns)) :]:
+    lead = leading(turns)
+    for turn in [*(turn for turn in lead if turn.summary), *turns[len(lead) :]]:
         role = "assistant" if turn.role == "assistant" else "user"
         _extend(messages, role, _anthropic_blocks(turn))
         _extend(messages, "user", [_anthropic_result(call) for call in turn.calls if call.result])
@@ -337,7 +343,8 @@ def _langchain_messages(turn: Turn) -> Iterator[JSON]:
     if not data["content"] and not turn.calls:
         return
     if isinstance(turn.message.get("id"), str):
-        data["id"] = turn.message["id"]
+        # frameworks take two messages of one id for two versions of one message
+        data["id"] = turn.message["id"] if turn.step == 1 else f"{turn.message['id']}:{turn.step}"
     if turn.role == "developer":
         data["additional_kwargs"] = {"__openai_role__": "developer"}
     if calls := turn.calls:
@@ -394,19 +401,39 @@ def _ui_part(entry: Entry, turn: Turn) -> Iterator[JSON]:
         yield _ui_other(entry.source)
     elif isinstance(entry, Thinking) and entry.text:
         yield {"type": "reasoning", "text": entry.text}
+    elif isinstance(entry, Step):
+        yield {"type": "step-start"}
+    elif isinstance(entry, Component):
+        yield _ui_component(entry.source)
+
+
+def _ui_component(part: JSON) -> JSON:
+    kind = part.get("component_type")
+    return _ui_data(kind, part.get("data")) if isinstance(kind, str) and kind else _ui_data("component", part)
+
+
+def _ui_data(kind: str, data: Any) -> JSON:
+    return {"type": f"data-{re.sub(r'[^A-Za-z0-9_-]', '-', kind) or 'part'}", "data": data}
 
 
 def _ui_call(call: Call, turn: Turn) -> JSON:
     if call.source and _is_ui_approval(call.source) and (not call.result or call.source["state"] == "output-denied"):
         return call.source
     part: JSON = {"type": f"tool-{call.name}", "toolCallId": call.id, "input": json_object(call.arguments)}
+    # whoever answers a request names the approval: the call is all there is to name
+    if call.approval == "denied":
+        return {**part, "state": "output-denied", "approval": {"id": call.id, "approved": False}}
+    if call.approval == "approved":
+        part["approval"] = {"id": call.id, "approved": True}
     if call.result and call.result.failed:
         return {**part, "state": "output-error", "errorText": result_text(call.result) or "The tool failed."}
     if call.result:
         return {**part, "state": "output-available", "output": call.result.content}
     if turn.message.get("status") in ("interrupted", "failed"):
         return {**part, "state": "output-error", "errorText": "The answer was interrupted before the tool had run."}
-    return {**part, "state": "input-available"}
+    if call.approval == "requested":
+        return {**part, "state": "approval-requested", "approval": {"id": call.id}}
+    return {**part, "state": "approval-responded" if call.approval else "input-available"}
 
 
 def _is_ui_approval(part: JSON) -> bool:
@@ -432,7 +459,6 @@ def _ui_media(media: Media) -> JSON:
 
 
 _UI_NATIVE: dict[str, tuple[str, ...]] = {
-    "step-start": (),
     "source-url": ("sourceId", "url"),
     "source-document": ("sourceId", "mediaType", "title"),
 }
@@ -445,8 +471,7 @@ def _ui_other(part: JSON) -> JSON:
         return part
     if isinstance(kind, str) and kind.startswith("data-") and "data" in part:
         return part
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", kind) if isinstance(kind, str) else ""
-    return {"type": f"data-{name or 'part'}", "data": part}
+    return _ui_data(kind if isinstance(kind, str) else "", part)
 
 
 FORMATS: dict[str, Callable[[list[Turn]], list[JSON]]] = {

@@ -11,6 +11,8 @@ JSON = dict[str, Any]
 
 ROLES = frozenset({"user", "assistant", "system", "tool", "developer"})
 UNSETTLED = ("pending", "streaming")
+DENIED = "The user did not allow this tool call."
+"""What the model is told of a call that its user has denied, unless the tool's own answer says it."""
 
 
 @dataclass(slots=True)
@@ -47,6 +49,18 @@ class Other:
 
 
 @dataclass(slots=True)
+class Component:
+    """Something that the user's page draws: not for the model."""
+
+    source: JSON
+
+
+@dataclass(slots=True)
+class Step:
+    """Here the model was asked anew, after the tools before this had answered."""
+
+
+@dataclass(slots=True)
 class Result:
     """What a tool answered."""
 
@@ -64,14 +78,16 @@ class Call:
     arguments: Any
     result: Result | None = None
     source: JSON | None = None
+    approval: str | None = None
+    """`requested`, `approved` or `denied`, where the call needed the user's word."""
 
 
-Entry = Text | Media | Thinking | Other | Call | Result
+Entry = Text | Media | Thinking | Other | Component | Step | Call | Result
 
 
 @dataclass(slots=True)
 class Turn:
-    """One stored message, understood. A call carries its result, so that nothing can part the two."""
+    """One stored message, or one step of it, understood. A call carries its result, so that nothing can part the two."""
 
     role: str
     entries: list[Entry]
@@ -79,7 +95,11 @@ class Turn:
     listed: bool = False
     """Whether the content was stored as a list of parts."""
     results: list[Result] = field(default_factory=list)
-    """Answers to calls of this or of earlier messages."""
+    """Answers to calls of other messages."""
+    step: int = 1
+    """Which of the steps of its message this is."""
+    summary: bool = False
+    """Whether this stands for the messages before it."""
 
     @property
     def calls(self) -> list[Call]:
@@ -121,47 +141,96 @@ def _entries(message: JSON, role: str) -> Iterator[Entry]:
     else:
         yield from (entry for entry in raw if isinstance(entry, Thinking))
         yield from said
-        yield from (entry for entry in raw if isinstance(entry, (Call, Result)))
+        yield from _tools_beside(said, raw)
 
 
 def _said(content: Any, parts: Any) -> list[Entry]:
     extra = list(_read_parts(parts)) if parts is not content else []
     if isinstance(content, list):
         # a list is complete, but for the tools that are kept in the parts
-        return [*_read_parts(content), *(entry for entry in extra if isinstance(entry, (Call, Result)))]
+        listed = list(_read_parts(content))
+        return [*listed, *_tools_beside(listed, extra)]
     if not isinstance(content, str) or not content:
         return extra
-    if not extra:
-        return [Text(content)]
     if _squeezed(entry.text for entry in extra if isinstance(entry, Text)) == _squeezed([content]):
-        return extra  # the same words, and between them the tools and files in their order
-    return [Text(content), *(entry for entry in extra if not isinstance(entry, Text))]
+        return extra or [Text(content)]  # the same words, and between them the tools and files in their order
+    return _reworded(extra, content)
+
+
+def _reworded(entries: list[Entry], content: str) -> list[Entry]:
+    """The entries with *content* for their texts.
+
+    An edited text stands where the last words stood. One that has no place among the parts comes before calls that still
+    wait, and after calls that have their answers here: then it was said last.
+    """
+    last = max((place for place, entry in enumerate(entries) if isinstance(entry, Text)), default=None)
+    if last is None:
+        last = len(entries) if any(map(_answers, entries)) else 0
+    before, after = entries[:last], entries[last:]
+    return [one for one in (*before, Text(content), *after) if not isinstance(one, Text) or one.text is content]
+
+
+def _answers(entry: Entry) -> bool:
+    return isinstance(entry, Result) or (isinstance(entry, Call) and entry.result is not None)
 
 
 def _squeezed(texts: Iterable[str]) -> str:
     return "".join("".join(texts).split())
 
 
+def _tools_beside(known: list[Entry], more: list[Entry]) -> Iterator[Entry]:
+    """The calls and results of *more* that another source has not told of."""
+    calls = {entry.id for entry in known if isinstance(entry, Call)}
+    answered = {entry.call_id for entry in known if isinstance(entry, Result)}
+    answered |= {entry.id for entry in known if isinstance(entry, Call) and entry.result}
+    for entry in more:
+        if isinstance(entry, Call):
+            if entry.id not in calls:
+                yield entry
+        elif isinstance(entry, Result) and entry.call_id not in answered:
+            yield entry
+
+
 def _sort_tools(turn: Turn) -> None:
-    """Put results aside to be matched, keep one call per id, and none where the role cannot call."""
+    """Give each result to its call, put those of other messages aside, and mark where a new step begins.
+
+    A call counts once as long as it waits, and not at all where the role cannot call. What comes after an answer, the model
+    said knowing that answer: it begins a step.
+    """
     entries: list[Entry] = []
-    known: set[str] = set()
+    waiting: dict[str, Call] = {}
+    has_calls = is_settled = is_answered = False
     for entry in turn.entries:
         if isinstance(entry, Result):
-            turn.results.append(entry)
-        elif not isinstance(entry, Call):
-            entries.append(entry)
-        elif turn.role == "assistant" and entry.id not in known:
-            known.add(entry.id)
-            entries.append(entry)
+            _take_answer(turn, entry, waiting)
+            is_answered = has_calls
+            continue
+        if isinstance(entry, Call) and (turn.role != "assistant" or entry.id in waiting):
+            continue
+        # calls side by side may hold their outcomes themselves
+        begins = is_answered or (is_settled and not isinstance(entry, Call))
+        if begins and not isinstance(entry, Step):
+            entries.append(Step())
+        if begins or isinstance(entry, Step):
+            has_calls = is_settled = is_answered = False
+        entries.append(entry)
+        if isinstance(entry, Call):
+            has_calls = True
+            is_settled = is_settled or entry.result is not None or entry.approval == "denied"
+            if entry.result is None:
+                waiting[entry.id] = entry
     turn.entries = entries
-    turn.results = [result for result in turn.results if _is_answer(result, turn)]
 
 
-def _is_answer(result: Result, turn: Turn) -> bool:
+def _take_answer(turn: Turn, result: Result, waiting: dict[str, Call]) -> None:
     if result.content is None and turn.role == "tool":
         result.content = turn.message.get("content")
-    return bool(result.content) or turn.message.get("status") not in UNSETTLED
+    if turn.role == "tool" and not result.content and turn.message.get("status") in UNSETTLED:
+        return  # the tool still runs
+    if call := waiting.pop(result.call_id, None):
+        call.result = result
+    else:
+        turn.results.append(result)
 
 
 # --- the shapes of a framework's own item
@@ -236,6 +305,14 @@ def _read_thinking(part: JSON) -> Iterator[Entry]:
     yield Thinking(text, part)
 
 
+def _read_component(part: JSON) -> Iterator[Entry]:
+    yield Component(part)
+
+
+def _read_step(part: JSON) -> Iterator[Entry]:
+    yield Step()
+
+
 def _read_other(part: JSON) -> Iterator[Entry]:
     yield Other(part)
 
@@ -245,7 +322,14 @@ def _read_call(part: JSON) -> Iterator[Entry]:
     call_id = _first_text(part, "call_id", "toolCallId", "id")
     name = _first_text(inner, "name", "toolName")
     if call_id and name:
-        yield Call(call_id, name, _first(inner, "arguments", "args", "input"))
+        yield Call(call_id, name, _first(inner, "arguments", "args", "input"), approval=_approval(part))
+
+
+def _approval(part: JSON) -> str | None:
+    decided = part.get("approval")
+    if isinstance(decided, str) and decided in ("approved", "denied"):
+        return decided
+    return "requested" if part.get("requires_approval") is True else None
 
 
 def _read_result(part: JSON) -> Iterator[Entry]:
@@ -277,7 +361,7 @@ def _ui_outcome(part: JSON, call_id: str) -> Result | None:
     if state == "output-error":
         return Result(call_id, _first_text(part, "errorText") or "The tool failed.", failed=True)
     if state == "output-denied":
-        return Result(call_id, "The user did not allow this tool call.", failed=True)
+        return Result(call_id, DENIED, failed=True)
     return None
 
 
@@ -325,6 +409,8 @@ _READERS: dict[str, Callable[[JSON], Iterator[Entry]]] = {
     **dict.fromkeys(("tool_call", "tool-call", "tool_use", "function_call", "custom_tool_call"), _read_call),
     **dict.fromkeys(("tool_result", "tool-result"), _read_result),
     **dict.fromkeys(("function_call_output", "custom_tool_call_output"), _read_result),
+    "component": _read_component,
+    "step-start": _read_step,
     "dynamic-tool": _read_ui_tool,
     "refusal": _read_refusal,
 }

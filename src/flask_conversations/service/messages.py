@@ -79,10 +79,7 @@ class MessageVerbs(Base):
     def save_or_replay(self, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
         """Like `save_message` with one mapping, and says whether the message was there before."""
         row = self.prepared_message(conversation_id, message)
-        if row.get("parent_id") is not None:
-            saved = self._append_many(conversation_id, [row])[0]
-        else:
-            saved = self._append(conversation_id, row)
+        saved = self.append_prepared(conversation_id, row)
         # only what this call has stored has got its place in the conversation
         return Outcome(saved, "seq" not in row)
 
@@ -121,9 +118,9 @@ class MessageVerbs(Base):
             item = guarded(guards, dict(item), GuardContext(conversation_id, self.identity))
         fields = dict(item)
         given_id, client_id, parent_id = (fields.pop(name, None) for name in ("id", "client_id", "parent_id"))
-        row = schema.values(
-            fields.pop("role", None), fields.pop("content", None), fields, self.config.max_content_length
-        )
+        config = self.config
+        role, content = fields.pop("role", None), fields.pop("content", None)
+        row = schema.values(role, content, fields, config.max_content_length, config.max_parts)
         own_id = rules.uuid_or_none(given_id)
         if client_id is None and own_id is None:
             client_id = given_id
@@ -139,15 +136,18 @@ class MessageVerbs(Base):
         row["created_at"] = row.get("created_at") or now()
         return row
 
-    def _append(self, conversation_id: str, row: dict[str, Any]) -> Message:
+    def append_prepared(self, conversation_id: str, row: dict[str, Any]) -> Message:
+        """Append a message that `prepared_message` has made, below the one that it names as its parent or the newest."""
+        if row.get("parent_id") is not None:
+            return self._append_many(conversation_id, [row])[0]
         row["updated_at"] = row["created_at"]
         if not conversation_rows.append(self.store, conversation_id, row, _step([row])):
-            return self._replayed(conversation_id, row)
+            return self.replayed_message(conversation_id, row)
         saved = self._told([row])
         self.appended(row["conversation_id"], row["version"], row, saved)
         return saved[0]
 
-    def _replayed(self, conversation_id: str, row: Mapping[str, Any]) -> Message:
+    def replayed_message(self, conversation_id: str, row: Mapping[str, Any]) -> Message:
         """The message that was saved with this client id; if there is none, the conversation was not found."""
         conversation = self.store.get(conversation_id)
         message = rows.by_client_id(self.store, conversation, row["client_id"]) if row.get("client_id") else None
@@ -162,7 +162,7 @@ class MessageVerbs(Base):
     def _append_many(self, conversation_id: str, batch: list[dict[str, Any]]) -> list[Message]:
         conversation = self.store.lock(conversation_id)
         known = {
-            row["client_id"]: self._replayed(conversation.id, row)
+            row["client_id"]: self.replayed_message(conversation.id, row)
             for row in batch
             if row.get("client_id") and rows.by_client_id(self.store, conversation, row["client_id"])
         }

@@ -40,7 +40,7 @@ def writes(verb: Verb) -> Verb:
 
     @functools.wraps(verb)
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
-        with self.context():
+        with self.context(), self.backend.turnstile:
             body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
             return _logged(_write, self, body, verb.__name__, args, kwargs)
 
@@ -52,7 +52,7 @@ def reads(verb: Verb) -> Verb:
 
     @functools.wraps(verb)
     def call(self: Base, *args: Any, **kwargs: Any) -> Any:
-        with self.context():
+        with self.context(), self.backend.turnstile:
             body = _audited(self, verb.__name__, args, kwargs, lambda: verb(self, *args, **kwargs))
             return _logged(_read, self, body, verb.__name__, args, kwargs)
 
@@ -63,10 +63,34 @@ _ACTIONS = {"create_or_replay": "create_conversation", "save_or_replay": "save_m
 """Verbs that the query log knows by the name that hosts call them by."""
 
 
+_STEPS = frozenset(
+    [
+        "begin_turn",
+        "start_waiting",
+        "begin_answer",
+        "checkpoint",
+        "await_approval",
+        "decide_calls",
+        "end_turn",
+        "ask_to_stop",
+        "recover_turn",
+        "dead_turns",
+        "renew_leases",
+        "asked_to_stop",
+        "_turn_view",
+        "glance",
+        "turn_context",
+        "parts_said",
+        "rendered",
+    ]
+)
+"""Verbs of the turn machine: each state that a turn reaches is written down by itself."""
+
+
 def _audited(
     service: Base, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], body: Callable[[], R]
 ) -> Callable[[], R]:
-    if not service.config.audit:
+    if not service.config.audit or name in _STEPS:
         return body
 
     def audited() -> R:
@@ -271,6 +295,11 @@ def group(service: Base) -> Iterator[None]:
 
     A group inside another, or inside a transaction of the host, is a savepoint of it.
     """
+    with service.backend.turnstile:
+        yield from _group(service)
+
+
+def _group(service: Base) -> Iterator[None]:
     session, tries = service.session, _Tries(service.backend.counters)
     with transaction.grouped(session) as outermost:
         if not outermost or service.leaves_commit_to_host:

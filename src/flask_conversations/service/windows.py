@@ -27,6 +27,8 @@ class Window(NamedTuple):
     entry: Entry | None
     rows: Sequence[Any]
     columns: tuple[str, ...]
+    branched: bool | None = None
+    """Whether the conversation has more than one path; None where only the database could say."""
 
 
 class Windows(Base):
@@ -91,7 +93,7 @@ class Windows(Base):
         found = rows.newest(self.store, conversation_id, limit=wanted, columns=columns)
         if found is None:
             raise self.store.missing(conversation_id)
-        return Window(found.conversation_id, found.version, None, found.rows, columns)
+        return Window(found.conversation_id, found.version, None, found.rows, columns, found.branched)
 
     def _filling(self, cache: Cache, lease: Lease, own_id: str, owner: str, wanted: int) -> Window:
         """Read what the entry needs, and make it; where the transaction is our own, it keeps writers out meanwhile."""
@@ -114,4 +116,4 @@ class Windows(Base):
             cache.fill(lease, own_id, owner, found.version, found.rev, messages)
         else:
             cache.give_back(lease)
-        return Window(own_id, found.version, None, found.rows[:wanted], rows.STORED)
+        return Window(own_id, found.version, None, found.rows[:wanted], rows.STORED, found.branched)

@@ -44,6 +44,7 @@ const nameOf = (reference) => reference.split("/").pop();
 export function exampleOf(description, schema) {
   const found = resolved(description, schema);
   if (found?.examples) return found.examples[0];
+  if (found?.oneOf) return exampleOf(description, found.oneOf[0]);
   return found?.type === "array" ? [exampleOf(description, found.items)] : undefined;
 }
 

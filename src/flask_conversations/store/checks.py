@@ -22,6 +22,7 @@ CONVERSATION = (
     "checksum",
     "head_id",
     "branched",
+    "branch",
     "preview",
     "last_message_at",
     "tags",
@@ -151,7 +152,24 @@ def _tags(models: Models) -> Any:
     return sa.select(t.conversation_id, t.tag, t.org_id, t.user_id).where(_of_these(t))
 
 
-STRAYS = ("Message", "Tag", "Idempotency")
+def branches(store: Store, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+    """The branches of these conversations; `.lives` says whether the tip is a live message, `.heir_id` what a dead one answered."""
+    return store.execute(_branches(store.models), {"ids": list(ids)}).all()
+
+
+@statement
+def _branches(models: Models) -> Any:
+    table, messages = models.Branch.__table__, models.Message.__table__
+    b, m = table.c, messages.c
+    lives = sa.and_(m.id.is_not(None), m.deleted_at.is_(None)).label("lives")
+    return (
+        sa.select(b.conversation_id, b.name, b.org_id, b.user_id, b.head_id, lives, m.parent_id.label("heir_id"))
+        .select_from(table.outerjoin(messages, sa.and_(m.conversation_id == b.conversation_id, m.id == b.head_id)))
+        .where(_of_these(b))
+    )
+
+
+STRAYS = ("Message", "Tag", "Branch", "Idempotency")
 """The models whose rows belong to a conversation."""
 
 

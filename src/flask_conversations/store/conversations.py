@@ -245,6 +245,20 @@ def _change(models: Models, system: bool, names: tuple[str, ...]) -> Any:
     )
 
 
+def complete(store: Store, newborn: Any, values: Mapping[str, Any]) -> sa.Row[Any]:
+    """Set columns of a conversation that this transaction has inserted: to everyone else it was born with them."""
+    parameters = {f"set_{name}": value for name, value in values.items()}
+    return store.execute(_complete(store.models, tuple(values)), {**parameters, "conversation": newborn.id}).one()
+
+
+@statement
+def _complete(models: Models, names: tuple[str, ...]) -> Any:
+    table = models.Conversation.__table__
+    values = {name: sa.bindparam(f"set_{name}", type_=table.c[name].type) for name in names}
+    query = sa.update(table).where(table.c.id == _conversation(table.c.id))
+    return query.values(values).returning(*conversation_columns(models))
+
+
 def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
     """Out of the trash, into the status it had; None if it is not in the trash."""
     query = _restore(store.models, store.dialect, store.system, *store.key(conversation_id))
@@ -277,7 +291,7 @@ def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
 
 def remove(store: Store, conversation: Any) -> None:
     """Delete a locked conversation and all that hangs on it: SQLite cascades only where the host says so."""
-    for model in (store.models.Tag, store.models.Message, store.models.Idempotency):
+    for model in (*store.models.owned, store.models.Idempotency):
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
     store.changed(conversation.id, GONE, 0)
@@ -382,8 +396,8 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     moved = store.execute(_claim(tables), parameters).all()
     for start in range(0, len(moved), _HANDFUL):
         parameters["ids"] = [row.id for row in moved[start : start + _HANDFUL]]
-        for table in (tables.Message.__table__, tables.Tag.__table__):
-            store.execute(_handed_over(tables, table), parameters)
+        for model in tables.owned:
+            store.execute(_handed_over(tables, model.__table__), parameters)
     for row in moved:
         store.changed(row.id, row.version, row.rev)
     return moved

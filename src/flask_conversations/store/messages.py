@@ -13,10 +13,13 @@ from ..schemas import messages as message_schema
 from ..schemas import rules
 from . import Store, constant, keyed, mine, statement, visible
 
-HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status")
-"""What a model's history needs of a message: reading less is most of its speed."""
+HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status", "seq", "summary")
+"""What a model's history needs of a message: reading less is most of its speed.
 
-NAMED_HISTORY = (*HISTORY, "id", "seq", "parent_id", "metadata", "model", "created_at")
+`summary` is no column, but the metadata of those messages that are summaries.
+"""
+
+NAMED_HISTORY = (*HISTORY, "id", "parent_id", "metadata", "model", "created_at")
 """What a history needs whose format names each message."""
 
 STORED = tuple(message_schema.STORED)
@@ -39,6 +42,8 @@ class Newest(NamedTuple):
     rev: int
     exact: bool
     """Whether version and messages are of the same moment; with *shared*, the present one until this transaction ends."""
+    branched: bool
+    """Whether the conversation has ever had more than one path."""
 
 
 def newest(
@@ -75,11 +80,11 @@ def newest(
     held = not shared or first.locked_version == first.own_version
     own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
     if first.branched:
-        found = _walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
+        found = walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
         # the walk is a statement of its own, which sees what was committed meanwhile, unless nobody could
-        return Newest(own_id, first.own_version, found, first.own_rev, shared and held)
+        return Newest(own_id, first.own_version, found, first.own_rev, shared and held, True)
     found = [] if first.seq is None else _ordered(rows, rising=after is not None)
-    return Newest(own_id, first.own_version, found, first.own_rev, held)
+    return Newest(own_id, first.own_version, found, first.own_rev, held, False)
 
 
 @statement
@@ -105,7 +110,7 @@ def _newest(
         own_id = sa.select(c.id).where(keyed(models, column), mine(models, system)).scalar_subquery()
         own.append(c.id.label("own_id"))
     names = columns if "seq" in columns else (*columns, "seq")
-    window = sa.select(*(m[name] for name in names)).where(m.conversation_id == own_id, m.deleted_at.is_(None))
+    window = sa.select(*_read(m, names)).where(m.conversation_id == own_id, m.deleted_at.is_(None))
     if before:
         window = window.where(m.seq < sa.bindparam("before", type_=sa.BigInteger))
     if after:
@@ -119,6 +124,11 @@ def _newest(
         .select_from(models.Conversation.__table__.outerjoin(found, sa.true()))
         .where(keyed(models, column), mine(models, system), visible(models))
     )
+
+
+def _read(m: Any, names: tuple[str, ...]) -> list[Any]:
+    summary = sa.case((m.type == constant("summary"), m.metadata)).label("summary")
+    return [summary if name == "summary" else m[name] for name in names]
 
 
 def _locked_version(models: Models, system: bool, column: str) -> Any:
@@ -145,43 +155,56 @@ def _ordered(rows: Sequence[Any], *, rising: bool) -> list[Any]:
     return sorted(rows, key=operator.attrgetter("seq"), reverse=not rising)
 
 
-def _walk(
+def walk(
     store: Store,
     own_id: str,
     head_id: str | None,
     *,
     limit: int | None,
-    before: int | None,
-    after: int | None,
-    columns: tuple[str, ...],
+    before: int | None = None,
+    after: int | None = None,
+    columns: tuple[str, ...] = STORED,
 ) -> list[Any]:
-    """The path from the head of the active branch upwards. Its seq falls with each step, so the walk is the order."""
-    bounded = before is None and after is None and limit is not None
-    query = _path(store.models, columns, bounded, before is not None, after is not None, limit is None)
+    """The path from a message upwards, newest first; with *after*, its first messages after that seq, oldest first.
+
+    The seq falls with each step, so the walk is the order. *before* is the seq of a message whose ancestors are wanted,
+    whichever branch it is on: a page costs about as much wherever it stands. A seq that no message has only bounds the path.
+    """
+    query = path_query(store.models, columns, before is not None, after is not None, limit is None)
     parameters = {"conversation": own_id, "head": head_id, "before": before, "after": after, "limit": limit}
     return list(store.execute(query, parameters).all())
 
 
 @statement
-def _path(models: Models, columns: tuple[str, ...], bounded: bool, before: bool, after: bool, unlimited: bool) -> Any:
-    table = models.Message.__table__
-    m = table.c
+def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bool, unlimited: bool) -> Any:
+    m = models.Message.__table__.c
     here = sa.bindparam("conversation", type_=m.conversation_id.type)
-    head = sa.bindparam("head", type_=m.id.type)
+    head: Any = sa.bindparam("head", type_=m.id.type)
     limit = sa.bindparam("limit", type_=sa.Integer)
-    first = sa.select(m.seq, m.parent_id, sa.literal(1).label("depth")).where(m.conversation_id == here, m.id == head)
-    path = first.cte("path", recursive=True)
-    step = sa.select(m.seq, m.parent_id, path.c.depth + 1).where(m.conversation_id == here, m.id == path.c.parent_id)
-    path = path.union_all(step.where(path.c.depth < limit) if bounded else step)
-    query = sa.select(*(m[name] for name in columns)).where(
-        m.conversation_id == here, m.seq == path.c.seq, m.deleted_at.is_(None)
-    )
+    upper, lower = sa.bindparam("before", type_=sa.BigInteger), sa.bindparam("after", type_=sa.BigInteger)
+    counted: Any = constant(1)
     if before:
-        query = query.where(m.seq < sa.bindparam("before", type_=sa.BigInteger))
-    if after:
-        query = query.where(m.seq > sa.bindparam("after", type_=sa.BigInteger))
-    query = query.order_by(m.seq if after else m.seq.desc())
-    return query if unlimited else query.limit(limit)
+        stone = models.Message.__table__.alias("stone").c
+        place = sa.and_(stone.conversation_id == here, stone.seq == upper)
+        parent = sa.select(stone.parent_id).where(place).scalar_subquery()
+        head = sa.case((sa.exists().where(place), parent), else_=head)
+        counted = sa.case((m.seq < upper, constant(1)), else_=constant(0))
+    wanted = (m.conversation_id == here, *([m.seq > lower] if after else []))
+    first = sa.select(m.seq, m.parent_id, counted.label("depth")).where(*wanted, m.id == head)
+    path = first.cte("path", recursive=True)
+    step = sa.select(m.seq, m.parent_id, path.c.depth + counted).where(*wanted, m.id == path.c.parent_id)
+    # whoever asks for the first ones after a place only knows at the end which these are
+    path = path.union_all(step if unlimited or after else step.where(path.c.depth < limit))
+    # chosen by what the walk knows itself: databases would else look for its messages among all there are
+    chosen = sa.select(path.c.seq, path.c.depth).order_by(path.c.depth.desc() if after else path.c.depth)
+    if before:
+        chosen = chosen.where(path.c.seq < upper)
+    found = (chosen if unlimited else chosen.limit(limit)).subquery("chosen")
+    return (
+        sa.select(*_read(m, columns))
+        .where(m.conversation_id == here, m.seq == found.c.seq, m.deleted_at.is_(None))
+        .order_by(found.c.depth.desc() if after else found.c.depth)
+    )
 
 
 def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str, ...] = STORED) -> Any | None:
@@ -232,6 +255,15 @@ def _by_client_id(models: Models) -> Any:
         m.conversation_id == sa.bindparam("conversation", type_=m.conversation_id.type),
         m.client_id == sa.bindparam("message_client_id", type_=m.client_id.type),
     )
+
+
+def up_to(store: Store, conversation: Any, message: Any | None, *, limit: int) -> list[Any]:
+    """The newest *limit* messages up to *message*, newest first, on whatever branch it is; of the active branch without one."""
+    if message is None or not conversation.branched:
+        before = message.seq + 1 if message is not None else None
+        found = newest(store, conversation.id, limit=limit, before=before)
+        return found.rows if found else []
+    return walk(store, conversation.id, message.id, limit=limit)
 
 
 def of_conversation(store: Store, conversation: Any, limit: int | None = None) -> list[Any]:

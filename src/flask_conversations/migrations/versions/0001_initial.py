@@ -16,6 +16,8 @@ def upgrade(names: Names) -> None:
     _create_conversations(names)
     _create_messages(names)
     _create_tags(names)
+    _create_branches(names)
+    _create_runs(names)
     _create_idempotency(names)
     _create_query_log(names)
 
@@ -24,6 +26,8 @@ def downgrade(names: Names) -> None:
     for table in (
         "conversation_query_log",
         "conversation_idempotency",
+        "conversation_runs",
+        "conversation_branches",
         "conversation_tags",
         "conversation_messages",
         "conversations",
@@ -57,6 +61,7 @@ def _create_conversations(names: Names) -> None:
         sa.Column("head_id", UUIDString),
         sa.Column("previous_head_id", UUIDString),
         sa.Column("branched", sa.Boolean, nullable=False),
+        sa.Column("branch", sa.String(128), nullable=False),
         sa.Column("created_at", UTCDateTime, nullable=False),
         sa.Column("updated_at", UTCDateTime, nullable=False),
         sa.Column("last_message_at", UTCDateTime),
@@ -152,6 +157,70 @@ def _create_tags(names: Names) -> None:
         if_not_exists=True,
     )
     _index(names, "conversation_tags", "conversation", "conversation_id")
+
+
+def _create_branches(names: Names) -> None:
+    op.create_table(
+        names.table("conversation_branches"),
+        sa.Column("conversation_id", UUIDString, primary_key=True),
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("org_id", sa.String(255), nullable=False),
+        sa.Column("user_id", sa.String(255), nullable=False),
+        sa.Column("head_id", UUIDString),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        _conversation_key(names, "conversation_branches"),
+        schema=names.schema,
+        if_not_exists=True,
+    )
+
+
+def _create_runs(names: Names) -> None:
+    op.create_table(
+        names.table("conversation_runs"),
+        sa.Column("conversation_id", UUIDString, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("id", UUIDString, nullable=False),
+        sa.Column("org_id", sa.String(255), nullable=False),
+        sa.Column("user_id", sa.String(255), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("state", sa.String(20), nullable=False),
+        sa.Column("protocol", sa.String(8)),
+        sa.Column("question_id", UUIDString),
+        sa.Column("answer_id", UUIDString),
+        sa.Column("request", JSONValue),
+        sa.Column("client_id", sa.String(128)),
+        sa.Column("key", sa.String(255)),
+        sa.Column("fingerprint", sa.String(64)),
+        sa.Column("token", UUIDString),
+        sa.Column("expires_at", UTCDateTime),
+        sa.Column("cancelled", sa.Boolean, nullable=False),
+        sa.Column("calls", JSONValue),
+        sa.Column("error", JSONValue),
+        sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("updated_at", UTCDateTime, nullable=False),
+        sa.Column("ended_at", UTCDateTime),
+        sa.UniqueConstraint("conversation_id", "id", name=names.object("uq", "conversation_runs", "id")),
+        _conversation_key(names, "conversation_runs"),
+        schema=names.schema,
+        if_not_exists=True,
+    )
+    _unique_where(names, "active", "state IN ('processing', 'streaming', 'awaiting_approval')", "conversation_id")
+    _unique_where(names, "client_id", "client_id IS NOT NULL", "conversation_id", "client_id")
+    _unique_where(names, "key", "key IS NOT NULL", "conversation_id", "key")
+    _index(names, "conversation_runs", "expires_at", "expires_at")
+
+
+def _unique_where(names: Names, what: str, condition: str, *columns: str) -> None:
+    op.create_index(
+        names.object("uq", "conversation_runs", what),
+        names.table("conversation_runs"),
+        list(columns),
+        unique=True,
+        schema=names.schema,
+        if_not_exists=True,
+        postgresql_where=sa.text(condition),
+        sqlite_where=sa.text(condition),
+    )
 
 
 def _create_idempotency(names: Names) -> None:

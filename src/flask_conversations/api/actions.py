@@ -1,0 +1,122 @@
+"""Turns over HTTP: what a client may ask of them. Each answer is the full state of the conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from ..proxies import current_conversations, state
+from ..schemas import turn_forms as forms
+from . import answers, stream
+from .conversations import refuse_unwritable
+from .routing import Routes, idempotency
+
+routes = Routes()
+
+
+def are_answered(arguments: dict[str, Any]) -> bool:
+    """Whether a turn is begun, which remembers an Idempotency-Key itself: no transaction may last as long as a turn."""
+    return state().runner.responder is not None
+
+
+@routes.add(
+    "GET", "/<conversation_id>/state", query=forms.StateQuery, answers={200: forms.StateOut, 304: "Not modified"}
+)
+def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
+    """Get all that a page shows of a conversation. A poll that finds nothing new costs one statement."""
+    etag = current_conversations.state_etag(conversation_id)
+    if answers.matches(request.headers.get("If-None-Match"), etag):
+        return Response(status=304, headers={"ETag": f'"{etag}"'})
+    found = current_conversations.get_state(conversation_id, limit=query.get("limit", 50))
+    return found, 200, {"ETag": f'"{found["conversation"]["etag"]}"'}
+
+
+def _full_state(conversation_id: str, outcome: Any, status: int = 200) -> Any:
+    found = current_conversations.get_state(conversation_id)
+    headers = {"ETag": f'"{found["conversation"]["etag"]}"'}
+    if outcome is not None and outcome.get("replayed"):
+        headers["Idempotency-Replayed"] = "true"
+    return found, status, headers
+
+
+def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, message_id: str | None = None) -> Any:
+    """Begin a turn, and answer as the client prefers: with its events, at once, or when it has ended."""
+    if stream.is_wanted():
+        return stream.of_new_turn(conversation_id, kind, message, message_id)
+    at_once = "respond-async" in request.headers.get("Prefer", "")
+    outcome = current_conversations.ask(
+        conversation_id, kind, message=message, message_id=message_id, key=idempotency(), wait=not at_once
+    )
+    return _full_state(conversation_id, outcome, 202 if at_once and outcome["run"] else 200)
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/actions/send_message",
+    body=forms.SendIn,
+    answers={200: forms.StateOut, 202: forms.StateOut},
+    limit="send",
+    turns=are_answered,
+)
+def send_message(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Send a message and have it answered."""
+    refuse_unwritable([body])
+    return _turn(conversation_id, "send", body)
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/actions/regenerate",
+    body=forms.RegenerateIn,
+    answers={200: forms.StateOut, 202: forms.StateOut},
+    limit="send",
+    turns=are_answered,
+)
+def regenerate(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Have a question answered again; the answers that there are stay beside the new one."""
+    return _turn(conversation_id, "regenerate", None, body.get("message_id"))
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/actions/edit",
+    body=forms.EditIn,
+    answers={200: forms.StateOut, 202: forms.StateOut},
+    limit="send",
+    turns=are_answered,
+)
+def edit(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Ask a question differently and have it answered; what was there stays on its own branch."""
+    message_id = body.pop("message_id")
+    return _turn(conversation_id, "edit", {"role": "user", **body}, message_id)
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/actions/approve_tools",
+    body=forms.ApproveIn,
+    answers={200: forms.StateOut, 202: forms.StateOut},
+    turns=lambda arguments: True,
+)
+def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Allow or refuse tool calls; once all are decided, the turn goes on."""
+    at_once = stream.is_wanted() or "respond-async" in request.headers.get("Prefer", "")
+    outcome = current_conversations.approve_tools(
+        conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
+    )
+    if stream.is_wanted():
+        return stream.of_turn(conversation_id, outcome["run"], stream.end_of(outcome["answer"]))
+    return _full_state(conversation_id, outcome, 202 if at_once else 200)
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/actions/cancel",
+    body=forms.Empty,
+    answers={200: forms.StateOut},
+    turns=lambda arguments: True,
+)
+def cancel(conversation_id: str, body: dict[str, Any]) -> Any:
+    """End the turn under way and keep what was said; without one nothing changes."""
+    return _full_state(conversation_id, {"run": current_conversations.cancel(conversation_id)})

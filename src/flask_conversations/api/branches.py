@@ -1,0 +1,68 @@
+"""Branches over HTTP, and forks: other ways on from a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .. import errors
+from ..proxies import current_conversations
+from ..schemas import forms
+from .conversations import location_of, version_matched, with_etag
+from .routing import Routes
+
+routes = Routes()
+
+T = TypeVar("T")
+
+
+@routes.add("GET", "/<conversation_id>/branches", query=forms.Query, answers={200: forms.BranchList})
+def list_branches(conversation_id: str, query: dict[str, Any]) -> Any:
+    """List the branches of a conversation."""
+    return current_conversations.branches.list(conversation_id, **query)
+
+
+@routes.add("POST", "/<conversation_id>/branches", body=forms.BranchIn, answers={201: forms.BranchOut})
+def create_branch(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Name the path that ends with a message."""
+    return current_conversations.branches.create(conversation_id, **body), 201, {}
+
+
+@routes.add(
+    "POST",
+    "/<conversation_id>/branches/<branch>/switch",
+    body=forms.Empty,
+    answers={200: forms.ConversationOut},
+    if_match=True,
+)
+def switch_branch(conversation_id: str, branch: str, body: dict[str, Any]) -> Any:
+    """Make a branch the active one, or show the newest path through a message."""
+    return with_etag(_matched(conversation_id, lambda: current_conversations.branches.switch(conversation_id, branch)))
+
+
+def _matched(conversation_id: str, change: Callable[[], T]) -> T:
+    """Do it if `If-Match` names the version there is; what is not there is told before that."""
+    with current_conversations.transaction():
+        failure = None
+        try:
+            version_matched(conversation_id)
+        except errors.PreconditionFailed as error:
+            failure = error
+        done = change()
+        if failure is not None:
+            raise failure
+        return done
+
+
+@routes.add("DELETE", "/<conversation_id>/branches/<branch>", answers={200: forms.BranchDeleted}, if_match=True)
+def delete_branch(conversation_id: str, branch: str) -> Any:
+    """Forget the name of a branch; its messages stay."""
+    deleted = _matched(conversation_id, lambda: current_conversations.branches.delete(conversation_id, branch))
+    return {"success": True, "conversation_id": deleted["conversation_id"], "name": deleted["name"]}
+
+
+@routes.add("POST", "/<conversation_id>/fork", body=forms.ForkIn, answers={201: forms.ConversationOut}, limit="create")
+def fork_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
+    """Begin a new conversation with copies of the messages up to one."""
+    forked = current_conversations.fork_conversation(conversation_id, **body)
+    return with_etag(forked, 201, location_of(forked))

@@ -1,0 +1,148 @@
+"""The AI SDK's UI message stream: the events of a turn as the chunks that its `useChat` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .. import errors
+from ..schemas import ui_parts
+from ..schemas.common import encoded
+
+HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
+
+Chunk = dict[str, Any]
+
+_SPOKEN = {"message.delta": "text", "message.reasoning": "reasoning"}
+_METADATA = ("seq", "parent_id", "status", "model", "created_at", "usage", "tokens_used")
+
+_UNFINISHED = "The answer was interrupted before the tool had run."
+
+
+def told(
+    follower: Iterable[Any], run_id: str, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False
+) -> Iterator[str]:
+    """The events of a follower as chunks.
+
+    *heard* is what was told before *position*, where this reader comes in; *continued* whether the page goes on with the
+    message that it shows, instead of beginning anew.
+    """
+    chunks = Chunks(heard, position, continued=continued)
+    try:
+        for sent in follower:
+            if sent is None:
+                yield ": still here\n\n"
+            else:
+                yield from _framed(chunks.of(sent), f"{run_id}:{sent.position}")
+    except errors.ConversationsError as error:
+        yield from _framed([{"type": "error", "errorText": error.detail}], None)
+    yield "data: [DONE]\n\n"
+
+
+def nothing() -> Iterator[str]:
+    """What there is to tell where nobody answers."""
+    yield from _framed([{"type": "start"}, {"type": "finish"}], None)
+    yield "data: [DONE]\n\n"
+
+
+def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
+    """The chunks of one event. Only the last one bears its id: who has not got that gets all of them again."""
+    frames = [f"data: {encoded(chunk).decode()}\n\n" for chunk in chunks]
+    if frames and event_id is not None:
+        frames[-1] = f"id: {event_id}\n{frames[-1]}"
+    return iter(frames)
+
+
+class Chunks:
+    """The chunks of one stream. It begins with `start` wherever it begins, and opens and closes each text in it."""
+
+    def __init__(self, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False) -> None:
+        self._heard, self._position, self._continued = heard, position, continued
+        self._begun = self._ended = False
+        self._open: tuple[str, str] | None = None
+        """The kind and the id of the text that is being told."""
+        self._calls = ui_parts.Calls()
+        self._status: str | None = None
+        self._waits = False
+
+    def of(self, sent: Any) -> Iterator[Chunk]:
+        """The chunks that tell one event."""
+        if sent.event == "message.started":
+            yield from self._begin(sent.data["id"], metadata_of(sent.data))
+        elif sent.event in _SPOKEN:
+            yield from self._begin(sent.data["message_id"])
+            yield from self._say(_SPOKEN[sent.event], sent)
+        elif sent.event in ("tool.call", "tool.result", "message.component", "message.part"):
+            yield from self._begin(sent.data["message_id"])
+            yield from self._close()
+            part = {name: value for name, value in sent.data.items() if name != "message_id"}
+            yield from self._calls.chunks(part, f"{sent.data['message_id']}:{sent.position}")
+        elif sent.event == "message.completed":
+            yield from self._begin(sent.data["id"])
+            yield from self._complete(sent.data)
+        elif sent.event == "error":
+            self._ended = True
+            yield {"type": "error", "errorText": sent.data["detail"] or "The question could not be answered."}
+        elif sent.event == "state":
+            self._waits = sent.data["state"] == "awaiting_approval"
+        elif sent.event == "done":
+            yield from self._end()
+
+    def _begin(self, message_id: str | None, metadata: Chunk | None = None) -> Iterator[Chunk]:
+        if self._begun:
+            return
+        self._begun = True
+        start: Chunk = {"type": "start"}
+        if message_id is not None:
+            start["messageId"] = message_id
+        if metadata:
+            start["messageMetadata"] = metadata
+        yield start
+        yield from self._calls.remember([sent.data for sent in self._heard], seen=self._continued)
+        self._calls.all_known = not self._heard or self._heard[-1].position >= self._position
+
+    def _say(self, kind: str, sent: Any) -> Iterator[Chunk]:
+        start = sent.position - len(sent.data["delta"])
+        if self._open is None or self._open[0] != kind:
+            yield from self._close()
+            yield from self._calls.next_step()
+            self._open = kind, f"{kind}-{self._begin_of(kind, start)}"
+            yield {"type": f"{kind}-start", "id": self._open[1]}
+        yield {"type": f"{kind}-delta", "id": self._open[1], "delta": sent.data["delta"]}
+
+    def _begin_of(self, kind: str, start: int) -> int:
+        """Where a text began that is told from *start* on: a reader who comes back finds it under the same name."""
+        if start != self._position or not self._heard or _SPOKEN.get(self._heard[-1].event) != kind:
+            return start
+        return int(self._heard[-1].position - len(self._heard[-1].data["delta"]))
+
+    def _close(self) -> Iterator[Chunk]:
+        if self._open is not None:
+            kind, name = self._open
+            self._open = None
+            yield {"type": f"{kind}-end", "id": name}
+
+    def _complete(self, answer: Mapping[str, Any]) -> Iterator[Chunk]:
+        yield from self._close()
+        self._status = answer["status"]
+        if self._status in ("interrupted", "failed"):
+            yield from self._calls.unfinished(_UNFINISHED)
+        else:
+            yield from self._calls.done()
+        yield {"type": "message-metadata", "messageMetadata": metadata_of(answer)}
+
+    def _end(self) -> Iterator[Chunk]:
+        if self._ended:
+            return
+        yield from self._begin(None)
+        yield from self._close()
+        if self._status == "interrupted":
+            yield {"type": "abort", "reason": "cancelled"}
+        else:
+            yield {"type": "finish", "finishReason": "tool-calls" if self._waits else "stop"}
+
+
+def metadata_of(message: Mapping[str, Any]) -> Chunk:
+    """What of a message the AI SDK has no place for but its metadata."""
+    own = {name: message[name] for name in _METADATA if message.get(name) is not None}
+    return {**own, **(message.get("metadata") or {})}

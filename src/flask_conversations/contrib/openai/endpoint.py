@@ -1,0 +1,179 @@
+"""The HTTP of it: one question to an endpoint, tried again for as long as nothing of the answer was passed on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from ...turns import Reasoning, Usage
+from .reading import Asked, chunks_of, read
+from .trouble import CUT, Trouble, refused
+from .watch import Line, Watch
+
+JSON = dict[str, Any]
+
+CONNECT_SECONDS = 10.0
+LONGEST_WAIT = 30.0
+"""Seconds before another attempt, whatever the endpoint asks for: then it is better to say so."""
+LONGEST_REFUSAL = 64 * 1024
+"""Bytes that are read of an answer which says why there is none."""
+
+_log = logging.getLogger("flask_conversations")
+
+
+class Endpoint:
+    """Where chat completions are, and how patient we are with it."""
+
+    backoff = 0.5
+    """Seconds before the second attempt, about; then twice as long each time."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+        deadline: float,
+        retries: int,
+    ) -> None:
+        self._url = _address(base_url)
+        self._headers = _headers(api_key, headers)
+        self._timeout, self._deadline, self._retries = timeout, deadline, retries
+        self._watch = Watch()
+        self._tls = httpx.create_ssl_context()
+
+    @contextlib.contextmanager
+    def session(self, is_cancelled: Callable[[], bool]) -> Iterator[Session]:
+        """Questions of one turn, on one connection. None outlives the block."""
+        line = Line(is_cancelled)
+        timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
+        # no redirects: the key is meant for this address
+        client = httpx.Client(verify=self._tls, timeout=timeout, headers=self._headers, follow_redirects=False)
+        with self._watch.over(line), client:
+            yield Session(self, client, line)
+
+    def post(self, client: httpx.Client, line: Line, payload: JSON) -> Iterator[str | Reasoning | Asked | Usage]:
+        """One attempt. Raises `Trouble`."""
+        deadline = time.monotonic() + self._deadline
+        sent = {"content": json.dumps(payload).encode(), "extensions": {"trace": line.trace}}
+        with self._troubles("The model cannot be reached at the moment."):
+            request = client.build_request("POST", self._url, **sent)  # type: ignore[arg-type]
+            response = client.send(request, stream=True)
+        with contextlib.closing(response):
+            if not response.is_success:
+                raise refused(response.status_code, response.headers, self._reason(response))
+            yield from read(chunks_of(response.headers.get("content-type", ""), self._bytes(response, deadline)))
+
+    def pause(self, attempt: int, trouble: Trouble, is_cancelled: Callable[[], bool]) -> bool:
+        """Wait before attempt number *attempt* + 1. False if there should be none."""
+        seconds = trouble.retry_after
+        if seconds is None:
+            seconds = min(self.backoff * 2**attempt * random.uniform(0.5, 1), LONGEST_WAIT)
+        if not trouble.passing or attempt >= self._retries or seconds > LONGEST_WAIT:
+            return False
+        ends = time.monotonic() + seconds
+        while not is_cancelled() and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return not is_cancelled()
+
+    @property
+    def host(self) -> str:
+        return self._url.netloc.decode()
+
+    def _bytes(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
+        with self._troubles(CUT):
+            for piece in response.iter_bytes():
+                yield piece
+                if time.monotonic() > deadline:
+                    raise Trouble(f"The model took longer than {_seconds(self._deadline)}.", note="deadline")
+
+    def _reason(self, response: httpx.Response) -> Any:
+        """The JSON of a refusal, None if it is something else."""
+        body = b""
+        try:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > LONGEST_REFUSAL:
+                    break
+            return json.loads(body)
+        except (httpx.HTTPError, ValueError, RecursionError):
+            return None
+
+    @contextlib.contextmanager
+    def _troubles(self, sentence: str) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise Trouble("The model cannot be reached at the moment.", passing=True, note="ConnectTimeout") from error
+        except httpx.TimeoutException as error:
+            silent = f"The model said nothing for {_seconds(self._timeout)}."
+            raise Trouble(silent, passing=True, note=type(error).__name__) from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise Trouble(sentence, passing=True, note=type(error).__name__) from error
+
+
+class Session:
+    """The questions of one turn."""
+
+    def __init__(self, endpoint: Endpoint, client: httpx.Client, line: Line) -> None:
+        self._endpoint, self._client, self._line = endpoint, client, line
+
+    def ask(self, payload: JSON) -> Iterator[str | Reasoning | Asked | Usage]:
+        """The model's answer, as it comes. Ends early when the turn is cancelled. Raises `ResponderError`."""
+        attempt = 0
+        while True:
+            passed_on = False
+            try:
+                for piece in self._endpoint.post(self._client, self._line, payload):
+                    passed_on = True
+                    yield piece
+                return
+            except Trouble as trouble:
+                if self._line.is_cancelled():
+                    return
+                # never again once somebody has read the beginning
+                if passed_on or not self._endpoint.pause(attempt, trouble, self._line.is_cancelled):
+                    self._log(logging.WARNING, "gave no answer" if not passed_on else "broke off", attempt, trouble)
+                    if self._line.is_cancelled():
+                        return
+                    raise trouble.told() from None
+                self._log(logging.INFO, "is asked again", attempt, trouble)
+            attempt += 1
+
+    def _log(self, level: int, what: str, attempt: int, trouble: Trouble) -> None:
+        _log.log(
+            level, "The model's endpoint %s %s (attempt %d: %s).", self._endpoint.host, what, attempt + 1, trouble.note
+        )
+
+
+def _seconds(number: float) -> str:
+    return "a second" if number == 1 else f"{number:g} seconds"
+
+
+def _address(base_url: str) -> httpx.URL:
+    """Where the completions are; a query, as Azure has it, stays at the end."""
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError):
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("base_url is the address of an OpenAI-compatible API, as https://api.openai.com/v1.")
+    return url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions")
+
+
+def _headers(api_key: str | None, given: Mapping[str, str]) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+    key = (api_key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("api_key has characters that no header can carry.")
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return {**headers, **given}

@@ -1,0 +1,213 @@
+"""The bytes of a streamed chat completion, as the texts, thoughts, calls and costs in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ...turns import Reasoning, Usage
+from .trouble import CUT, NO_COMPLETION, TOO_LONG, WITHHELD, Trouble, reported
+
+JSON = dict[str, Any]
+
+LONGEST_LINE = 8 * 1024 * 1024
+LARGEST_ANSWER = 128 * 1024 * 1024
+"""Bytes on the wire, where a few letters are wrapped into hundreds."""
+
+_DONE = "[DONE]"
+
+
+@dataclasses.dataclass
+class Asked:
+    """A call that the model asks for, put together from pieces."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+def read(chunks: Iterable[JSON]) -> Iterator[str | Reasoning | Asked | Usage]:
+    """What *chunks* say: texts and thoughts at once; calls, whole, and the cost at the end. Raises `Trouble` if there is none."""
+    reading = _Reading()
+    try:
+        for chunk in chunks:
+            yield from reading.take(chunk)
+    except Trouble:
+        if not reading.finish:
+            raise  # else all was said, and only the cost is missing
+    yield from reading.rest()
+    if not reading.finish:
+        raise Trouble(CUT if reading.begun else NO_COMPLETION, passing=True, note="ended early")
+    if reading.finish == "content_filter":
+        raise Trouble(WITHHELD, note="content_filter")
+    yield from reading.calls
+    yield reading.usage()
+
+
+class _Reading:
+    """What was read so far of one answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[Asked] = []
+        self.finish: str | None = None
+        self.begun = False
+        self._at: dict[int, Asked] = {}
+        self._half = ""
+        self._model: str | None = None
+        self._cost: JSON = {}
+
+    def take(self, chunk: JSON) -> Iterator[str | Reasoning]:
+        if chunk.get("error"):
+            raise reported(chunk["error"])
+        self.begun = True
+        self._model = self._model or _text(chunk.get("model")) or None
+        self._cost = _object(chunk.get("usage")) or self._cost
+        for choice in _objects(chunk.get("choices"))[:1]:
+            # all of it at once where the endpoint does not stream
+            delta = _object(choice.get("delta")) or _object(choice.get("message"))
+            yield from self._said(delta)
+            for number, piece in enumerate(_objects(delta.get("tool_calls"))):
+                self._add(piece, number if choice.get("message") else None)
+            self.finish = (
+                _text(choice.get("finish_reason")) or self.finish or ("stop" if choice.get("message") else None)
+            )
+
+    def rest(self) -> Iterator[str]:
+        """What is left of a character whose other half never came."""
+        if self._half:
+            yield "\ufffd"
+
+    def usage(self) -> Usage:
+        details = {name: value for name, value in self._cost.items() if name.endswith("_details") and value}
+        if self.finish not in ("stop", "tool_calls"):
+            details["finish_reason"] = self.finish
+        asked, said, both = (_count(self._cost.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+        return Usage(asked, said, both, model=self._model, details=details)
+
+    def _said(self, delta: JSON) -> Iterator[str | Reasoning]:
+        thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+        if thought:
+            yield Reasoning(_sound(thought))
+        for said in (_words(delta.get("content")), _text(delta.get("refusal"))):
+            text = self._whole(said)
+            if text:
+                yield text
+
+    def _whole(self, text: str) -> str:
+        """*text* with the half of a character that came before, and without the half at its end: JSON may cut there."""
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return _sound(text)
+
+    def _add(self, piece: JSON, number: int | None) -> None:
+        function = _object(piece.get("function"))
+        call = self._call_of(_text(piece.get("id")), piece.get("index", number), _text(function.get("name")))
+        call.name = call.name or _text(function.get("name"))
+        arguments = function.get("arguments")
+        call.arguments += json.dumps(arguments) if isinstance(arguments, dict) else _text(arguments)
+
+    def _call_of(self, id: str, index: Any, name: str) -> Asked:
+        """The call that a piece belongs to. Not every endpoint numbers them, or numbers them well."""
+        known = next((call for call in self.calls if id and call.id == id), None)
+        if known:
+            return known
+        found = self._at.get(index) if isinstance(index, int) else None
+        if not id and not name:
+            found = found or (self.calls[-1] if self.calls else None)
+        if found is None or (id and found.id):
+            found = Asked()
+            self.calls.append(found)
+        if isinstance(index, int):
+            self._at[index] = found
+        found.id = found.id or id
+        return found
+
+
+def chunks_of(content_type: str, body: Iterable[bytes]) -> Iterator[JSON]:
+    """The JSON objects of an answer: one per event, or one for all where the endpoint does not stream."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.endswith("json"):
+        yield _parsed(b"".join(_bounded(body, LONGEST_LINE)))
+    elif kind in ("text/event-stream", "text/plain", ""):
+        yield from _events(_bounded(body, LARGEST_ANSWER))
+    else:
+        raise Trouble(NO_COMPLETION, note=f"content type {kind[:64]!r}")
+
+
+def _events(body: Iterable[bytes]) -> Iterator[JSON]:
+    finished = False
+    for line in _lines(body):
+        field, _, data = line.partition(b":")
+        if field != b"data":
+            continue  # a comment, a name, or rubbish between the events
+        if data.strip() == _DONE.encode():
+            # no finish_reason, and yet the end
+            if not finished:
+                yield {"choices": [{"finish_reason": "stop"}]}
+            return
+        chunk = _parsed(data)
+        finished = finished or any(choice.get("finish_reason") for choice in _objects(chunk.get("choices")))
+        yield chunk
+
+
+def _lines(body: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, wherever the network has cut them. What is left at the end is no line."""
+    rest = bytearray()
+    for piece in body:
+        rest += piece
+        if len(rest) > LONGEST_LINE:
+            raise Trouble(TOO_LONG, note="line too long")
+        if b"\n" in piece:
+            *whole, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            yield from (line.rstrip(b"\r") for line in whole)
+
+
+def _bounded(body: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for piece in body:
+        size += len(piece)
+        if size > limit:
+            raise Trouble(TOO_LONG, note=f"more than {limit} bytes")
+        yield piece
+
+
+def _parsed(data: bytes) -> JSON:
+    try:
+        found = json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise Trouble(NO_COMPLETION, passing=True, note="no JSON object")
+    return found
+
+
+def _words(content: Any) -> str:
+    """The text of a content, which some endpoints send as parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in _objects(content) if part.get("type") == "text")
+    return _text(content)
+
+
+def _sound(text: str) -> str:
+    """*text* without halves of characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: Any) -> JSON:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[JSON]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

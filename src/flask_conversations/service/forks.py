@@ -1,0 +1,140 @@
+"""The rules of forking: a new conversation that begins with copies of another one's messages."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import signals
+from ..errors import ValidationFailed
+from ..models import new_id
+from ..schemas import conversations as schema
+from ..schemas import messages as message_schema
+from ..schemas.common import preview_of, title_from
+from ..schemas.shapes import Conversation
+from ..store import branches as branch_rows
+from ..store import conversations as rows
+from ..store import messages as message_rows
+from .conversations import ConversationVerbs, begun
+from .history_summaries import SUMMARY
+from .units import writes
+
+_KEPT = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
+
+
+class ForkVerbs(ConversationVerbs):
+    """How an identity goes on from a message in another conversation."""
+
+    @writes
+    def fork_conversation(
+        self, conversation_id: str, at_message_id: str | None = None, *, title: str | None = None
+    ) -> Conversation:
+        """A new conversation with copies of the messages up to and including one, the newest if none is named.
+
+        The copies have ids of their own and the times of the originals; an answer that is still being written is copied as
+        `interrupted`. `metadata["forked_from"]` says where it comes from. Raises `ConversationNotFound`, `ValidationFailed`.
+        """
+        given = schema.changes({} if title is None else {"title": title})
+        last = self._last_of_fork(conversation_id, at_message_id)
+        # looked at afterwards: a conversation that was straight then has no other path to that message
+        source = self.store.get(conversation_id)
+        if last is None and at_message_id is not None:
+            raise ValidationFailed({"at_message_id": ["There is no such message in this conversation."]})
+        born = rows.insert(self.store, self._fork_of(source, last, given))
+        assert born is not None, "the id is new"
+        if isinstance(born.tags, list) and born.tags:
+            rows.set_tags(self.store, born, born.tags)
+        copies = _Copies(born)
+        for some in branch_rows.path(self.store, source, last) if last is not None else ():
+            self._insert_copies(copies.of(some))
+        forked = schema.dump(rows.complete(self.store, born, copies.totals()))
+        self.announce(signals.conversation_created, conversation=forked)
+        return forked
+
+    def _last_of_fork(self, conversation_id: str, message_id: str | None) -> Any:
+        if message_id is not None:
+            return message_rows.one(self.store, conversation_id, message_id)
+        newest = message_rows.newest(self.store, conversation_id, limit=1)
+        return newest.rows[0] if newest is not None and newest.rows else None
+
+    def _fork_of(self, source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = source.metadata if isinstance(source.metadata, dict) else {}
+        origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
+        kept = {name: getattr(source, name) for name in _KEPT}
+        values = {**kept, **given, "metadata": {**metadata, "forked_from": origin}}
+        return {**begun(values), "id": new_id(), "org_id": source.org_id, "user_id": source.user_id}
+
+    def _insert_copies(self, copies: list[dict[str, Any]]) -> None:
+        message_rows.insert(self.store, copies)
+        if signals.message_saved.receivers:
+            for row in copies:
+                message = message_schema.dump([row.get(name) for name in message_schema.STORED])
+                self.announce(signals.message_saved, message=message)
+
+
+class _Copies:
+    """Rows for a newborn conversation, made of another one's, and what they come to."""
+
+    def __init__(self, born: Any) -> None:
+        self._born = born
+        self._count = self._checksum = 0
+        self._last: dict[str, Any] | None = None
+        self._title: str | None = None
+        self._seqs: list[int] = []
+        """Where the originals stood, which the places of their copies follow from."""
+        self._ids: dict[str, str] = {}
+
+    def of(self, messages: Sequence[Any]) -> list[dict[str, Any]]:
+        return [self._copy(message) for message in messages]
+
+    def _copy(self, message: Any) -> dict[str, Any]:
+        row: dict[str, Any] = dict(zip(message_schema.STORED, message, strict=True))
+        self._seqs.append(row["seq"])
+        self._count += 1
+        row.update(
+            id=self._ids.setdefault(row["id"], new_id()),
+            conversation_id=self._born.id,
+            org_id=self._born.org_id,
+            user_id=self._born.user_id,
+            seq=self._count,
+            parent_id=self._last["id"] if self._last else None,
+            version=self._born.version,
+            client_id=None,
+            fingerprint=None,
+            content=message_schema.shown(row["content"]),
+            metadata=self._about_copies(row["metadata"]) if row["type"] == SUMMARY else row["metadata"],
+            status="interrupted" if row["status"] in ("streaming", "pending") else row["status"],
+        )
+        row["digest"] = message_schema.digest_of(row, row["id"])
+        self._checksum ^= row["digest"]
+        if self._title is None and row["role"] == "user":
+            self._title = title_from(row["content"])
+        self._last = row
+        return row
+
+    def _about_copies(self, metadata: Any) -> Any:
+        """What a summary says of where it ends, said of the copies."""
+        about = metadata.get("summary") if isinstance(metadata, dict) else None
+        if not isinstance(about, dict) or not isinstance(about.get("until_seq"), int):
+            return metadata
+        until = {
+            "until_seq": bisect_right(self._seqs, about["until_seq"]),
+            "until_message_id": self._ids.get(about.get("until_message_id", "")),
+        }
+        return {**metadata, "summary": {**about, **until}}
+
+    def totals(self) -> dict[str, Any]:
+        """The columns of the conversation that follow from its messages."""
+        last = self._last
+        found = {
+            "last_seq": self._count,
+            "message_count": self._count,
+            "checksum": self._checksum,
+            "head_id": last["id"] if last else None,
+            "preview": preview_of(last["content"]) if last else None,
+            "last_message_at": last["created_at"] if last else None,
+        }
+        if self._born.title_source == "default" and self._title:
+            found.update(title=self._title, title_source="auto")
+        return found

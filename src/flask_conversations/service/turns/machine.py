@@ -1,0 +1,281 @@
+"""The states of a turn. Each step is one transaction under the conversation's lock, and asks for the token of its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import (
+    ClientIdConflict,
+    Conflict,
+    IdempotencyKeyReused,
+    NotFound,
+    RunInProgress,
+)
+from ...models import (
+    AWAITING,
+    LIVE_RUNS,
+    PROCESSING,
+    STREAMING,
+    WAITING,
+    new_id,
+    now,
+)
+from ...schemas import messages as schema
+from ...schemas import rules
+from ...schemas.common import iso
+from ...store import conversations as conversation_rows
+from ...store import messages as rows
+from ...store import runs
+from ..units import writes
+from .answers import decided_part
+from .recovery import Recovery
+from .shapes import HOST, SEND, Asked, Begun, Lost
+from .steps import NOTHING_SAID
+
+
+class Machine(Recovery):
+    """The steps of a turn."""
+
+    @writes
+    def begin_turn(self, asked: Asked, token: str) -> Begun:
+        """Store the question and begin to answer it, or line up behind the turn that is under way.
+
+        A retry of a request finds the turn that the first one began. Raises `RunInProgress` where nobody may wait.
+        """
+        row = self.prepared_message(asked.conversation_id, asked.message) if asked.message is not None else None
+        conversation = self.store.lock(asked.conversation_id)
+        known = self._known(conversation, asked, row)
+        if known is not None:
+            return known
+        live = self._living(conversation)
+        request = {"row": row, "message_id": asked.message_id}
+        if live and not asked.only_question:
+            self._refuse_to_wait(live)
+            return Begun(self._line_up(conversation, asked, live, request, token), None)
+        # a message that is appended reads the conversation as it is by now, and steps its version
+        appends = asked.kind in (SEND, HOST)
+        question = self._put_question(
+            conversation if appends else self.store.lock(conversation.id), asked.kind, request
+        )
+        if asked.only_question:
+            return Begun(None, question)
+        values = {"state": PROCESSING, "question_id": question["id"] if question else None, "token": token}
+        run = self._insert(conversation, asked, live, values, request)
+        if not appends:
+            self._step_once(conversation)
+        self._moved(run, None)
+        return Begun(run, question)
+
+    def _known(self, conversation: Any, asked: Asked, row: dict[str, Any] | None) -> Begun | None:
+        """The turn that an earlier, equal request has begun."""
+        if asked.key is not None and (run := runs.find(self.store, conversation, "key", asked.key)):
+            if run.fingerprint != asked.fingerprint:
+                raise IdempotencyKeyReused
+            return Begun(run, self._question_of(conversation, run), True)
+        client_id = row.get("client_id") if row else None
+        if row is None or client_id is None:
+            return None
+        run = runs.find(self.store, conversation, "client_id", client_id)
+        if run is not None and run.request is not None:
+            if run.request["row"]["fingerprint"] != row["fingerprint"]:
+                raise ClientIdConflict
+            return Begun(run, None, True)
+        if rows.by_client_id(self.store, conversation, client_id) is None:
+            return None
+        message = self.replayed_message(conversation.id, row)
+        run = run or runs.find(self.store, conversation, "question_id", message["id"])
+        return Begun(run, message, True)
+
+    def _question_of(self, conversation: Any, run: Any) -> Mapping[str, Any] | None:
+        found = rows.one(self.store, conversation.id, run.question_id) if run.question_id else None
+        return schema.dump(found) if found is not None else None
+
+    def _refuse_to_wait(self, live: runs.Live) -> None:
+        active = live.active
+        if active is not None and active.state == AWAITING:
+            raise RunInProgress("A tool call waits for your approval: decide it, or cancel the turn.")
+        if sum(run.state == WAITING for run in live) >= self.config.run_queue:
+            raise RunInProgress
+
+    def _line_up(self, conversation: Any, asked: Asked, live: runs.Live, request: dict[str, Any], token: str) -> Any:
+        row = request["row"]
+        kept = {**request, "row": {**row, "created_at": iso(row["created_at"])} if row else None}
+        run = self._insert(conversation, asked, live, {"state": WAITING, "token": token, "request": kept}, request)
+        conversation_rows.change(self.store, conversation.id, {})
+        self._moved(run, None)
+        return run
+
+    def _insert(
+        self, conversation: Any, asked: Asked, live: runs.Live, values: dict[str, Any], request: Mapping[str, Any]
+    ) -> Any:
+        row = {
+            "conversation_id": conversation.id,
+            "org_id": conversation.org_id,
+            "user_id": conversation.user_id,
+            "number": live.newest_number + 1,
+            "id": new_id(),
+            "kind": asked.kind,
+            "protocol": asked.protocol,
+            "client_id": (request["row"] or {}).get("client_id"),
+            "key": asked.key,
+            "fingerprint": asked.fingerprint,
+            "question_id": None,
+            "request": None,
+            **values,
+        }
+        return runs.insert(self.store, row, lease=self.config.run_lease)
+
+    @writes
+    def start_waiting(self, run: Any, token: str) -> Begun | None:
+        """Begin a turn that has waited, if it is its turn now; None if it is not. Raises `Lost` if it is no longer there."""
+        conversation = self._hold(run)
+        live = self._living(conversation)
+        mine = next((each for each in live if each.id == run.id and each.token == token), None)
+        if mine is None or mine.cancelled:
+            raise Lost
+        if live.active is not None or live[0].number < mine.number:
+            return None
+        request = mine.request
+        if request["row"]:
+            request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
+        question = self._put_question(self.store.lock(conversation.id), mine.kind, request)
+        values = {"state": PROCESSING, "request": None, "question_id": question["id"] if question else None}
+        moved = self._advance_run(mine, values, token=token, states=(WAITING,), lease=self.config.run_lease)
+        self._step_once(conversation)
+        return Begun(moved, question)
+
+    @writes
+    def begin_answer(self, run: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> Any:
+        """The first words: the answer exists, and whoever reads the conversation sees it grow; the turn. Raises `Lost`."""
+        conversation = self._hold(run)
+        # whoever does not know whether this was committed does it again
+        moved = self._own(run, {"state": STREAMING, "answer_id": message_id}, token, (PROCESSING, STREAMING))
+        if self._renew_answer(conversation, message_id, columns, STREAMING) is None:
+            began = run.answer_id is None
+            if not began or self._append_answer(conversation, moved, message_id, columns, STREAMING) is None:
+                return self._drop_run(conversation, moved)
+        return moved
+
+    @writes
+    def checkpoint(self, run: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> bool:
+        """What was said so far; whether somebody wants the turn to end. Raises `Lost`."""
+        conversation = self._hold(run)
+        moved = self._own(run, {}, token, (STREAMING,))
+        if self._renew_answer(conversation, message_id, columns, STREAMING) is None:
+            self._drop_run(conversation, moved)
+            return True
+        return bool(moved.cancelled)
+
+    @writes
+    def await_approval(
+        self, run: Any, token: str, message_id: str, columns: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The user has to decide about *calls* first; nobody is at work meanwhile. Raises `Lost`."""
+        conversation = self._hold(run)
+        asked = [
+            {"id": call["id"], "name": call["name"], "arguments": call["arguments"], "decision": None} for call in calls
+        ]
+        values = {"state": AWAITING, "answer_id": message_id, "calls": [*(run.calls or []), *asked], "token": None}
+        moved = self._advance_run(run, values, token=token, states=(PROCESSING, STREAMING))
+        if self._write_answer(conversation, run, moved, columns) is None:
+            self._drop_run(conversation, moved)
+
+    @writes
+    def decide_calls(
+        self, conversation_id: str, ids: Sequence[str], decision: str, token: str, key: str | None = None
+    ) -> tuple[Any, bool]:
+        """Settle tool calls; the turn, and whether it goes on now, with *token*.
+
+        Raises `NotFound` for a call that is unknown, `Conflict` for one that is settled, and changes nothing then.
+        """
+        conversation = self.store.lock(conversation_id)
+        self._living(conversation)
+        run = runs.newest(self.store, self.store.lock(conversation.id))
+        calls = {call["id"]: call for call in (run.calls or [])} if run is not None else {}
+        if unknown := [one for one in ids if one not in calls]:
+            raise ToolCallNotFound(f"There is no tool call {unknown[0][:100]!r} to decide here.")
+        if key is not None and all(calls[one].get("key") == key for one in ids):
+            if any(calls[one]["decision"] != decision for one in ids):
+                raise IdempotencyKeyReused
+            return run, False
+        if run is None or any(calls[one]["decision"] for one in ids) or run.state != AWAITING:
+            raise ToolCallSettled
+        for one in ids:
+            calls[one].update(decision=decision, **({"key": key} if key else {}))
+        if self._decide_in_answer(conversation, run, calls) is None:
+            return self._drop_run(conversation, run), False
+        if any(call["decision"] is None for call in calls.values()):
+            return self._advance_run(run, {"calls": list(calls.values())}, states=(AWAITING,)), False
+        values = {"state": PROCESSING, "calls": list(calls.values()), "token": token}
+        return self._advance_run(run, values, states=(AWAITING,), lease=self.config.run_lease), True
+
+    def _decide_in_answer(
+        self, conversation: Any, run: Any, calls: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Any] | None:
+        message = rows.one(self.store, conversation.id, run.answer_id)
+        decided = {name: call["decision"] for name, call in calls.items()}
+        parts = [decided_part(part, decided) for part in (message.parts or [])] if message is not None else None
+        columns = {"parts": parts} if parts is not None else {}
+        return self._renew_answer(conversation, run.answer_id, columns, AWAITING)
+
+    @writes
+    def end_turn(
+        self,
+        run: Any,
+        token: str | None,
+        message_id: str,
+        columns: Mapping[str, Any] | None,
+        state: str,
+        error: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The answer as it is now for good, and the turn is over; without *token*, whoever is at work. Raises `Lost`.
+
+        Without *columns* the answer stays as it was saved last. A turn that has not begun yet keeps its question.
+        """
+        conversation = self._hold(run)
+        if token is None or run.state == WAITING:
+            conversation, run = self._as_it_is(conversation, run)
+        if columns is None:
+            columns = {} if run.answer_id else NOTHING_SAID
+        values = {"state": state, "token": None, "ended_at": now(), "error": error, "request": None}
+        moved = self._advance_run(
+            run, {**values, "answer_id": run.answer_id or message_id}, token=token, states=LIVE_RUNS
+        )
+        if self._write_answer(conversation, run, moved, columns) is None:
+            self._step_once(conversation)
+
+    def _as_it_is(self, conversation: Any, run: Any) -> tuple[Any, Any]:
+        """The conversation, and a turn that may have gone on since it was read: it has asked its question. Raises `Lost`."""
+        live = runs.live(self.store, conversation)
+        run = next((each for each in live if each.id == run.id), None)
+        if run is None:
+            raise Lost
+        if run.state != WAITING:
+            return conversation, run
+        if live.active is not None or live[0].id != run.id:
+            raise Lost  # those before it have not ended: its lease will, and its question is stored then
+        run = self._ask_after_all(conversation, run)
+        return self.store.lock(conversation.id), run
+
+    @writes
+    def ask_to_stop(self, conversation_id: str) -> Any | None:
+        """Tell the worker of the turn under way to end it; the turn, None if there is none."""
+        conversation = self.store.lock(conversation_id)
+        live = self._living(conversation)
+        run = live.active or (live[0] if live else None)
+        if run is not None and not run.cancelled:
+            runs.stop(self.store, run)
+        return run
+
+
+class ToolCallNotFound(NotFound):
+    """There is no such tool call in this conversation."""
+
+    code = "tool_call_not_found"
+
+
+class ToolCallSettled(Conflict):
+    """This tool call was decided before."""
+
+    code = "tool_call_settled"

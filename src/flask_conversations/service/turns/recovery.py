@@ -1,0 +1,102 @@
+"""Turns whose worker is gone: their answers so far are kept and marked, and what they asked is not lost with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import (
+    ClientIdConflict,
+    MessageNotFound,
+    ValidationFailed,
+)
+from ...models import (
+    AWAITING,
+    INTERRUPTED,
+    LIVE_RUNS,
+    WAITING,
+    new_id,
+    now,
+)
+from ...schemas import rules
+from ...store import messages as rows
+from ...store import runs
+from ..units import reads, writes
+from .questions import Questions
+from .shapes import SEND
+from .steps import NOTHING_SAID
+
+WENT_AWAY = {"code": "interrupted", "detail": "The worker that was answering went away."}
+
+
+class Recovery(Questions):
+    """How turns end that nobody ends."""
+
+    @writes
+    def recover_turn(self, conversation_id: str, run_id: str) -> bool:
+        """End a turn whose worker is gone, if it is still so; whether it was."""
+        conversation = self.store.lock(conversation_id, trash=True)
+        live = runs.live(self.store, conversation)
+        run = next((each for each in live.dead if each.id == run_id), None)
+        return run is not None and self._bury_run(conversation.id, run, live)
+
+    @reads
+    def dead_turns(self, limit: int = 100) -> list[tuple[str, str]]:
+        """The conversation and the id of turns whose worker is gone."""
+        return [(run.conversation_id, run.id) for run in runs.dead(self.store, limit=limit)]
+
+    @writes
+    def renew_leases(self, tokens: Sequence[str]) -> dict[str, bool]:
+        """Give the workers with *tokens* their time again; whether each is asked to stop. One that is missing has lost its turn."""
+        return runs.renew(self.store, tokens, lease=self.config.run_lease)
+
+    @reads
+    def asked_to_stop(self, tokens: Sequence[str]) -> set[str]:
+        """Those of *tokens* whose turn somebody wants to end."""
+        return runs.asked_to_stop(self.store, tokens)
+
+    def _living(self, conversation: Any) -> runs.Live:
+        """The live turns of a locked conversation; those whose worker is gone are ended first."""
+        live = runs.live(self.store, conversation)
+        orphan = live.active if live.active is not None and live.active.state == AWAITING else None
+        if orphan is not None and rows.one(self.store, conversation.id, orphan.answer_id) is None:
+            self._drop_run(self.store.lock(conversation.id), orphan)
+        elif not live.dead:
+            return live
+        for run in live.dead:
+            self._bury_run(conversation.id, run, live)
+        return runs.live(self.store, conversation)
+
+    def _bury_run(self, conversation_id: str, run: Any, live: runs.Live) -> bool:
+        conversation = self.store.lock(conversation_id, trash=True)
+        if run.state == WAITING:
+            if any(each.state != WAITING and not each.dead for each in live):
+                return False  # what it asked is stored once the turn before it has ended
+            run = self._ask_after_all(conversation, run)
+            conversation = self.store.lock(conversation_id, trash=True)
+        message_id = run.answer_id or new_id()
+        values = {"state": INTERRUPTED, "token": None, "ended_at": now(), "error": WENT_AWAY, "answer_id": message_id}
+        moved = self._advance_run(run, values, states=LIVE_RUNS)
+        error = {"metadata": {"error": WENT_AWAY}}
+        written = self._renew_answer(conversation, message_id, error, INTERRUPTED)
+        if written is None and run.answer_id is None:
+            written = self._append_answer(conversation, moved, message_id, {**NOTHING_SAID, **error}, INTERRUPTED)
+        if written is None:
+            self._step_once(conversation)
+        return True
+
+    def _ask_after_all(self, conversation: Any, run: Any) -> Any:
+        """Store the question of a turn that never began: what somebody has sent is not lost with a worker."""
+        request = dict(run.request or {"row": None, "message_id": None})
+        if request["row"]:
+            request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
+        try:
+            question = self._put_question(conversation, run.kind, request)
+        except (MessageNotFound, ValidationFailed):
+            # what it referred to was deleted: what was asked is kept all the same
+            row = request["row"] and {name: value for name, value in request["row"].items() if name != "parent_id"}
+            question = self._put_question(conversation, SEND, {**request, "row": row}) if row else None
+        except ClientIdConflict:
+            question = None  # another message has its name by now, and its sender is told
+        values = {"request": None, "question_id": question["id"] if question else None}
+        return runs.move(self.store, run, values) or run

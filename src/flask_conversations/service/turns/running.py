@@ -1,0 +1,374 @@
+"""Turns under way in this process: each has a thread of its own, which no connection and no request can take down with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...errors import ConfigurationError, ConversationsError, StorageUnavailable
+from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
+from ...streams import QUESTION, Sent, end_of, said_after
+from ...turns import Event, ResponderError, ToolCall
+from .answers import Answer
+from .shapes import Begun, Interrupted, Lost, problem
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from .runner import Runner
+    from .verbs import TurnVerbs
+
+logger = logging.getLogger("flask_conversations")
+
+T = TypeVar("T")
+Responder = Callable[[Turn], Any]
+
+CHECKPOINT = 0.5
+"""Seconds after which what was said is saved: no more of it can be lost with a worker."""
+
+PATIENCE = 60.0
+"""Seconds for which a turn waits for a database that is out, before it gives up what it could not save."""
+
+
+class Work:
+    """A turn that this process is answering. Its thread adds to it; others look, wait, and may end it."""
+
+    def __init__(self, runner: Runner, service: TurnVerbs, begun: Begun, token: str, responder: Responder) -> None:
+        self.runner, self.service, self.token, self.responder = runner, service, token, responder
+        self.run, self.question = begun.run, begun.question
+        self.message_id = begun.run.answer_id or new_id()
+        self.answer = Answer(service.parts_said(begun.run), max_length=service.config.max_content_length)
+        self.stopping = threading.Event()
+        """Set as soon as nobody wants the rest."""
+        self.ended = threading.Event()
+        """Set when what became of the turn is in the database, or is no longer this worker's to say."""
+        self.begun_answer = False
+        self.error: ConversationsError | None = None
+        self._changed = threading.Condition()
+        self._saving = threading.RLock()
+        self._interrupt: Callable[[], object] = lambda: None
+        self.heard_at = self._saved_at = time.monotonic()
+        self._saved = self.answer.additions
+        self._relayed = end_of(self.answer.parts)
+
+    # -- in its own thread
+
+    def main(self) -> None:
+        """Wait for its turn, answer, and leave nothing half done."""
+        try:
+            if self.run.state == WAITING:
+                self._wait_in_line()
+            self._speak()
+        except Lost:
+            logger.debug("Turn %s was ended by somebody else.", self.run.id)
+        except Exception as error:  # noqa: BLE001 - the end of a thread: nobody else is there to tell
+            _log_failure(f"Turn {self.run.id} could not be saved to its end", error)
+            self._give_up(error)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more comes from this worker."""
+        self.stopping.set()
+        self.ended.set()
+        self._notify()
+        self.runner.forget(self)
+
+    def _wait_in_line(self) -> None:
+        pause = 0.02
+        while not self.stopping.is_set():
+            begun = self.persist(lambda: self.service.start_waiting(self.run, self.token))
+            if begun is not None:
+                self.run, self.question = begun.run, begun.question
+                self.heard_at = time.monotonic()
+                self._notify()
+                return
+            self.runner.nap(self.run.conversation_id, pause)
+            pause = min(pause * 1.5, 0.5)
+        raise Lost
+
+    def _speak(self) -> None:
+        try:
+            self._take_all(self.responder(self.persist(lambda: Turn(self))))
+            self.answer.finish()
+        except _Enough:
+            self.settle(CANCELLED)
+        except Lost:
+            raise
+        except ConversationsError as error:
+            self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - a host's: whatever it raises, sys.exit too, ends this turn only
+            _log_failure(f"The responder failed in turn {self.run.id}", error)
+            failed = ResponderError("The responder failed.")
+            failed.__cause__ = error
+            self._fail(failed)
+        else:
+            if self.answer.pending:
+                self._pause()
+            elif self.answer.is_empty:
+                self._fail(ResponderError("The responder gave no answer."))
+            else:
+                self.settle(COMPLETED)
+
+    def _take_all(self, said: Any) -> None:
+        if inspect.isawaitable(said) or isinstance(said, AsyncIterable):
+            self._take_async(said)
+        elif said is None or isinstance(said, (str, bytes, bytearray, Event)):
+            self._add(said)
+        elif isinstance(said, Iterable) and not isinstance(said, dict):
+            self._take_each(iter(said))
+        else:
+            raise ResponderError(
+                f"The responder answered with a {type(said).__name__}, which is neither text nor events."
+            )
+
+    def _take_each(self, pieces: Iterator[Any]) -> None:
+        try:
+            for piece in pieces:
+                if self._take(piece):
+                    return
+        finally:
+            _close(pieces)
+
+    def _take_async(self, said: Any) -> None:
+        if _is_green():
+            raise ConfigurationError(
+                "Async responders need threads, which gevent replaces: use gthread, or a plain generator."
+            )
+
+        async def take(said: Any) -> None:
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            assert task is not None
+            self._interrupt = lambda: _cancel(task, loop)
+            while inspect.isawaitable(said):
+                said = await said
+            if not isinstance(said, AsyncIterable):
+                self._take_all(said)
+                return
+            pieces = aiter(said)
+            try:
+                async for piece in pieces:
+                    if self._take(piece):
+                        return
+            finally:
+                await _aclose(pieces)
+
+        try:
+            asyncio.run(take(said))
+        except asyncio.CancelledError:
+            if self.stopping.is_set():
+                raise _Enough from None
+            raise  # not by us: something that the responder waits for was cancelled
+        finally:
+            self._interrupt = lambda: None
+
+    def _take(self, piece: Any) -> bool:
+        """Add what was said; whether that is enough, since the user has to decide first."""
+        if self.stopping.is_set():
+            raise _Enough
+        if self.answer.is_pending and not isinstance(piece, ToolCall) and piece is not None:
+            return True
+        if self._add(piece) and not self.begun_answer:
+            self._begin()
+        elif time.monotonic() - self._saved_at >= CHECKPOINT:
+            self.save()
+        return False
+
+    def _add(self, piece: Any) -> bool:
+        self.heard_at = time.monotonic()
+        added = piece is not None and self.answer.add(piece)
+        if self.stopping.is_set():
+            raise _Enough
+        if added and self.begun_answer:
+            self._notify()
+        return added
+
+    # -- what is saved
+
+    def _begin(self) -> None:
+        with self._saving:
+            additions = self.answer.additions
+            columns = self.answer.columns()
+            self.run = self.persist(lambda: self.service.begin_answer(self.run, self.token, self.message_id, columns))
+            self._saved, self._saved_at = additions, time.monotonic()
+            if self.run.state != STREAMING:
+                raise Lost  # its question, or its answer, was deleted
+            self.begun_answer = True
+        self._notify()
+
+    def save(self) -> None:
+        """Save what was said since the last time. A database that is out gets another chance later."""
+        with self._saving:
+            additions = self.answer.additions
+            if self.ended.is_set() or not self.begun_answer or self.stopping.is_set():
+                return
+            self._saved_at = time.monotonic()
+            if additions == self._saved:
+                return
+            try:
+                stop = self.service.checkpoint(self.run, self.token, self.message_id, self.answer.columns())
+            except StorageUnavailable:
+                logger.warning("The database does not answer: turn %s goes on, and is saved later.", self.run.id)
+                return
+            except Lost:
+                self.lose()
+                raise
+            self._saved = additions
+        if stop:
+            self.stop()
+
+    def settle(self, state: str, error: ConversationsError | None = None) -> None:
+        """Save the answer as it is, and how the turn has ended; whoever comes first decides."""
+        with self._saving:
+            if self.ended.is_set():
+                return
+            self.error = error
+            told = problem(error) if error is not None else None
+            columns = self.answer.columns()
+            self.persist(lambda: self._ended(columns, state, told))
+            self.end()
+
+    def _ended(self, columns: Any, state: str, told: Any) -> None:
+        self.service.end_turn(self.run, self.token, self.message_id, columns, state, told)
+
+    def _pause(self) -> None:
+        with self._saving:
+            if self.ended.is_set():
+                return
+            columns, calls = self.answer.columns(), self.answer.pending
+            self.persist(lambda: self.service.await_approval(self.run, self.token, self.message_id, columns, calls))
+            self.end()
+
+    def _fail(self, error: ConversationsError) -> None:
+        self.settle(FAILED, error)
+
+    def _give_up(self, error: Exception) -> None:
+        """The answer cannot be saved as it is: what was saved of it stays, and the turn is over, so that others can begin."""
+        if self.ended.is_set():
+            return
+        self.error = (
+            error if isinstance(error, ConversationsError) else ResponderError("The answer could not be saved.")
+        )
+        try:
+            self.service.end_turn(self.run, self.token, self.message_id, None, FAILED, problem(self.error))
+        except Lost:
+            pass
+        except Exception as again:  # noqa: BLE001 - its lease will end, and somebody will find it
+            _log_failure(f"Turn {self.run.id} could not be ended", again)
+
+    def persist(self, step: Callable[[], T]) -> T:
+        """Take a step; while the database is out, again and again for a minute."""
+        deadline, pause = time.monotonic() + PATIENCE, 0.05
+        while True:
+            try:
+                return step()
+            except StorageUnavailable as error:
+                if time.monotonic() > deadline or not error.retryable:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 2)
+
+    # -- from other threads
+
+    def stop(self, state: str = CANCELLED, error: ConversationsError | None = None) -> None:
+        """End the turn now, and keep what was said; a responder that says nothing more is not waited for."""
+        self.stopping.set()
+        self._interrupt()
+        try:
+            self.settle(state, error)
+        except Lost:
+            self.end()
+
+    def interrupt(self, why: str) -> None:
+        """End the turn although nobody has asked for that."""
+        self.stop(INTERRUPTED, Interrupted(why))
+
+    def lose(self) -> None:
+        """The turn belongs to somebody else, or to nobody: nothing of it is saved here any more."""
+        self.stopping.set()
+        self._interrupt()
+        self.end()
+
+    def tick(self) -> None:
+        """A quarter of a second has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
+        now = time.monotonic()
+        if self.run.state != WAITING and now - self.heard_at > self.service.config.run_timeout:
+            self.interrupt(f"The responder said nothing for {self.service.config.run_timeout:g} seconds.")
+            return
+        if now - self._saved_at >= CHECKPOINT and self._saving.acquire(blocking=False):
+            try:
+                self.save()
+            finally:
+                self._saving.release()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        relay = self.runner.relay
+        if relay is None or not self.begun_answer:
+            return
+        said = list(said_after(self.answer.parts, self.message_id, self._relayed))
+        if said and relay.tell(self.run.conversation_id, self.run.id, said):
+            self._relayed = said[-1].position
+
+    @property
+    def end_of_said(self) -> int:
+        """The position that nobody can have got beyond. What ends the stream is one more."""
+        return end_of(self.answer.parts) + 1
+
+    def said_after(self, position: int, patience: float) -> list[Sent]:
+        """What was said beyond *position*; waits for it at most *patience* seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.ended.is_set() or self._has_more(position), patience)
+        if position <= QUESTION or not self.begun_answer:
+            return []
+        return list(said_after(self.answer.parts, self.message_id, position))
+
+    def _has_more(self, position: int) -> bool:
+        return self.begun_answer and end_of(self.answer.parts) > position
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+class _Enough(Exception):
+    """The rest of the answer is not wanted."""
+
+
+def _cancel(task: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(RuntimeError):  # it may have ended by itself just now
+        loop.call_soon_threadsafe(task.cancel)
+
+
+async def _aclose(pieces: Any) -> None:
+    try:
+        if hasattr(pieces, "aclose"):
+            await pieces.aclose()
+    except Exception as error:  # noqa: BLE001 - as below
+        _log_failure("The responder failed while it was being ended", error)
+
+
+def _close(pieces: Any) -> None:
+    try:
+        if hasattr(pieces, "close"):
+            pieces.close()
+    except Exception as error:  # noqa: BLE001 - the turn has ended: what its responder makes of that is its own
+        _log_failure("The responder failed while it was being ended", error)
+
+
+def _log_failure(what: str, error: BaseException) -> None:
+    """What a responder raises may repeat what people said: its type and its place are told, not its words."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s.\n%s", what, type(error).__name__, places)
+
+
+def _is_green() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))

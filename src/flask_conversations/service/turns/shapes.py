@@ -1,0 +1,94 @@
+"""What is asked of a turn, what is told of it, and the names of its states."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import ConversationsError
+from ...models import CANCELLED, FAILED, INTERRUPTED, LIVE_RUNS, WAITING
+from ...schemas.common import iso
+from ...streams import BROKEN_OFF, STARTED, end_of, parts_of
+from ...turns import ResponderError
+
+SEND, REGENERATE, EDIT, HOST, RECORD = "send", "regenerate", "edit", "host", "record"
+"""How a turn begins: with a new question, an old one again, one put differently, or in a route of the host."""
+
+
+class Lost(Exception):
+    """This worker is no longer the one that answers: its lease has ended, or the turn was ended by somebody else."""
+
+
+class Interrupted(ResponderError):
+    """The answer was broken off by something that is neither the responder's doing nor the user's."""
+
+    code = "interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A turn that somebody wants."""
+
+    conversation_id: str
+    kind: str
+    message: Mapping[str, Any] | None = None
+    """The question, as `save_message` takes it; None if it is there already."""
+    message_id: str | None = None
+    """The message that is answered again, or put differently."""
+    key: str | None = None
+    fingerprint: str | None = None
+    """The Idempotency-Key of the request, and what tells it from another with that key."""
+    protocol: str | None = None
+    only_question: bool = False
+    """Whether the question is to be stored and nobody answers it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A turn that exists now, or has existed before."""
+
+    run: Any
+    question: Mapping[str, Any] | None
+    replayed: bool = False
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.run is not None and self.run.state == WAITING
+
+
+def told(state: str | None) -> str:
+    """The state of a conversation whose newest turn is in *state*."""
+    if state in (FAILED, CANCELLED):
+        return str(state)
+    return str(state) if state in LIVE_RUNS and state != WAITING else "idle"
+
+
+def told_all(run: Any, answer: Mapping[str, Any] | None) -> int:
+    """The position of a reader who was told how a turn has ended, and whom there is nothing more to tell."""
+    if run.state in (INTERRUPTED, CANCELLED):
+        return BROKEN_OFF
+    return (end_of(parts_of(answer)) if answer is not None else STARTED) + 1
+
+
+def dump(run: Any) -> dict[str, Any]:
+    """The JSON of a turn."""
+    return {
+        "id": run.id,
+        "conversation_id": run.conversation_id,
+        "kind": run.kind,
+        "protocol": run.protocol,
+        "state": run.state if run.state == WAITING else told(run.state),
+        "outcome": None if run.state in LIVE_RUNS else run.state,
+        "question_id": run.question_id,
+        "answer_id": run.answer_id,
+        "error": run.error,
+        "created_at": iso(run.created_at),
+        "updated_at": iso(run.updated_at),
+        "ended_at": iso(run.ended_at),
+    }
+
+
+def problem(error: ConversationsError) -> dict[str, Any]:
+    """What is kept of a failure: for the person who asked, and without anything that others said."""
+    return {"code": error.code, "detail": error.detail}

@@ -1,0 +1,475 @@
+"""What an identity can do with turns: send, regenerate, edit, approve, cancel, look, follow."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy.pool import StaticPool
+
+from ... import transaction
+from ...errors import ConfigurationError, Conflict, ConversationNotFound, MalformedRequest, StorageUnavailable
+from ...models import AWAITING, CANCELLED, COMPLETED, LIVE_RUNS, WAITING, new_id
+from ...schemas import canonical, rules
+from ...schemas import conversations as conversation_schema
+from ...schemas import messages as schema
+from ...store import messages as rows
+from ...store import runs
+from ...streams import STARTED, end_of, parts_of
+from .. import history
+from ..reading import ReadingVerbs
+from ..units import reads
+from .following import Follower
+from .hosting import HostTurn, in_thread, texts, wait_in_line
+from .machine import Machine
+from .shapes import EDIT, HOST, RECORD, REGENERATE, SEND, Asked, Begun, Lost, dump, told, told_all
+
+if TYPE_CHECKING:
+    from .running import Work
+
+CANCEL_PATIENCE = 3.0
+"""Seconds that another worker is given to save what was said, before its turn is ended without that."""
+
+
+class NoResponder(Conflict):
+    """This app has nobody who answers: register a responder, or answer in a route of your own."""
+
+    code = "no_responder"
+
+
+class TurnVerbs(Machine, ReadingVerbs):
+    """Turns of an identity's conversations."""
+
+    def send_message(
+        self,
+        conversation_id: str,
+        content: str | Sequence[Any],
+        *,
+        client_id: str | None = None,
+        parent_id: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Store a question and have the responder answer it: `{"question", "answer", "state", "run", "replayed"}`.
+
+        The question is committed before the responder begins; nothing that happens to the caller ends the turn. With *wait* the
+        call returns when it has ended, or waits for an approval; without, at once. The same *client_id* or *idempotency_key*
+        returns the first turn. Without a responder only the question is stored. Raises `RunInProgress`, `ClientIdConflict`.
+        """
+        message = {"role": "user", "content": content, "client_id": client_id, "parent_id": parent_id, **fields}
+        asked = Asked(conversation_id, SEND, message, key=idempotency_key)
+        return self.run_turn(asked, wait=wait)
+
+    def regenerate(
+        self,
+        conversation_id: str,
+        message_id: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+    ) -> dict[str, Any]:
+        """Have a question answered again, beside the answers that there are. *message_id* is an answer, or the question.
+
+        The newest message of the active branch if it is not given. Raises `MessageNotFound`, `NoResponder`.
+        """
+        asked = Asked(conversation_id, REGENERATE, message_id=message_id, key=idempotency_key)
+        return self.run_turn(asked, wait=wait)
+
+    def edit_question(
+        self,
+        conversation_id: str,
+        message_id: str,
+        content: str | Sequence[Any],
+        *,
+        client_id: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Ask a question differently, beside the first one, and have it answered. What was there stays, on its own branch."""
+        message = {"role": "user", "content": content, "client_id": client_id, **fields}
+        asked = Asked(conversation_id, EDIT, message, message_id=message_id, key=idempotency_key)
+        return self.run_turn(asked, wait=wait)
+
+    def run_turn(self, asked: Asked, *, wait: bool = True) -> dict[str, Any]:
+        """Begin a turn, and perhaps wait for its end."""
+        if asked.key is not None and asked.fingerprint is None:
+            mark = canonical.fingerprint({"kind": asked.kind, "message": asked.message, "message_id": asked.message_id})
+            asked = dataclasses.replace(asked, fingerprint=mark)
+        begun = self.start_turn(asked)
+        if begun.run is not None and wait:
+            return self._turn_outcome(begun, self._await(begun.run))
+        return self._turn_outcome(begun)
+
+    def ask(
+        self,
+        conversation_id: str,
+        kind: str,
+        *,
+        message: Mapping[str, Any] | None = None,
+        message_id: str | None = None,
+        key: tuple[str, str] | None = None,
+        protocol: str | None = None,
+        wait: bool = True,
+    ) -> dict[str, Any]:
+        """What the REST API asks of turns: `send`, `regenerate` or `edit`.
+
+        *key* is the Idempotency-Key of its request, and what tells that from another one with the same key.
+        """
+        named, fingerprint = key or (None, None)
+        asked = Asked(conversation_id, kind, message, message_id, named, fingerprint, protocol)
+        return self.run_turn(asked, wait=wait)
+
+    def start_turn(self, asked: Asked) -> Begun:
+        """Begin a turn, which goes on whatever becomes of the caller."""
+        runner = self.backend_in_context.runner
+        if runner.responder is None and asked.kind == REGENERATE:
+            self.glance(asked.conversation_id)
+            raise NoResponder
+        if runner.responder is None:
+            asked = dataclasses.replace(asked, only_question=True)
+        token = new_id()
+        begun = self._committed_step(asked, token)
+        if begun.run is not None and not begun.replayed and runner.responder is not None:
+            runner.start(self.own, begun, token, runner.responder)
+        return begun
+
+    def _committed_step(self, asked: Asked, token: str) -> Begun:
+        with self.context():
+            if asked.only_question:
+                return self.begin_turn(asked, token)
+            self._refuse_in_transaction()
+            self.backend.runner.recover_once()
+            if self.leaves_commit_to_host:
+                self.session.commit()
+                return cast("Begun", self.own.begin_turn(asked, token))
+            return self.begin_turn(asked, token)
+
+    def _refuse_in_transaction(self) -> None:
+        if transaction.is_grouped(self.session) or transaction.is_joined(self.session):
+            raise ConfigurationError("A turn is committed as it goes: it cannot be a part of a transaction.")
+
+    @property
+    def backend_in_context(self) -> Any:
+        with self.context():
+            return self.backend
+
+    @property
+    def own(self) -> Any:
+        """The same service with a context and a session of its own for each call, for use in any thread."""
+        with self.context():
+            return type(self)(self._backend_of_app(), self.identity, self.backend.app)
+
+    def _backend_of_app(self) -> Any:
+        backend = self.backend
+        return lambda: backend
+
+    @property
+    def shares_one_connection(self) -> bool:
+        """Whether all threads use the same connection, as with SQLite in memory."""
+        with self.context():
+            return isinstance(self.session.get_bind(self.backend.models.Conversation).pool, StaticPool)  # type: ignore[union-attr]
+
+    def _await(self, run: Any) -> dict[str, Any]:
+        """The view of a turn once it has ended, or waits for an approval."""
+        work = self.backend_in_context.runner.find(run.id)
+        if work is not None:
+            work.ended.wait(self._longest_turn)
+        deadline, pause = time.monotonic() + self._longest_turn, 0.05
+        while True:
+            view: dict[str, Any] = self.own.turn_view(run.conversation_id, run.id)
+            if view["run"].state not in (*LIVE_RUNS,) or view["run"].state == AWAITING or time.monotonic() > deadline:
+                return view
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+
+    @property
+    def _longest_turn(self) -> float:
+        """Seconds that a caller waits for the end of a turn."""
+        with self.context():
+            return self.config.run_timeout * 4
+
+    def _turn_outcome(self, begun: Begun, view: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if begun.run is None:
+            return {
+                "question": begun.question,
+                "answer": None,
+                "state": "idle",
+                "run": None,
+                "replayed": begun.replayed,
+            }
+        if view is None:
+            view = self.own.turn_view(begun.run.conversation_id, begun.run.id)
+        return {
+            "question": view["question"],
+            "answer": view["answer"],
+            "state": told(view["run"].state),
+            "run": dump(view["run"]),
+            "replayed": begun.replayed,
+        }
+
+    def approve_tools(
+        self,
+        conversation_id: str,
+        tool_call_ids: Sequence[str],
+        approved: bool = True,
+        *,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+    ) -> dict[str, Any]:
+        """Allow tool calls, or refuse them. Once all that were asked for are decided, the responder goes on, once.
+
+        Raises `ToolCallNotFound`, and `ToolCallSettled` for one that was decided before; then nothing is changed.
+        """
+        problems = rules.Problems()
+        ids = problems.take("tool_call_ids", rules.tool_call_ids, tool_call_ids)
+        decision = "approved" if problems.take("approved", rules.boolean, approved) else "denied"
+        problems.raise_any()
+        token = new_id()
+        with self.context():
+            self._refuse_in_transaction()
+            run, resumed = self.own.decide_calls(conversation_id, ids, decision, token, idempotency_key)
+        runner = self.backend_in_context.runner
+        if resumed and runner.responder is not None:
+            runner.start(self.own, Begun(run, None), token, runner.responder)
+        elif resumed:
+            self.own.end_turn(run, token, run.answer_id, {}, COMPLETED)
+        view = self._await(run) if wait and run.state != AWAITING else None
+        return self._turn_outcome(Begun(run, None), view)
+
+    def cancel(self, conversation_id: str) -> dict[str, Any] | None:
+        """End the turn under way and keep what was said; the turn, None if there is none."""
+        with self.context():
+            self._refuse_in_transaction()
+        run = self.own.ask_to_stop(conversation_id)
+        if run is None:
+            return None
+        work = self.backend_in_context.runner.find(run.id)
+        if work is not None:
+            work.stop()
+        elif run.state == AWAITING or not self._stopped_elsewhere(run):
+            with contextlib.suppress(Lost):  # it may have ended by itself just now
+                self.own.end_turn(run, None, run.answer_id or new_id(), None, CANCELLED)
+        return dump(self.own.turn_view(run.conversation_id, run.id)["run"])
+
+    def _stopped_elsewhere(self, run: Any) -> bool:
+        deadline = time.monotonic() + CANCEL_PATIENCE
+        while time.monotonic() < deadline:
+            if self.own.turn_view(run.conversation_id, run.id)["run"].state not in LIVE_RUNS:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def recover(self, limit: int = 100) -> int:
+        """End the turns whose worker is gone; how many they were. As the system it covers all users."""
+        ended = 0
+        for conversation_id, run_id in self.dead_turns(limit):
+            try:
+                ended += self.recover_turn(conversation_id, run_id)
+            except ConversationNotFound:
+                continue  # deleted for good meanwhile
+        return ended
+
+    def ended_dead_turn(self, conversation_id: str) -> bool:
+        """Whether a turn of the conversation has been ended just now whose worker is gone."""
+        with self.context():
+            if not transaction.is_outermost(self.session) or not self.glance(conversation_id).dead:
+                return False
+            try:
+                return bool(self.own.recover())
+            except StorageUnavailable:
+                return False  # the caller's own transaction may hold the conversation: the next read sees to it
+
+    def recover_conversation(self, conversation_id: str) -> None:
+        """End the turns of one conversation whose worker is gone, if there are any."""
+        glance = self.glance(conversation_id)
+        if glance.dead:
+            self.own.recover()
+
+    # -- looking
+
+    @reads
+    def glance(self, conversation_id: str) -> Any:
+        """Id, version and `rev` of a conversation, and whether a turn of it is dead: one statement."""
+        found = runs.glance(self.store, conversation_id)
+        if found is None:
+            raise self.store.missing(conversation_id)
+        return found
+
+    def state_etag(self, conversation_id: str) -> str:
+        """The entity tag of `get_state`: as long as it is the same, so is the state."""
+        glance = self.glance(conversation_id)
+        if glance.dead:
+            self.own.recover()
+            glance = self.glance(conversation_id)
+        return f"{glance.version}-{glance.rev:x}"
+
+    def get_state(self, conversation_id: str, *, limit: int = 50) -> dict[str, Any]:
+        """All that a page needs to show a conversation: its newest messages, what is going on, and what is waited for."""
+        self.recover_conversation(conversation_id)
+        return self._state(conversation_id, limit)
+
+    @reads
+    def _state(self, conversation_id: str, limit: int) -> dict[str, Any]:
+        conversation = self.store.get(conversation_id)
+        page = self.get_messages(conversation.id, limit=limit)
+        run = runs.newest(self.store, conversation)
+        waiting = [each for each in runs.live(self.store, conversation) if each.state == WAITING]
+        shown = conversation_schema.dump(conversation)
+        return {
+            "conversation": shown,
+            "messages": page["messages"],
+            "next_cursor": page["next_cursor"],
+            "has_more": page["has_more"],
+            "state": told(run.state if run is not None else None),
+            "run": dump(run) if run is not None else None,
+            "pending_actions": _pending(run),
+            "waiting": [_waiting(each) for each in waiting],
+            "siblings": self.siblings_of(conversation.id, page["messages"]) if conversation.branched else {},
+            "branches": self.branches_of(conversation),
+            "version": shown["version"],
+            "checksum": shown["checksum"],
+        }
+
+    @reads
+    def _turn_view(self, conversation_id: str, run_id: str) -> dict[str, Any]:
+        conversation = self.store.get(conversation_id)
+        run = runs.find(self.store, conversation, "id", run_id)
+        if run is None:
+            raise MalformedRequest("There is no such turn in this conversation.")
+        question, answer = (
+            rows.one(self.store, conversation.id, one) if one else None for one in (run.question_id, run.answer_id)
+        )
+        return {
+            "run": run,
+            "question": schema.dump(question) if question is not None else None,
+            "answer": schema.dump(answer) if answer is not None else None,
+        }
+
+    def turn_view(self, conversation_id: str, run_id: str) -> dict[str, Any]:
+        """A turn with its question and answer; one whose worker is gone is ended first."""
+        view = self._turn_view(conversation_id, run_id)
+        if view["run"].dead and view["run"].state in LIVE_RUNS and self.backend_in_context.runner.find(run_id) is None:
+            self.recover_turn(view["run"].conversation_id, run_id)
+            view = self._turn_view(conversation_id, run_id)
+        return view
+
+    @reads
+    def running(self, conversation_id: str) -> dict[str, Any] | None:
+        """The turn that is under way or waits to be, as JSON; None if there is none."""
+        conversation = self.store.get(conversation_id)
+        live = runs.live(self.store, conversation)
+        run = live.active or (live[0] if live else None)
+        return dump(run) if run is not None else None
+
+    @reads
+    def turn_context(self, run: Any) -> dict[str, Any]:
+        """What a responder is told: the conversation, the question, and the messages up to it."""
+        conversation = self.store.get(run.conversation_id)
+        question = rows.one(self.store, conversation.id, run.question_id) if run.question_id else None
+        found = rows.up_to(self.store, conversation, question, limit=self.config.history_limit)
+        return {
+            "conversation": conversation_schema.dump(conversation),
+            "question": schema.dump(question) if question is not None else None,
+            "messages": [schema.dump(row) for row in reversed(found)],
+        }
+
+    @reads
+    def parts_said(self, run: Any) -> list[dict[str, Any]]:
+        """What a turn has said before it was taken up again."""
+        answer = rows.one(self.store, run.conversation_id, run.answer_id) if run.answer_id else None
+        if answer is None:
+            return []
+        message = schema.dump(answer)
+        return list(message["parts"] or ([{"type": "text", "text": message["content"]}] if message["content"] else []))
+
+    # -- following
+
+    def turn_to_resume(self, conversation_id: str, run_id: str, position: int) -> dict[str, Any] | None:
+        """The turn that a reader has followed up to *position*; None if there is nothing more to tell of it."""
+        view = self.turn_view(conversation_id, run_id)
+        run, answer = view["run"], view["answer"]
+        work = self.backend_in_context.runner.find(run_id)
+        if work is not None and position > work.end_of_said:
+            raise MalformedRequest("Last-Event-ID is ahead of what was told.")
+        if run.state not in LIVE_RUNS and position == told_all(run, answer):
+            return None
+        return dump(run)
+
+    def end_of(self, answer: Mapping[str, Any] | None) -> int:
+        """The position of a stream behind what *answer* says."""
+        return end_of(parts_of(answer)) if answer is not None else STARTED
+
+    def follow(self, conversation_id: str, run_id: str, position: int = 0) -> Follower:
+        """The events of a turn from *position* on, until it ends or waits for an approval; None for a while of silence."""
+        return Follower(self.own, conversation_id, run_id, position)
+
+    # -- hosts that call their model themselves
+
+    def turn(
+        self, conversation_id: str, content: str | Sequence[Any], *, client_id: str | None = None, **fields: Any
+    ) -> HostTurn:
+        """A turn that the caller answers: `with service.turn(id, question) as turn: turn.reply(ask(turn.history))`.
+
+        The question is committed now, and nobody else's turn runs in this conversation until the block is left.
+        """
+        message = {"role": "user", "content": content, "client_id": client_id, **fields}
+        token = new_id()
+        begun = self._committed_step(Asked(conversation_id, HOST, message), token)
+        if begun.replayed:
+            outcome = self._turn_outcome(begun)
+            return HostTurn(None, outcome["question"], outcome["answer"])
+        work = self._adopted(begun, token, lambda turn: None)
+        return HostTurn(work, work.question or {})
+
+    def _adopted(self, begun: Begun, token: str, responder: Any) -> Work:
+        runner = self.backend_in_context.runner
+        work: Work = runner.adopt(self.own, begun, token, responder)
+        wait_in_line(work)
+        return work
+
+    def record_stream(self, conversation_id: str, chunks: Any, **fields: Any) -> Iterator[str]:
+        """Store an answer that the caller's model streams: give *chunks* in, hand what comes out to the client.
+
+        *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a thread
+        of their own, without the caller's contexts: a client that goes away does not end the answer. *fields* may be `model`.
+        """
+        token = new_id()
+        begun = self._committed_step(Asked(conversation_id, RECORD), token)
+        work = self._adopted(begun, token, lambda turn: chunks)
+        work.answer.describe(fields)
+        in_thread(work)
+        return texts(self.follow(work.run.conversation_id, work.run.id), work)
+
+    @reads
+    def rendered(
+        self, messages: Sequence[Mapping[str, Any]], *, format: str, max_tokens: int | None
+    ) -> list[dict[str, Any]]:
+        """Messages as a provider takes them."""
+        return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
+
+
+def _pending(run: Any) -> list[dict[str, Any]]:
+    if run is None or run.state != AWAITING:
+        return []
+    return [
+        {
+            "type": "approve_tool",
+            "tool_call_id": call["id"],
+            "name": call["name"],
+            "arguments": call["arguments"],
+            "message_id": run.answer_id,
+        }
+        for call in run.calls or []
+        if call["decision"] is None
+    ]
+
+
+def _waiting(run: Any) -> dict[str, Any]:
+    row = (run.request or {}).get("row") or {}
+    content = schema.content_of(row.get("content", ""), row.get("content_is_parts", False), row.get("parts"))
+    return {"run_id": run.id, "kind": run.kind, "client_id": run.client_id, "content": content}

@@ -1,0 +1,265 @@
+"""The rows of turns. Who writes one holds its conversation's lock, or changes nothing but its own lease."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..column_types import UTCDateTime
+from ..models import ACTIVE_RUNS, LIVE_RUNS, WAITING, Models, now
+from . import Store, constant, keyed, mine, statement, visible
+
+_MOMENT = UTCDateTime()
+
+STORED = (
+    "conversation_id",
+    "number",
+    "id",
+    "kind",
+    "state",
+    "protocol",
+    "question_id",
+    "answer_id",
+    "request",
+    "client_id",
+    "key",
+    "fingerprint",
+    "token",
+    "cancelled",
+    "calls",
+    "error",
+    "created_at",
+    "updated_at",
+    "ended_at",
+)
+"""What is read of a run, and `dead`: whether its lease has ended."""
+
+
+class Live(list[Any]):
+    """The turns of a conversation that have not ended, in their order."""
+
+    newest_number = 0
+
+    @property
+    def active(self) -> Any | None:
+        """The one that is under way."""
+        return next((run for run in self if run.state in ACTIVE_RUNS), None)
+
+    @property
+    def dead(self) -> list[Any]:
+        """Those whose worker has not been heard of for longer than its lease."""
+        return [run for run in self if run.dead]
+
+
+def live(store: Store, conversation: Any) -> Live:
+    """The live turns of a locked conversation."""
+    rows = store.execute(_live(store.models, store.dialect), _at(of_conversation=conversation.id)).all()
+    found = Live(run for run in rows if run.state in LIVE_RUNS)
+    found.newest_number = max((run.number for run in rows), default=0)
+    return found
+
+
+@statement
+def _live(models: Models, dialect: str) -> Any:
+    c, newest = models.Run.__table__.c, models.Run.__table__.alias("newest").c
+    here = _conversation(c)
+    last = sa.select(sa.func.max(newest.number)).where(newest.conversation_id == here).scalar_subquery()
+    return (
+        sa.select(*_columns(models, dialect))
+        .where(c.conversation_id == here, sa.or_(c.state.in_(LIVE_RUNS), c.number == last))
+        .order_by(c.number)
+    )
+
+
+def newest(store: Store, conversation: Any) -> Any | None:
+    """The turn that has begun last; None if none ever has."""
+    return store.execute(_newest(store.models, store.dialect), _at(of_conversation=conversation.id)).first()
+
+
+@statement
+def _newest(models: Models, dialect: str) -> Any:
+    c = models.Run.__table__.c
+    query = sa.select(*_columns(models, dialect)).where(c.conversation_id == _conversation(c), c.state != WAITING)
+    return query.order_by(c.number.desc()).limit(1)
+
+
+def find(store: Store, conversation: Any, column: str, value: str) -> Any | None:
+    """The newest turn of the conversation with that `id`, `client_id`, `key`, `question_id` or `answer_id`."""
+    query = _find(store.models, store.dialect, column)
+    return store.execute(query, _at(of_conversation=conversation.id, value=value)).first()
+
+
+@statement
+def _find(models: Models, dialect: str, column: str) -> Any:
+    c = models.Run.__table__.c
+    query = sa.select(*_columns(models, dialect)).where(
+        c.conversation_id == _conversation(c), c[column] == sa.bindparam("value", type_=c[column].type)
+    )
+    return query.order_by(c.number.desc()).limit(1)
+
+
+def insert(store: Store, row: Mapping[str, Any], *, lease: float) -> Any:
+    """A new turn, whose worker has *lease* seconds to be heard of again."""
+    names = tuple(row)
+    parameters = {f"its_{name}": value for name, value in row.items()}
+    return store.execute(_insert(store.models, store.dialect, names), _at(lease, **parameters)).one()
+
+
+@statement
+def _insert(models: Models, dialect: str, names: tuple[str, ...]) -> Any:
+    table = models.Run.__table__
+    values: dict[str, Any] = {name: sa.bindparam(f"its_{name}", type_=table.c[name].type) for name in names}
+    values["expires_at"] = _lease_end(dialect)
+    return sa.insert(table).values(values).returning(*_columns(models, dialect))
+
+
+def move(
+    store: Store,
+    run: Any,
+    values: Mapping[str, Any],
+    *,
+    token: str | None = None,
+    states: Collection[str] = LIVE_RUNS,
+    lease: float | None = None,
+) -> Any | None:
+    """Set columns of a turn that is in one of *states*, and that *token* belongs to if one is given; None if it is not so.
+
+    With *lease* the worker has so many seconds again; without, nobody is expected to be at work.
+    """
+    shape = (tuple(values), token is not None, tuple(sorted(states)), lease is not None)
+    parameters = {f"set_{name}": value for name, value in values.items()}
+    parameters.update(of_conversation=run.conversation_id, of_number=run.number, the_token=token)
+    return store.execute(_move(store.models, store.dialect, *shape), _at(lease or 0, **parameters)).first()
+
+
+@statement
+def _move(
+    models: Models, dialect: str, names: tuple[str, ...], owned: bool, states: tuple[str, ...], leased: bool
+) -> Any:
+    table = models.Run.__table__
+    c = table.c
+    values: dict[str, Any] = {name: sa.bindparam(f"set_{name}", type_=c[name].type) for name in names}
+    values["expires_at"] = _lease_end(dialect) if leased else None
+    values["updated_at"] = sa.bindparam("moment", type_=c.updated_at.type)
+    number = sa.bindparam("of_number", type_=sa.BigInteger)
+    query = sa.update(table).where(c.conversation_id == _conversation(c), c.number == number, c.state.in_(states))
+    if owned:
+        query = query.where(c.token == sa.bindparam("the_token", type_=c.token.type))
+    return query.values(values).returning(*_columns(models, dialect))
+
+
+def stop(store: Store, run: Any) -> None:
+    """Ask whoever works at a turn to end it."""
+    store.execute(_stop(store.models), {"of_conversation": run.conversation_id, "of_number": run.number})
+
+
+@statement
+def _stop(models: Models) -> Any:
+    table = models.Run.__table__
+    c = table.c
+    number = sa.bindparam("of_number", type_=sa.BigInteger)
+    return sa.update(table).where(c.conversation_id == _conversation(c), c.number == number).values(cancelled=True)
+
+
+def renew(store: Store, tokens: Sequence[str], *, lease: float) -> dict[str, bool]:
+    """Give the workers with *tokens* so many seconds again; whether each is asked to stop. A token that is missing is lost."""
+    query = _renew(store.models, store.dialect)
+    found: dict[str, bool] = {}
+    for start in range(0, len(tokens), _AT_ONCE):
+        rows = store.execute(query, _at(lease, tokens=list(tokens[start : start + _AT_ONCE])))
+        found.update((row.token, row.cancelled) for row in rows)
+    return found
+
+
+_AT_ONCE = 500
+"""Parameters are limited in number."""
+
+
+@statement
+def _renew(models: Models, dialect: str) -> Any:
+    table = models.Run.__table__
+    c = table.c
+    query = sa.update(table).where(_tokens(c), c.state.in_(LIVE_RUNS))
+    return query.values(expires_at=_lease_end(dialect)).returning(c.token, c.cancelled)
+
+
+def asked_to_stop(store: Store, tokens: Sequence[str]) -> set[str]:
+    """Those of *tokens* whose turn somebody wants to end."""
+    found: set[str] = set()
+    for start in range(0, len(tokens), _AT_ONCE):
+        rows = store.execute(_asked_to_stop(store.models), {"tokens": list(tokens[start : start + _AT_ONCE])})
+        found.update(rows.scalars())
+    return found
+
+
+@statement
+def _asked_to_stop(models: Models) -> Any:
+    c = models.Run.__table__.c
+    return sa.select(c.token).where(_tokens(c), c.cancelled)
+
+
+def _tokens(c: Any) -> Any:
+    # an index on tokens would be written with every turn; the one on leases holds the few that are live
+    return sa.and_(c.expires_at.is_not(None), c.token.in_(sa.bindparam("tokens", expanding=True, type_=c.token.type)))
+
+
+def dead(store: Store, *, limit: int) -> Sequence[Any]:
+    """Turns that this identity may see whose worker is gone: the conversation and the id of each."""
+    return store.execute(_dead(store.models, store.dialect, store.system), _at(limit=limit)).all()
+
+
+@statement
+def _dead(models: Models, dialect: str, system: bool) -> Any:
+    c = models.Run.__table__.c
+    owner = models.Conversation.__table__.c
+    # in the trash nothing is written: those that come out of it are seen to then
+    here = sa.select(constant(1)).where(owner.id == c.conversation_id, visible(models)).exists()
+    query = sa.select(c.conversation_id, c.id).where(c.expires_at < _clock(dialect), here)
+    if not system:
+        query = query.where(c.user_id == sa.bindparam("mine_user"), c.org_id == sa.bindparam("mine_org"))
+    return query.order_by(c.expires_at).limit(sa.bindparam("limit", type_=sa.Integer))
+
+
+def glance(store: Store, conversation_id: Any) -> Any | None:
+    """What a poll needs to know: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
+    query = _glance(store.models, store.dialect, store.system, *store.key(conversation_id))
+    return store.execute(query, _at(key=store.key_value(conversation_id))).first()
+
+
+@statement
+def _glance(models: Models, dialect: str, system: bool, column: str) -> Any:
+    c, r = models.Conversation.__table__.c, models.Run.__table__.c
+    dead = sa.select(constant(1)).where(r.conversation_id == c.id, r.expires_at < _clock(dialect)).exists()
+    query = sa.select(c.id, c.version, c.rev, dead.label("dead"))
+    return query.where(keyed(models, column), mine(models, system), visible(models))
+
+
+def _columns(models: Models, dialect: str) -> list[Any]:
+    c = models.Run.__table__.c
+    dead = sa.func.coalesce(c.expires_at < _clock(dialect), sa.false())
+    return [*(c[name] for name in STORED), dead.label("dead")]
+
+
+def _conversation(c: Any) -> Any:
+    return sa.bindparam("of_conversation", type_=c.conversation_id.type)
+
+
+def _clock(dialect: str) -> Any:
+    """The clock of the database: workers on several machines need not agree on the time. SQLite is on the one machine there is."""
+    return sa.func.clock_timestamp() if dialect == "postgresql" else sa.bindparam("moment", type_=_MOMENT)
+
+
+def _lease_end(dialect: str) -> Any:
+    if dialect != "postgresql":
+        return sa.bindparam("until", type_=_MOMENT)
+    nought = constant(0)
+    seconds = sa.bindparam("lease", type_=sa.Double)
+    return sa.func.clock_timestamp() + sa.func.make_interval(nought, nought, nought, nought, nought, nought, seconds)
+
+
+def _at(lease: float = 0, **parameters: Any) -> dict[str, Any]:
+    moment = now()
+    return {"moment": moment, "lease": lease, "until": moment + dt.timedelta(seconds=lease), **parameters}

@@ -1,0 +1,80 @@
+"""What is being said, passed on through Redis, so that a reader on another worker need not wait for the next checkpoint.
+
+It holds nothing that is not about to be in the database. If Redis is away, readers on other workers read the checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..cache import Cache
+from ..cache.breaker import Breaker
+from ..config import Config
+from .units import Sent
+
+logger = logging.getLogger("flask_conversations")
+
+KEPT = 120
+"""Seconds after which what was said is forgotten, if nothing is added."""
+
+
+def open_relay(cache: Cache | None, config: Config) -> Relay | None:
+    """The relay on the Redis of *cache*; None without one."""
+    return None if cache is None else Relay(lambda: cache.server.client, config.cache_prefix)
+
+
+class Relay:
+    """One Redis LIST for each turn under way, in which the worker writes and others read."""
+
+    def __init__(self, client: Callable[[], Any], prefix: str = "") -> None:
+        self._client = client
+        self._prefix = prefix
+        self._breaker = Breaker()
+
+    def tell(self, conversation_id: str, run_id: str, said: Iterable[Sent]) -> bool:
+        """Add to what was told; False if that is not known to have happened."""
+        key = self._key(conversation_id, run_id)
+        frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
+
+        def add(client: Any) -> bool:
+            client.rpush(key, *frames)
+            client.pexpire(key, KEPT * 1000)
+            return True
+
+        return bool(frames) and bool(self._try(add))
+
+    def told(self, conversation_id: str, run_id: str, start: int) -> list[Sent] | None:
+        """What was told from the *start*-th event on; None if there is nothing to go by."""
+        key = self._key(conversation_id, run_id)
+        frames = self._try(lambda client: client.lrange(key, start, -1))
+        if frames is None:
+            return None
+        try:
+            return [Sent(int(position), str(event), dict(data)) for position, event, data in map(json.loads, frames)]
+        except (ValueError, TypeError):
+            logger.warning("Redis holds something else where a running answer should be.")
+            return None
+
+    def forget(self, conversation_id: str, run_id: str) -> None:
+        """The turn is over: the database has it all."""
+        key = self._key(conversation_id, run_id)
+        self._try(lambda client: client.unlink(key))
+
+    def _key(self, conversation_id: str, run_id: str) -> str:
+        return f"{self._prefix}conversation:{{{conversation_id}}}:run:{run_id}"
+
+    def _try(self, call: Callable[[Any], Any]) -> Any:
+        if not self._breaker.allows():
+            return None
+        try:
+            answer = call(self._client())
+        except Exception as error:  # noqa: BLE001 - whatever Redis makes of it, the turn goes on without
+            timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+            self._breaker.failed(timed_out=timed_out)
+            logger.debug("Redis did not pass on an answer (%s).", type(error).__name__)
+            return None
+        self._breaker.succeeded()
+        return answer
