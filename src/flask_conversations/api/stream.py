@@ -147,14 +147,14 @@ def _response(told: Iterable[str], headers: Mapping[str, str] | None) -> Respons
 def _limited(told: Iterator[str], runner: Any, seconds: float) -> Iterator[str]:
     """What is told, for so many seconds: then the client comes back, and shows again who it is."""
     until = time.monotonic() + seconds
-    runner.streams += 1
+    runner.open_stream()
     try:
         for text in told:
             yield text
             if time.monotonic() > until:
                 return
     finally:
-        runner.streams -= 1
+        runner.open_stream(-1)
 
 
 def _told(follower: Iterable[Any], run_id: str, case: str) -> Iterator[str]:

@@ -6,69 +6,11 @@ Input fields apply the rules of `schemas.rules`, the ones the service applies: a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
-from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields, post_load, validate
+from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, fields, post_load, validate
 
-from . import conversations, messages, rules
-
-AnyField: TypeAlias = "fields.Field[Any]"
-
-
-def _ruled(base: type[AnyField], rule: rules.Rule, **options: Any) -> AnyField:
-    """A field that is described like *base* and judged by *rule*."""
-
-    class Ruled(base):  # type: ignore[misc, valid-type]
-        def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
-            if value is None and self.allow_none:
-                return None
-            return super().deserialize(value, attr, data, **kwargs)
-
-        def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-            try:
-                return rule(value)
-            except rules.Invalid as problem:
-                raise ValidationError(str(problem)) from None
-
-        def _validate(self, value: Any) -> None:
-            """The rule has judged; `validate` is for the description only."""
-
-    Ruled.__name__ = base.__name__
-    return Ruled(**options)
-
-
-def _text(max_length: int | None = None, *, blank: bool = True, **options: Any) -> AnyField:
-    length = [validate.Length(min=None if blank else 1, max=max_length)] if max_length or not blank else []
-    return _ruled(fields.String, rules.text(max_length, blank=blank), validate=length, **options)
-
-
-def _label(**options: Any) -> AnyField:
-    return _text(255, allow_none=True, **options)
-
-
-def _choice(*allowed: str, **options: Any) -> AnyField:
-    return _ruled(fields.String, rules.one_of(allowed), validate=[validate.OneOf(allowed)], **options)
-
-
-def _object(**options: Any) -> AnyField:
-    return _ruled(fields.Dict, rules.json_object, allow_none=True, **options)
-
-
-def _list(**options: Any) -> AnyField:
-    return _ruled(fields.Raw, rules.json_list, allow_none=True, metadata={"type": "array", "items": {}}, **options)
-
-
-def _any(**options: Any) -> AnyField:
-    return _ruled(fields.Raw, rules.json_value, allow_none=True, **options)
-
-
-def _whole(least: int, most: int = rules.MAX_INTEGER, **options: Any) -> AnyField:
-    bounds = [validate.Range(min=least, max=most)]
-    return _ruled(fields.Integer, rules.integer(least, most), validate=bounds, **options)
-
-
-def _echo() -> AnyField:
-    return _any(metadata={"description": "Kept by the server: may be sent back, is not taken."})
+from . import conversations, kinds, messages, rules
 
 
 class Form(Schema):
@@ -79,23 +21,20 @@ class Form(Schema):
 
 
 class _Fields(Form):
-    starred = _ruled(fields.Boolean, rules.boolean)
-    folder = _label()
-    tags = _ruled(
+    starred = kinds.ruled(fields.Boolean, rules.boolean)
+    folder = kinds.label()
+    tags = kinds.ruled(
         fields.List,
         rules.tag_list,
         cls_or_instance=fields.String(validate=validate.Length(min=1, max=64)),
         validate=validate.Length(max=50),
         metadata={"description": "Up to 50 different tags."},
     )
-    context_type = _label()
-    context_id = _label()
-    page_context = _text(allow_none=True)
-    metadata = _object()
+    context_type = kinds.label()
+    context_id = kinds.label()
+    page_context = kinds.text(allow_none=True)
+    metadata = kinds.json_object()
 
-
-_CLIENT_ID = {"pattern": "^(?!\\.+$)[A-Za-z0-9._:-]{1,128}$", "maxLength": 128}
-"""How a client's own string for a thing looks, for the description."""
 
 _title: dict[str, Any] = {
     "metadata": {
@@ -105,23 +44,9 @@ _title: dict[str, Any] = {
 _id = {
     "metadata": {
         "description": "A UUID becomes the id; any other string becomes the `client_id`.",
-        **_CLIENT_ID,
+        **kinds.CLIENT_ID,
     }
 }
-
-
-def _own_id(**options: Any) -> AnyField:
-    def rule(value: Any) -> str:
-        return rules.uuid_or_none(value) or rules.conversation_client_id(value)
-
-    return _ruled(fields.String, rule, **options)
-
-
-_CONTENT = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]}
-
-
-def _content(**options: Any) -> AnyField:
-    return _ruled(fields.Raw, messages.content_rule, metadata=_CONTENT, **options)
 
 
 class PartOut(Schema):
@@ -137,68 +62,73 @@ class PartOut(Schema):
 class MessageIn(Form):
     """A message to append."""
 
-    role = _choice(*messages.ROLES, load_default="user")
-    content = _content(required=True)
-    client_id = _ruled(
+    role = kinds.choice(*messages.ROLES, load_default="user")
+    content = kinds.content(required=True)
+    client_id = kinds.ruled(
         fields.String,
         rules.client_id,
         allow_none=True,
-        metadata={"description": "Makes a retry safe: the same message with the same id is saved once.", **_CLIENT_ID},
+        metadata={
+            "description": "Makes a retry safe: the same message with the same id is saved once.",
+            **kinds.CLIENT_ID,
+        },
     )
-    parent_id = _text(
+    parent_id = kinds.text(
         128, allow_none=True, metadata={"description": "The message that this one answers, if not the newest."}
     )
-    type = _text(
+    type = kinds.text(
         32, blank=False, metadata={"description": "What kind of message this is to the app, `text` if not given."}
     )
-    parts = _list()
-    raw = _object(metadata={"description": "A framework's own item, given back equal."})
-    status = _choice(*messages.STATUSES, metadata={"description": "`delivered` if not given."})
-    model = _label()
-    tokens_used = _whole(0, allow_none=True)
-    usage = _object()
-    latency_ms = _ruled(fields.Float, rules.milliseconds, allow_none=True, validate=validate.Range(min=0, max=10**15))
-    action_type = _label()
-    action_params = _any()
-    action_result = _any()
-    action_status = _label()
-    component_type = _label()
-    component_data = _any()
-    attachments = _list()
-    contexts = _list()
-    metadata = _object()
+    parts = kinds.json_list()
+    raw = kinds.json_object(metadata={"description": "A framework's own item, given back equal."})
+    status = kinds.choice(*messages.STATUSES, metadata={"description": "`delivered` if not given."})
+    model = kinds.label()
+    tokens_used = kinds.whole(0, allow_none=True)
+    usage = kinds.json_object()
+    latency_ms = kinds.ruled(
+        fields.Float, rules.milliseconds, allow_none=True, validate=validate.Range(min=0, max=10**15)
+    )
+    action_type = kinds.label()
+    action_params = kinds.json()
+    action_result = kinds.json()
+    action_status = kinds.label()
+    component_type = kinds.label()
+    component_data = kinds.json()
+    attachments = kinds.json_list()
+    contexts = kinds.json_list()
+    metadata = kinds.json_object()
 
 
 class MessageOfSnapshot(MessageIn):
     """A message as a client holds it; what the server keeps itself may be sent back and is not taken."""
 
-    role = _choice(*messages.ROLES, required=True)
-    id = _text(128, allow_none=True, metadata={"description": "The message's id, or a client id."})
-    created_at = _ruled(fields.String, rules.moment, allow_none=True, metadata={"format": "date-time"})
-    conversation_id = _echo()
-    seq = _echo()
-    version = _echo()
-    rating = _echo()
-    feedback = _echo()
-    updated_at = _echo()
-    edited_at = _echo()
+    role = kinds.choice(*messages.ROLES, required=True)
+    id = kinds.text(128, allow_none=True, metadata={"description": "The message's id, or a client id."})
+    created_at = kinds.ruled(fields.String, rules.moment, allow_none=True, metadata={"format": "date-time"})
+    conversation_id = kinds.echo()
+    seq = kinds.echo()
+    version = kinds.echo()
+    rating = kinds.echo()
+    feedback = kinds.echo()
+    updated_at = kinds.echo()
+    edited_at = kinds.echo()
 
 
 class ConversationIn(_Fields):
     """A conversation to create."""
 
-    title = _text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
-    id = _own_id(allow_none=True, **_id)
+    title = kinds.text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
+    id = kinds.own_id(allow_none=True, **_id)
     messages = fields.List(fields.Nested(MessageOfSnapshot))
-    temporary = _ruled(fields.Boolean, rules.boolean)
+    temporary = kinds.ruled(fields.Boolean, rules.boolean)
 
 
 class ConversationPatch(_Fields):
     """Fields of a conversation to change."""
 
-    title = _text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
-    status = _choice("active", "archived", "resolved")
-    expected_version = _whole(
+    title = kinds.text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
+    status = kinds.choice("active", "archived", "resolved")
+    expected_version = kinds.whole(
         0, allow_none=True, metadata={"description": "Change nothing, and answer 409, if this is not the version."}
     )
 
@@ -206,35 +136,35 @@ class ConversationPatch(_Fields):
 class Snapshot(_Fields):
     """A client's copy of a conversation; what the server keeps itself may be sent back and is not taken."""
 
-    title = _text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
-    status = _choice("active", "archived", "resolved")
+    title = kinds.text(conversations.MAX_TITLE_LENGTH, allow_none=True, **_title)
+    status = kinds.choice("active", "archived", "resolved")
     messages = fields.List(fields.Nested(MessageOfSnapshot))
-    base_version = _whole(0, allow_none=True, metadata={"description": "The version that the copy was made from."})
-    force_overwrite = _ruled(
+    base_version = kinds.whole(0, allow_none=True, metadata={"description": "The version that the copy was made from."})
+    force_overwrite = kinds.ruled(
         fields.Boolean, rules.boolean, metadata={"description": "Make the copy the truth, whatever others have saved."}
     )
-    id = _echo()
-    client_id = _echo()
-    org_id = _echo()
-    user_id = _echo()
-    title_source = _echo()
-    preview = _echo()
-    temporary = _echo()
-    message_count = _echo()
-    version = _echo()
-    checksum = _echo()
-    etag = _echo()
-    created_at = _echo()
-    updated_at = _echo()
-    last_message_at = _echo()
-    last_activity_at = _echo()
-    archived_at = _echo()
-    resolved_at = _echo()
-    deleted_at = _echo()
-    next_cursor = _echo()
-    has_more = _echo()
-    outcome = _echo()
-    conflicts = _echo()
+    id = kinds.echo()
+    client_id = kinds.echo()
+    org_id = kinds.echo()
+    user_id = kinds.echo()
+    title_source = kinds.echo()
+    preview = kinds.echo()
+    temporary = kinds.echo()
+    message_count = kinds.echo()
+    version = kinds.echo()
+    checksum = kinds.echo()
+    etag = kinds.echo()
+    created_at = kinds.echo()
+    updated_at = kinds.echo()
+    last_message_at = kinds.echo()
+    last_activity_at = kinds.echo()
+    archived_at = kinds.echo()
+    resolved_at = kinds.echo()
+    deleted_at = kinds.echo()
+    next_cursor = kinds.echo()
+    has_more = kinds.echo()
+    outcome = kinds.echo()
+    conflicts = kinds.echo()
 
     @post_load
     def taken(self, body: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -250,9 +180,9 @@ _KEPT_BY_SERVER = frozenset(Snapshot._declared_fields) - frozenset(
 class MessagePatch(Form):
     """What of a message to change."""
 
-    content = _content()
-    metadata = _object()
-    expected_version = _whole(
+    content = kinds.content()
+    metadata = kinds.json_object()
+    expected_version = kinds.whole(
         0,
         allow_none=True,
         metadata={"description": "A version at which the message was seen: 409 if it was changed after that."},
@@ -271,24 +201,24 @@ def _rating(value: Any) -> Any:
 class FeedbackIn(Form):
     """What the user thinks of a message."""
 
-    rating = _ruled(
+    rating = kinds.ruled(
         fields.Raw,
         _rating,
         required=True,
         allow_none=True,
         metadata={"description": "None takes it back.", **_RATING},
     )
-    reason = _label()
-    comment = _text(10_000, allow_none=True)
+    reason = kinds.label()
+    comment = kinds.text(10_000, allow_none=True)
 
 
 class BranchIn(Form):
     """A branch to create."""
 
-    from_message_id = _text(
+    from_message_id = kinds.text(
         128, blank=False, required=True, metadata={"description": "The message that the branch ends with for now."}
     )
-    name = _ruled(
+    name = kinds.ruled(
         fields.String,
         rules.branch_name,
         allow_none=True,
@@ -302,13 +232,13 @@ class BranchIn(Form):
 class ForkIn(Form):
     """Where a fork begins, and how it is called."""
 
-    at_message_id = _text(
+    at_message_id = kinds.text(
         128,
         blank=False,
         allow_none=True,
         metadata={"description": "The last message that is copied, the newest of the active branch if not given."},
     )
-    title = _text(
+    title = kinds.text(
         conversations.MAX_TITLE_LENGTH, allow_none=True, metadata={"description": "That of the original if not given."}
     )
 
@@ -320,25 +250,20 @@ class Empty(Form):
 class Query(Form):
     """The query string of a read."""
 
-    min_version = _ruled(
+    min_version = kinds.ruled(
         fields.Integer, rules.offset, metadata={"minimum": 0, "description": "Be at least as new as this version."}
     )
-
-
-def _limit(default: int) -> AnyField:
-    described = {"minimum": 1, "default": default, "description": "How many; more than 100 means 100."}
-    return _ruled(fields.Integer, rules.page_limit(100), metadata=described)
 
 
 class ListQuery(Query):
     """Which conversations, and which page of them."""
 
-    limit = _limit(20)
-    cursor = _text(
+    limit = kinds.limit(20)
+    cursor = kinds.text(
         4096, metadata={"description": "The `next_cursor` of the page before, with the same filters and order."}
     )
-    offset = _ruled(fields.Integer, rules.offset, metadata={"minimum": 0, "description": "How many to skip."})
-    status = _choice(
+    offset = kinds.ruled(fields.Integer, rules.offset, metadata={"minimum": 0, "description": "How many to skip."})
+    status = kinds.choice(
         "active",
         "archived",
         "resolved",
@@ -346,24 +271,24 @@ class ListQuery(Query):
         "all",
         metadata={"default": "active", "description": "`deleted` is the trash, `all` is all but the trash."},
     )
-    starred = _ruled(fields.Boolean, lambda value: _truth(value))
-    tag = _text(64)
-    folder = _text(255)
-    context_type = _text(255)
-    context_id = _text(255)
-    order = _choice(
+    starred = kinds.ruled(fields.Boolean, lambda value: _truth(value))
+    tag = kinds.text(64)
+    folder = kinds.text(255)
+    context_type = kinds.text(255)
+    context_id = kinds.text(255)
+    order = kinds.choice(
         *(sign + name for name in ("last_activity_at", "updated_at", "created_at", "title") for sign in ("-", "")),
         metadata={"default": "-last_activity_at", "description": "`-` is descending."},
     )
-    include = _choice("messages", metadata={"description": "Each conversation with its newest 50 messages."})
+    include = kinds.choice("messages", metadata={"description": "Each conversation with its newest 50 messages."})
 
 
 class ConversationQuery(Query):
     """How many of the newest messages come along."""
 
-    limit = _limit(50)
-    before = _text(4096, metadata={"description": "The messages before this `next_cursor`, message id or seq."})
-    include = _choice(
+    limit = kinds.limit(50)
+    before = kinds.text(4096, metadata={"description": "The messages before this `next_cursor`, message id or seq."})
+    include = kinds.choice(
         "siblings", metadata={"description": "Which of several answers to the same message a message is, as 2 of 3."}
     )
 
@@ -371,8 +296,8 @@ class ConversationQuery(Query):
 class MessagesQuery(ConversationQuery):
     """Which page of the messages."""
 
-    after = _text(4096, metadata={"description": "The messages after this `next_cursor`, message id or seq."})
-    branch = _text(
+    after = kinds.text(4096, metadata={"description": "The messages after this `next_cursor`, message id or seq."})
+    branch = kinds.text(
         rules.MAX_BRANCH_NAME, metadata={"description": "The name of a branch, that of the active one if not given."}
     )
 
@@ -380,7 +305,7 @@ class MessagesQuery(ConversationQuery):
 class DeleteQuery(Form):
     """How to delete."""
 
-    permanent = _ruled(
+    permanent = kinds.ruled(
         fields.Boolean, lambda value: _truth(value), metadata={"description": "For good, past the trash or out of it."}
     )
 
@@ -392,19 +317,11 @@ def _truth(value: Any) -> bool:
     raise rules.Invalid("Must be true or false.")
 
 
-def _moment(**options: Any) -> AnyField:
-    return fields.String(metadata={"format": "date-time"}, **options)
-
-
 class Answer(Schema):
     """A JSON object in an answer: later versions may add members."""
 
     class Meta:
         unknown = EXCLUDE
-
-
-def _count(least: int = 0) -> AnyField:
-    return fields.Integer(required=True, metadata={"minimum": least})
 
 
 class ConversationOut(Answer):
@@ -426,17 +343,17 @@ class ConversationOut(Answer):
     page_context = fields.String(required=True, allow_none=True)
     metadata = fields.Dict(required=True, allow_none=True)
     temporary = fields.Boolean(required=True)
-    message_count = _count()
-    version = _count(1)
+    message_count = kinds.count()
+    version = kinds.count(1)
     checksum = fields.String(required=True, metadata={"pattern": "^[0-9a-f]{16}$"})
     etag = fields.String(required=True)
-    created_at = _moment(required=True)
-    updated_at = _moment(required=True)
-    last_message_at = _moment(required=True, allow_none=True)
-    last_activity_at = _moment(required=True)
-    archived_at = _moment(required=True, allow_none=True)
-    resolved_at = _moment(required=True, allow_none=True)
-    deleted_at = _moment(required=True, allow_none=True)
+    created_at = kinds.moment(required=True)
+    updated_at = kinds.moment(required=True)
+    last_message_at = kinds.moment(required=True, allow_none=True)
+    last_activity_at = kinds.moment(required=True)
+    archived_at = kinds.moment(required=True, allow_none=True)
+    resolved_at = kinds.moment(required=True, allow_none=True)
+    deleted_at = kinds.moment(required=True, allow_none=True)
 
 
 class FeedbackOut(Answer):
@@ -447,7 +364,7 @@ class FeedbackOut(Answer):
     comment = fields.String(required=True, allow_none=True)
 
 
-def _json_out() -> AnyField:
+def _json_out() -> kinds.AnyField:
     return fields.Raw(required=True, allow_none=True)
 
 
@@ -457,12 +374,12 @@ class MessageOut(Answer):
     id = fields.UUID(required=True)
     conversation_id = fields.UUID(required=True)
     client_id = fields.String(required=True, allow_none=True)
-    seq = _count(1)
+    seq = kinds.count(1)
     parent_id = fields.UUID(required=True, allow_none=True)
-    version = _count(1)
+    version = kinds.count(1)
     role = fields.String(required=True, validate=validate.OneOf(messages.ROLES))
     type = fields.String(required=True)
-    content = fields.Raw(required=True, metadata=_CONTENT)
+    content = fields.Raw(required=True, metadata=kinds.CONTENT)
     parts = fields.Raw(required=True, allow_none=True, metadata={"type": "array", "items": {}})
     raw = fields.Dict(required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(messages.STATUSES))
@@ -481,9 +398,9 @@ class MessageOut(Answer):
     latency_ms = fields.Float(required=True, allow_none=True)
     rating = fields.Raw(required=True, metadata=_RATING)
     feedback = fields.Nested(FeedbackOut, required=True, allow_none=True)
-    created_at = _moment(required=True)
-    updated_at = _moment(required=True)
-    edited_at = _moment(required=True, allow_none=True)
+    created_at = kinds.moment(required=True)
+    updated_at = kinds.moment(required=True)
+    edited_at = kinds.moment(required=True, allow_none=True)
 
 
 class BranchOut(Answer):
@@ -493,7 +410,7 @@ class BranchOut(Answer):
     name = fields.String(required=True)
     head_id = fields.UUID(required=True, allow_none=True)
     active = fields.Boolean(required=True)
-    created_at = _moment(required=True)
+    created_at = kinds.moment(required=True)
     preview = fields.String(required=True, allow_none=True)
 
 
@@ -514,19 +431,19 @@ class BranchDeleted(Answer):
 class SiblingsOut(Answer):
     """Which of the messages that answer the same one a message is."""
 
-    index = _count(1)
-    count = _count(2)
+    index = kinds.count(1)
+    count = kinds.count(2)
     ids = fields.List(fields.UUID(), required=True)
 
 
-def _siblings() -> AnyField:
+def siblings_of_page() -> kinds.AnyField:
     described = {
         "description": "By message id, where asked for: those that are one of several answers to the same one."
     }
     return fields.Dict(keys=fields.UUID(), values=fields.Nested(SiblingsOut), metadata=described)
 
 
-class _Page(Answer):
+class PagedAnswer(Answer):
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
 
@@ -537,18 +454,18 @@ class ListedConversation(ConversationOut):
     messages = fields.List(fields.Nested(MessageOut))
 
 
-class ConversationPage(_Page):
+class ConversationPage(PagedAnswer):
     """Some conversations, and where the next ones begin."""
 
     conversations = fields.List(fields.Nested(ListedConversation), required=True)
 
 
-class MessagePage(_Page):
+class MessagePage(PagedAnswer):
     """Some messages, oldest first, and where the next ones begin."""
 
     messages = fields.List(fields.Nested(MessageOut), required=True)
-    version = _count(1)
-    siblings = _siblings()
+    version = kinds.count(1)
+    siblings = siblings_of_page()
 
 
 class ConversationWithMessages(ConversationOut):
@@ -557,7 +474,7 @@ class ConversationWithMessages(ConversationOut):
     messages = fields.List(fields.Nested(MessageOut), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
-    siblings = _siblings()
+    siblings = siblings_of_page()
 
 
 class SavedSnapshot(ConversationWithMessages):
@@ -580,7 +497,7 @@ class Deleted(Answer):
 class Claimed(Answer):
     """How many conversations moved."""
 
-    claimed = _count()
+    claimed = kinds.count()
 
 
 class Problem(Answer):

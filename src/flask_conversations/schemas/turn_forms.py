@@ -4,26 +4,8 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from . import rules
-from .forms import (
-    Answer,
-    AnyField,
-    BranchOut,
-    ConversationOut,
-    Empty,
-    Form,
-    MessageIn,
-    MessageOut,
-    Query,
-    _choice,
-    _content,
-    _count,
-    _limit,
-    _moment,
-    _ruled,
-    _siblings,
-    _text,
-)
+from . import kinds, rules
+from .forms import Answer, BranchOut, ConversationOut, Empty, Form, MessageIn, MessageOut, Query, siblings_of_page
 
 __all__ = ["ApproveIn", "EditIn", "Empty", "RegenerateIn", "SendIn", "StateOut", "StateQuery", "StreamQuery"]
 
@@ -34,7 +16,7 @@ PROTOCOLS = ("events", "ui")
 class StreamQuery(Form):
     """How a stream of events is spelled."""
 
-    protocol = _choice(
+    protocol = kinds.choice(
         *PROTOCOLS,
         metadata={"description": "`ui` is the AI SDK's UI message stream; else that which the turn began with."},
     )
@@ -43,20 +25,22 @@ class StreamQuery(Form):
 class StateQuery(Query):
     """How much of a conversation's state is wanted."""
 
-    limit = _limit(50)
+    limit = kinds.limit(50)
 
 
 class SendIn(MessageIn):
     """A question to be answered."""
 
-    role = _choice("user", load_default="user")
+    role = kinds.choice("user", load_default="user")
 
 
 class EditIn(Form):
     """A question put differently."""
 
-    message_id = _text(128, blank=False, required=True, metadata={"description": "The question as it was asked first."})
-    content = _content(required=True)
+    message_id = kinds.text(
+        128, blank=False, required=True, metadata={"description": "The question as it was asked first."}
+    )
+    content = kinds.content(required=True)
     client_id = MessageIn._declared_fields["client_id"]
     attachments = MessageIn._declared_fields["attachments"]
     metadata = MessageIn._declared_fields["metadata"]
@@ -65,7 +49,7 @@ class EditIn(Form):
 class RegenerateIn(Form):
     """What is to be answered again."""
 
-    message_id = _text(
+    message_id = kinds.text(
         128,
         blank=False,
         allow_none=True,
@@ -76,14 +60,14 @@ class RegenerateIn(Form):
 class ApproveIn(Form):
     """What the user has decided of tool calls."""
 
-    tool_call_ids = _ruled(
+    tool_call_ids = kinds.ruled(
         fields.List,
         rules.tool_call_ids,
         cls_or_instance=fields.String(validate=validate.Length(min=1, max=255)),
         required=True,
         validate=validate.Length(min=1, max=100),
     )
-    approved = _ruled(fields.Boolean, rules.boolean, load_default=True)
+    approved = kinds.ruled(fields.Boolean, rules.boolean, load_default=True)
 
 
 class RunOut(Answer):
@@ -102,9 +86,9 @@ class RunOut(Answer):
     question_id = fields.UUID(required=True, allow_none=True)
     answer_id = fields.UUID(required=True, allow_none=True)
     error = fields.Dict(required=True, allow_none=True)
-    created_at = _moment(required=True)
-    updated_at = _moment(required=True)
-    ended_at = _moment(required=True, allow_none=True)
+    created_at = kinds.moment(required=True)
+    updated_at = kinds.moment(required=True)
+    ended_at = kinds.moment(required=True, allow_none=True)
 
 
 class StateOut(Answer):
@@ -114,11 +98,11 @@ class StateOut(Answer):
     messages = fields.List(fields.Nested(MessageOut), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
     has_more = fields.Boolean(required=True)
-    siblings: AnyField = _siblings()
+    siblings: kinds.AnyField = siblings_of_page()
     state = fields.String(required=True, validate=validate.OneOf(STATES))
     run = fields.Nested(RunOut, required=True, allow_none=True)
     pending_actions = fields.List(fields.Dict(), required=True)
     waiting = fields.List(fields.Dict(), required=True)
     branches = fields.List(fields.Nested(BranchOut), required=True)
-    version = _count(1)
+    version = kinds.count(1)
     checksum = fields.String(required=True, metadata={"pattern": "^[0-9a-f]{16}$"})

@@ -8,8 +8,8 @@ from typing import Any
 from marshmallow import fields, validate
 
 from ..errors import ValidationFailed
-from . import rules
-from .forms import Answer, Form, MessagesQuery, Query, _choice, _limit, _own_id, _Page, _ruled, _text
+from . import kinds, rules
+from .forms import Answer, Form, MessagesQuery, PagedAnswer, Query
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 
@@ -29,13 +29,13 @@ def _messages(value: Any) -> list[Any]:
 class ChatIn(Form):
     """The AI SDK's request: a new message, or a question to be answered again."""
 
-    id = _own_id(
+    id = kinds.own_id(
         required=True,
         metadata={
             "description": "The chat: the id or client id of the conversation, which is created if it is not there."
         },
     )
-    messages = _ruled(
+    messages = kinds.ruled(
         fields.Raw,
         _messages,
         required=True,
@@ -46,8 +46,8 @@ class ChatIn(Form):
             "description": "What the page shows. Only the last message is taken; the server knows the others itself.",
         },
     )
-    trigger = _choice(SUBMIT, REGENERATE, required=True)
-    message_id = _text(
+    trigger = kinds.choice(SUBMIT, REGENERATE, required=True)
+    message_id = kinds.text(
         128,
         blank=False,
         allow_none=True,
@@ -67,7 +67,7 @@ class ChatOfConversationIn(ChatIn):
 class UIMessagesQuery(Query):
     """Which messages a chat begins with."""
 
-    limit = _limit(50)
+    limit = kinds.limit(50)
     before = MessagesQuery._declared_fields["before"]
     after = MessagesQuery._declared_fields["after"]
     branch = MessagesQuery._declared_fields["branch"]
@@ -82,7 +82,7 @@ class UIMessageOut(Answer):
     parts = fields.Raw(required=True, metadata={"type": "array", "items": {"type": "object"}})
 
 
-class UIMessagePage(_Page):
+class UIMessagePage(PagedAnswer):
     """Some messages as the AI SDK shows them, oldest first, and where the next ones begin."""
 
     messages = fields.List(fields.Nested(UIMessageOut), required=True)

@@ -26,6 +26,13 @@ def open_relay(cache: Cache | None, config: Config) -> Relay | None:
     return None if cache is None else Relay(lambda: cache.server.client, config.cache_prefix)
 
 
+LINGER = 5
+"""Seconds after the end for which those who listen can still hear of it."""
+
+END = "end"
+"""The event that says that nothing more comes from here."""
+
+
 class Relay:
     """One Redis LIST for each turn under way, in which the worker writes and others read."""
 
@@ -58,10 +65,15 @@ class Relay:
             logger.warning("Redis holds something else where a running answer should be.")
             return None
 
-    def forget(self, conversation_id: str, run_id: str) -> None:
-        """The turn is over: the database has it all."""
+    def close(self, conversation_id: str, run_id: str) -> None:
+        """The turn is over, and the database has it all: those who listen are told to look there."""
         key = self._key(conversation_id, run_id)
-        self._try(lambda client: client.unlink(key))
+
+        def end(client: Any) -> None:
+            client.rpush(key, json.dumps([0, END, {}]))
+            client.pexpire(key, LINGER * 1000)
+
+        self._try(end)
 
     def _key(self, conversation_id: str, run_id: str) -> str:
         return f"{self._prefix}conversation:{{{conversation_id}}}:run:{run_id}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import StorageUnavailable
 from ...models import LIVE_RUNS, WAITING
-from ...streams import QUESTION, STARTED, Sent, end_of, said_after
+from ...streams import END, QUESTION, STARTED, Sent, end_of, said_after
 from ...streams.units import FIRST, parts_of
 from ...turns import ResponderError as _Failed
 from .shapes import told, told_all
@@ -147,6 +147,9 @@ class Follower:
         if not told_since:
             return told_since is not None
         self._relayed += len(told_since)
+        if any(sent.event == END for sent in told_since):
+            self._look()
+            return True
         parts = self._grown(told_since)
         if parts is not None:
             self._view = {**self._view, "answer": {**self._view["answer"], "parts": parts}}

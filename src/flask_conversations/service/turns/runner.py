@@ -75,6 +75,11 @@ class Runner:
         """What has become of turns in this process, and what is going on in it."""
         return {**self.counters.all(), "running": len(self._works), "streams": self.streams}
 
+    def open_stream(self, by: int = 1) -> None:
+        """One stream of events more; with -1 one less."""
+        with self._lock:
+            self.streams += by
+
     def find(self, run_id: str) -> Work | None:
         """The turn, if this process is answering it."""
         return self._works.get(run_id)

@@ -57,6 +57,7 @@ class Work:
         self.heard_at = self._saved_at = time.monotonic()
         self._saved = self.answer.additions
         self._relayed = end_of(self.answer.parts)
+        self._is_passed_on = False
 
     # -- in its own thread
 
@@ -77,9 +78,12 @@ class Work:
     def end(self) -> None:
         """Nothing more comes from this worker."""
         self.stopping.set()
+        first = not self.ended.is_set()
         self.ended.set()
         self._notify()
         self.runner.forget(self)
+        if first and self._is_passed_on and self.runner.relay is not None:
+            self.runner.relay.close(self.run.conversation_id, self.run.id)
 
     def _wait_in_line(self) -> None:
         pause = 0.02
@@ -314,6 +318,7 @@ class Work:
         if relay is None or not self.begun_answer:
             return
         said = list(said_after(self.answer.parts, self.message_id, self._relayed))
+        self._is_passed_on = self._is_passed_on or bool(said)
         if said and relay.tell(self.run.conversation_id, self.run.id, said):
             self._relayed = said[-1].position
 
