@@ -257,13 +257,16 @@ def _by_client_id(models: Models) -> Any:
     )
 
 
-def up_to(store: Store, conversation: Any, message: Any | None, *, limit: int) -> list[Any]:
-    """The newest *limit* messages up to *message*, newest first, on whatever branch it is; of the active branch without one."""
-    if message is None or not conversation.branched:
-        before = message.seq + 1 if message is not None else None
+def up_to(store: Store, conversation: Any, place: tuple[str, int] | None, *, limit: int) -> list[Any]:
+    """The newest *limit* messages up to one, newest first, on whatever branch it is; of the active branch without one.
+
+    *place* is the id and the seq of that message.
+    """
+    if place is None or not conversation.branched:
+        before = place[1] + 1 if place is not None else None
         found = newest(store, conversation.id, limit=limit, before=before)
         return found.rows if found else []
-    return walk(store, conversation.id, message.id, limit=limit)
+    return walk(store, conversation.id, place[0], limit=limit)
 
 
 def of_conversation(store: Store, conversation: Any, limit: int | None = None) -> list[Any]:

@@ -228,10 +228,11 @@ class Machine(Recovery):
         columns: Mapping[str, Any] | None,
         state: str,
         error: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> dict[str, Any] | None:
         """The answer as it is now for good, and the turn is over; without *token*, whoever is at work. Raises `Lost`.
 
-        Without *columns* the answer stays as it was saved last. A turn that has not begun yet keeps its question.
+        Without *columns* the answer stays as it was saved last. A turn that has not begun yet keeps its question. What comes
+        back is the turn and its answer; None if that was deleted.
         """
         conversation = self._hold(run)
         if token is None or run.state == WAITING:
@@ -242,8 +243,11 @@ class Machine(Recovery):
         moved = self._advance_run(
             run, {**values, "answer_id": run.answer_id or message_id}, token=token, states=LIVE_RUNS
         )
-        if self._write_answer(conversation, run, moved, columns) is None:
+        answer = self._write_answer(conversation, run, moved, columns)
+        if answer is None:
             self._step_once(conversation)
+            return None
+        return {"run": moved, "answer": answer}
 
     def _as_it_is(self, conversation: Any, run: Any) -> tuple[Any, Any]:
         """The conversation, and a turn that may have gone on since it was read: it has asked its question. Raises `Lost`."""

@@ -50,6 +50,8 @@ class Work:
         self.ended = threading.Event()
         """Set when what became of the turn is in the database, or is no longer this worker's to say."""
         self.begun_answer = False
+        self.outcome: dict[str, Any] | None = None
+        """The turn and its answer as they were stored in the end, if it was here that they were."""
         self.error: ConversationsError | None = None
         self._changed = threading.Condition()
         self._saving = threading.RLock()
@@ -236,11 +238,11 @@ class Work:
             self.error = error
             told = problem(error) if error is not None else None
             columns = self.answer.columns()
-            self.persist(lambda: self._ended(columns, state, told))
+            self.outcome = self.persist(lambda: self._ended(columns, state, told))
             self.end()
 
-    def _ended(self, columns: Any, state: str, told: Any) -> None:
-        self.service.end_turn(self.run, self.token, self.message_id, columns, state, told)
+    def _ended(self, columns: Any, state: str, told: Any) -> dict[str, Any] | None:
+        return self.service.end_turn(self.run, self.token, self.message_id, columns, state, told)
 
     def _pause(self) -> None:
         with self._saving:

@@ -23,7 +23,7 @@ class Turn:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        view = work.service.turn_context(work.run)
+        view = work.service.turn_context(work.run, work.question)
         self.conversation: Mapping[str, Any] = view["conversation"]
         self.message: Mapping[str, Any] = view["question"]
         """The question; the newest message where the host records an answer to none."""

@@ -179,6 +179,8 @@ class TurnVerbs(Machine, ReadingVerbs):
         work = self.backend_in_context.runner.find(run.id)
         if work is not None:
             work.ended.wait(self._longest_turn)
+            if work.outcome is not None and work.question is not None:
+                return {**work.outcome, "question": work.question}
         deadline, pause = time.monotonic() + self._longest_turn, 0.05
         while True:
             view: dict[str, Any] = self.own.turn_view(run.conversation_id, run.id)
@@ -367,14 +369,17 @@ class TurnVerbs(Machine, ReadingVerbs):
         return dump(run) if run is not None else None
 
     @reads
-    def turn_context(self, run: Any) -> dict[str, Any]:
-        """What a responder is told: the conversation, the question, and the messages up to it."""
+    def turn_context(self, run: Any, question: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What a responder is told: the conversation, the question, and the messages up to it. *question* may be known."""
         conversation = self.store.get(run.conversation_id)
-        question = rows.one(self.store, conversation.id, run.question_id) if run.question_id else None
-        found = rows.up_to(self.store, conversation, question, limit=self.config.history_limit)
+        if question is None and run.question_id is not None:
+            row = rows.one(self.store, conversation.id, run.question_id)
+            question = schema.dump(row) if row is not None else None
+        place = (question["id"], question["seq"]) if question is not None else None
+        found = rows.up_to(self.store, conversation, place, limit=self.config.history_limit)
         return {
             "conversation": conversation_schema.dump(conversation),
-            "question": schema.dump(question) if question is not None else None,
+            "question": question,
             "messages": [schema.dump(row) for row in reversed(found)],
         }
 
