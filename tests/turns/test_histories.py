@@ -189,10 +189,16 @@ class History(RuleBasedStateMachine):
         if not hasattr(self, "chat"):
             return
         abandon(self.app, self.chat)
-        until(lambda: self.ada.recover() == 0 and not [one for one in self.live if one != "awaiting_approval"])
-        self.ada.cancel(self.chat)
+        until(self.nothing_lives, "the turns have ended")
         is_idle(self.app, self.ada, self.chat)
         self.ada.delete_conversation(self.chat, permanent=True)
+
+    def nothing_lives(self) -> bool:
+        """End what nobody else does; those that wait for an approval go first, since others may wait behind them."""
+        if self.live[:1] == ["awaiting_approval"]:
+            self.ada.cancel(self.chat)
+        self.ada.recover()
+        return not self.live
 
 
 def failing() -> Any:
