@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,29 +41,34 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
+        self._making = threading.Lock()
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
 
     @property
     def backend(self) -> Backend:
-        """Where the service of this app keeps its rows; the engine is prepared on first use."""
+        """Where the service of this app keeps its rows; made on first use, since the host may tell us of its `db` first."""
         if self._backend is None:
-            database.prepare(self.db, self.config)
-            transaction.watch(self.db.engines[self.config.bind_key])
-            self._backend = Backend(
-                app=self.app,
-                scoped_session=self.db.session,
-                models=self.models,
-                config=self.config,
-                secrets=functools.partial(_secrets, self.app, self.config),
-                titler=_callable(self.config.titler),
-                token_counter=_callable(self.config.token_counter),
-                counters=self.calls,
-                cache=self.cache,
-                guards=self._guards,
-            )
+            with self._making:
+                self._backend = self._backend or self._made()
         return self._backend
+
+    def _made(self) -> Backend:
+        transaction.watch(database.engine_of(self.db, self.config))
+        return Backend(
+            app=self.app,
+            scoped_session=self.db.session,
+            models=self.models,
+            config=self.config,
+            secrets=functools.partial(_secrets, self.app, self.config),
+            titler=_callable(self.config.titler),
+            token_counter=_callable(self.config.token_counter),
+            counters=self.calls,
+            cache=self.cache,
+            guards=self._guards,
+            set_up=functools.partial(database.set_up, config=self.config),
+        )
 
     def stats(self) -> dict[str, Any]:
         """What this process has counted since it began: numbers and states, no contents and no names."""

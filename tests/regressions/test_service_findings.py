@@ -8,6 +8,7 @@ import threading
 import uuid
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
@@ -241,6 +242,32 @@ def test_an_edit_leaves_no_old_text_behind(ada, bob, chat):
     edited = ada.update_message(chat, saved["id"], content="new")
     assert (edited["content"], edited["raw"], edited["parts"]) == ("new", None, calls)
     assert "old" not in str(ada.get_conversation_history(chat))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_thread_of_the_host_that_connects_meanwhile_is_not_disturbed(app, make_app, threads):
+    """Our first use falls into the moment in which SQLAlchemy goes through the host's listeners for a new connection.
+
+    The app is one on which nothing of ours has run; the list of the listeners must not change under the host's feet.
+    """
+    another = make_app(tables=False)
+    another.conversations.as_user("ada", app=another).create_conversation(id="c-1")
+    ada, saved = app.conversations.as_user("ada", app=app), []
+    with app.app_context():
+        engine = app.db.engine
+    first = engine.connect()
+
+    def connected(*_):
+        if not saved:
+            saved.append(None)
+            saved[0] = threads(8, lambda i: ada.save_message("c-1", "user", str(i), client_id=str(i)))
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "connect", lambda *_: None)
+    with first, engine.connect() as second:
+        assert second.execute(sa.text("SELECT 1")).scalar() == 1
+    assert sorted(message["content"] for message in saved[0]) == list("01234567")
+    assert [message["seq"] for message in ada.get_messages("c-1")["messages"]] == list(range(1, 9))
 
 
 def test_an_app_in_the_place_of_one_that_is_gone_announces_like_the_first():
