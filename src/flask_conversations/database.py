@@ -62,22 +62,10 @@ def metadata_for(db: SQLAlchemy, bind_key: str | None) -> sa.MetaData:
     return db.metadatas[bind_key]
 
 
-def prepare(db: SQLAlchemy, config: Config) -> None:
-    """Let SQLite connections wait for a lock and read while somebody writes. Needs an app context.
-
-    Raises `ConfigurationError` if the app does not know *db*.
-    """
-    engine = engine_of(db, config)
-    if engine.dialect.name not in ("sqlite", "postgresql"):
-        raise ConfigurationError(f"{engine.dialect.name} is not supported: use PostgreSQL or SQLite.")
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine, config)
-
-
 def engine_of(db: SQLAlchemy, config: Config) -> sa.Engine:
-    """The engine of our tables on the current app."""
+    """The engine of our tables on the current app. Raises `ConfigurationError` if there is none that serves."""
     try:
-        return db.engines[config.bind_key]
+        engine = db.engines[config.bind_key]
     except RuntimeError as error:
         raise ConfigurationError(
             "This app does not know the SQLAlchemy() that Conversations was given: call db.init_app(app)."
@@ -86,25 +74,31 @@ def engine_of(db: SQLAlchemy, config: Config) -> sa.Engine:
         raise ConfigurationError(
             f"CONVERSATIONS_BIND_KEY is {config.bind_key!r}, but SQLALCHEMY_BINDS has no such bind."
         ) from None
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise ConfigurationError(f"{engine.dialect.name} is not supported: use PostgreSQL or SQLite.")
+    return engine
 
 
-def _prepare_sqlite(engine: sa.Engine, config: Config) -> None:
-    wait = f"PRAGMA busy_timeout = {round(config.lock_timeout * 1000)}"
-    on_disk = engine.url.database not in (None, "", ":memory:") and "mode=memory" not in str(engine.url)
+def set_up(connection: sa.Connection, config: Config) -> None:
+    """Let a connection to SQLite wait for a lock, and read while somebody writes; once in its life, on our first use of it.
 
-    def set_up(connection: Any, _: Any = None) -> None:
-        connection.execute(wait)
-        if on_disk and config.sqlite_wal:
-            _switch_to_wal(connection)
+    Not by a listener of the engine: the host's threads may be connecting by then, and SQLAlchemy's list of listeners must not grow
+    while one of them goes through it.
+    """
+    if connection.dialect.name != "sqlite" or _READY in connection.info:
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA busy_timeout = {round(config.lock_timeout * 1000)}")
+    url = connection.engine.url
+    on_disk = url.database not in (None, "", ":memory:") and "mode=memory" not in str(url)
+    if on_disk and config.sqlite_wal:
+        if driver.in_transaction:
+            return  # of the host: the journal can be switched between transactions only
+        _switch_to_wal(driver)
+    connection.info[_READY] = True
 
-    if not sa.event.contains(engine, "connect", set_up):
-        sa.event.listen(engine, "connect", set_up)
-    if on_disk and _has_idle_connections(engine):
-        pooled = engine.raw_connection()
-        try:
-            set_up(pooled.driver_connection)
-        finally:
-            pooled.close()
+
+_READY = "flask_conversations.ready"
 
 
 def _switch_to_wal(connection: Any) -> None:
@@ -113,9 +107,3 @@ def _switch_to_wal(connection: Any) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
         logger.debug("The database file stays without WAL until the next connection: %s", error)
-
-
-def _has_idle_connections(engine: sa.Engine) -> bool:
-    """Whether the host has connected already: the journal mode is the file's, so telling one connection is enough."""
-    count = getattr(engine.pool, "checkedin", None)
-    return bool(count and count())

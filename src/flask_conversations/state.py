@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -55,6 +56,7 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
+        self._making = threading.RLock()
         self._one_at_a_time = Turnstile(config.lock_timeout)
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
@@ -63,28 +65,32 @@ class State:
 
     @property
     def backend(self) -> Backend:
-        """Where the service of this app keeps its rows; the engine is prepared on first use."""
+        """Where the service of this app keeps its rows; made on first use, since the host may tell us of its `db` first."""
         if self._backend is None:
-            database.prepare(self.db, self.config)
-            transaction.watch(self.db.engines[self.config.bind_key])
-            self._backend = Backend(
-                app=self.app,
-                scoped_session=self.db.session,
-                models=self.models,
-                config=self.config,
-                secrets=functools.partial(_secrets, self.app, self.config),
-                titler=_callable(self.config.titler),
-                token_counter=_callable(self.config.token_counter),
-                counters=self.calls,
-                cache=self.cache,
-                guards=self._guards,
-                runner=self.runner,
-                turnstile=self._turnstile(),
-            )
+            with self._making:
+                self._backend = self._backend or self._made()
         return self._backend
 
+    def _made(self) -> Backend:
+        transaction.watch(database.engine_of(self.db, self.config))
+        return Backend(
+            app=self.app,
+            scoped_session=self.db.session,
+            models=self.models,
+            config=self.config,
+            secrets=functools.partial(_secrets, self.app, self.config),
+            titler=_callable(self.config.titler),
+            token_counter=_callable(self.config.token_counter),
+            counters=self.calls,
+            cache=self.cache,
+            guards=self._guards,
+            runner=self.runner,
+            turnstile=self._turnstile(),
+            set_up=functools.partial(database.set_up, config=self.config),
+        )
+
     def _turnstile(self) -> contextlib.AbstractContextManager[Any]:
-        shared = isinstance(self.db.engines[self.config.bind_key].pool, StaticPool)
+        shared = isinstance(database.engine_of(self.db, self.config).pool, StaticPool)
         return self._one_at_a_time if shared else contextlib.nullcontext()
 
     def _system(self) -> ConversationService:

@@ -96,7 +96,7 @@ def _work(session: Session) -> _Work:
 
 
 def listen() -> None:
-    """Watch every session of this process, which costs those that we have no work on a look into their `info`; once is enough.
+    """Watch every session of this process; once is enough. One that we do no work on pays with a look into its `info`.
 
     Not the session factory of one app: SQLAlchemy knows the targets of listeners by their `id()`, and does not forget a factory
     that is gone. A later one in the same place in memory would be taken for it, and never be listened to.

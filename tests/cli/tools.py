@@ -27,7 +27,7 @@ def verified(app: Flask, *arguments: str, code: int = 0) -> tuple[list[dict[str,
     """The findings of `verify --json`, and its summary."""
     said = run(app, "verify", "--json", *arguments, code=code)
     # on a slow machine there are lines of progress between, which a terminal gets from the standard error
-    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in said.splitlines() if not line.endswith(" ...")]
     return lines[:-1], lines[-1]["summary"]
 
 

@@ -27,8 +27,7 @@ def checks(state: Any) -> Iterator[Check]:
     """Everything about the database, as far as it can be reached."""
     try:
         engine = engine_of(state)
-        # the first use prepares the connections: waiting for locks, write-ahead logging
-        _ = state.backend
+        backend = state.backend
     except (click.ClickException, ConversationsError) as error:
         yield Check("database", FAIL, str(getattr(error, "message", error)))
         return
@@ -41,6 +40,10 @@ def checks(state: Any) -> Iterator[Check]:
         return
     try:
         with engine.connect() as connection:
+            backend.set_up(connection)
+        # again from the pool, as a call gets it: what the app does to a connection then comes after our set-up
+        with engine.connect() as connection:
+            backend.set_up(connection)
             yield Check("database", OK, f"{_place(engine.url)} answers.")
             yield from _examined(connection, state)
     except sa.exc.DBAPIError as error:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from blinker import Signal
 from flask import Flask, has_app_context
 from flask.globals import app_ctx
@@ -57,6 +58,8 @@ class Backend:
     config: Config
     secrets: Callable[[], list[str]]
     """Keys that sign cursors, the newest first."""
+    set_up: Callable[[sa.Connection], None]
+    """Makes a connection of the host's ready for what we do on it."""
     titler: Callable[[str], str | None] | None = None
     token_counter: Callable[[str], int] | None = None
     counters: Counters = dataclasses.field(default_factory=Counters)
@@ -97,6 +100,7 @@ class Base:
             backend.scoped_session(),
             backend.models,
             self.identity,
+            set_up=backend.set_up,
             lock_timeout=backend.config.lock_timeout,
             foreign_status=backend.config.foreign_status,
             note=self._note if backend.cache is not None else None,

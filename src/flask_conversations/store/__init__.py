@@ -46,6 +46,7 @@ class Store:
         models: Models,
         identity: Identity | None,
         *,
+        set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
         note: Note | None = None,
@@ -54,6 +55,7 @@ class Store:
         self.models = models
         self.identity = identity
         self.system = identity is None
+        self._set_up = set_up
         self._foreign_status = foreign_status
         self._note = note
         self._connection: sa.Connection | None = None
@@ -74,6 +76,7 @@ class Store:
         # no functools.cached_property: before Python 3.12 all threads share its lock, and would wait for each other's connection
         if self._connection is None:
             self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
+            self._set_up(self._connection)
         return self._connection
 
     @property
