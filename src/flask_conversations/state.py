@@ -41,7 +41,7 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
-        self._making = threading.Lock()
+        self._making = threading.RLock()
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
