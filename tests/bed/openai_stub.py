@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -162,10 +162,11 @@ class Line:
         self._handler.close_connection = True
         self._handler.connection.shutdown(socket.SHUT_RDWR)
 
-    def wait(self) -> None:
-        """Say nothing until the test says `stub.go_on()`, or the client goes away."""
-        ends = time.monotonic() + PATIENCE
-        while time.monotonic() < ends and not self.stub._free.is_set():
+    def wait(self, free: threading.Event | None = None, patience: float = PATIENCE) -> None:
+        """Say nothing until the test says `stub.go_on()`, or sets *free*, or the client goes away."""
+        free = free or self.stub._free
+        ends = time.monotonic() + patience
+        while time.monotonic() < ends and not (free.is_set() or self.stub._closing.is_set()):
             readable, _, _ = select.select([self._handler.connection], [], [], 0.02)
             if readable and not socket.socket.recv(self._handler.connection, 1, socket.MSG_PEEK):
                 raise ConnectionResetError
@@ -246,6 +247,23 @@ def stalls(*pieces: str) -> Act:
         if not pieces:
             line.begin()
         line.delta(content=" (late)")
+        line.delta("stop")
+        line.done()
+
+    return act
+
+
+def rests(pieces: Sequence[str], at: int, free: threading.Event) -> Act:
+    """A whole answer that stands still after *at* pieces, until the test sets *free*."""
+
+    def act(line: Line) -> None:
+        line.begin()
+        line.delta(role="assistant", content="")
+        for piece in pieces[:at]:
+            line.delta(content=piece)
+        line.wait(free, 10 * PATIENCE)
+        for piece in pieces[at:]:
+            line.delta(content=piece)
         line.delta("stop")
         line.done()
 
