@@ -7,7 +7,7 @@ import pytest
 from flask_conversations.errors import ConfigurationError, Conflict, ConversationNotFound, NotFound
 from flask_conversations.turns import ToolCall
 
-from .tools import END, gone, is_idle, is_sound, runs, said, tree, until
+from .tools import END, abandon, gone, is_idle, is_sound, runs, said, tree, until
 
 
 @pytest.fixture(params=["processing", "streaming", "awaiting_approval"])
@@ -63,30 +63,25 @@ def test_the_question_is_deleted(app, ada, chat, led, under_way):
     asked_again(app, ada, chat)
 
 
+@pytest.mark.parametrize("under_way", ["streaming", "awaiting_approval"], indirect=True)
 def test_the_answer_is_deleted(app, ada, chat, led, under_way):
     """It does not come back, and the turn is over."""
-    if under_way == "processing":
-        pytest.skip("there is none yet")
     ada.delete_message(chat, ids(ada, chat)["one "])
     go_on(app, ada, chat, led, under_way)
     assert said(ada, chat) == [("u", "old"), ("a", "old answer"), ("u", "q")]
     asked_again(app, ada, chat)
 
 
+@pytest.mark.parametrize("under_way", ["awaiting_approval"], indirect=True)
 def test_the_answer_is_deleted_and_somebody_asks_again(app, ada, chat, led, under_way):
     """A question for approval that was deleted keeps nobody waiting."""
-    if under_way != "awaiting_approval":
-        pytest.skip("only a question for approval keeps others waiting")
     ada.delete_message(chat, ids(ada, chat)["one "])
     asked_again(app, ada, chat)
 
 
+@pytest.mark.parametrize("under_way", ["streaming"], indirect=True)
 def test_the_answer_is_deleted_and_its_worker_dies(app, ada, chat, led, under_way):
     """Recovery brings nothing back either, and does not stumble."""
-    from .tools import abandon
-
-    if under_way != "streaming":
-        pytest.skip("the others have no answer, or no worker")
     ada.delete_message(chat, ids(ada, chat)["one "])
     abandon(app, chat)
     assert ada.get_state(chat)["state"] == "idle"

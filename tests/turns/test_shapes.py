@@ -118,10 +118,8 @@ GOOD = {
 
 
 @pytest.fixture(params=["on disk", "in memory"])
-def place(request, database, app, memory):
+def place(request, app, memory):
     """An app on the database of the test, and one on SQLite in memory."""
-    if request.param == "in memory" and database.name != "sqlite":
-        pytest.skip("once is enough")
     return app if request.param == "on disk" else memory()
 
 
