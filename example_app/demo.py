@@ -40,7 +40,10 @@ def answer(turn: Any, *, pause: float = 0.0) -> Said:
 def _to_question(turn: Any) -> Said:
     # first, so that it also stands at an answer that breaks off
     yield Usage(model=responder.BUILT_IN)
-    asked = str(turn.history[-1].get("content") or "")
+    asked = responder.text_of(turn.message)  # one without words is not in the history
+    if not asked.strip():
+        yield from _words("You sent no words, and I cannot read anything else.")
+        return
     for pattern, trick in TRICKS:
         found = re.search(pattern, asked, re.IGNORECASE)
         if found:

@@ -50,7 +50,7 @@ def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
     """The whole answer to the last message of *history*. Raises `NoAnswer` with a sentence for the person who asked."""
     if not is_configured(config):
         return Answer(rules(history), BUILT_IN)
-    said = [*_model(config)(_Asked([{"role": each["role"], "content": _text(each)} for each in history]))]
+    said = [*_model(config)(_Asked([{"role": each["role"], "content": text_of(each)} for each in history]))]
     usage = next((each for each in said if isinstance(each, Usage)), Usage())
     text = "".join(each for each in said if isinstance(each, str))
     return Answer(text, usage.model or model(config), usage.total_tokens)
@@ -110,7 +110,7 @@ def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:
 
 def rules(history: Messages) -> str:
     """The built-in responder: the same history always gets the same answer."""
-    said = [_text(each) for each in history if each["role"] == "user"]
+    said = [text_of(each) for each in history if each["role"] == "user"]
     for pattern, answer in RULES:
         if re.search(pattern, said[-1], re.IGNORECASE):
             return answer(said)
@@ -153,7 +153,7 @@ RULES: list[tuple[str, Callable[[Sequence[str]], str]]] = [
 ]
 
 
-def _text(message: Mapping[str, Any]) -> str:
+def text_of(message: Mapping[str, Any]) -> str:
     """The words of a message, whose content may be a list of parts."""
     content = message.get("content") or ""
     if isinstance(content, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -227,3 +228,8 @@ class SchemaMissing(StorageUnavailable):
     """The database has no conversation tables yet."""
 
     code, retryable = "schema_missing", False
+
+
+def without_words(error: BaseException) -> str:
+    """For logs: the type of an error and the places it came through. What it says may repeat what people have written."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()

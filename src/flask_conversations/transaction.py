@@ -16,6 +16,8 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .errors import without_words
+
 logger = logging.getLogger("flask_conversations")
 
 _KEY = "flask_conversations.work"
@@ -249,5 +251,5 @@ def _run(callback: Callable[[], None]) -> None:
     # the rows are durable: nothing that fails here may look like a failed commit
     try:
         callback()
-    except Exception:
-        logger.exception("Something failed after a commit; the commit stands.")
+    except Exception as error:  # noqa: BLE001 - of a host's handler, say
+        logger.error("Something failed after a commit; the commit stands. %s", without_words(error))

@@ -55,7 +55,14 @@ def test_a_key_alone_sends_nothing_anywhere():
 
 
 def turn(*texts: str, **more: Any) -> Any:
-    given = {"history": said(*texts), "cancelled": False, "approved": [], "denied": [], "answer": []}
+    given = {
+        "history": said(*texts),
+        "message": said(*texts)[-1],
+        "cancelled": False,
+        "approved": [],
+        "denied": [],
+        "answer": [],
+    }
     return SimpleNamespace(**{**given, "app": SimpleNamespace(config={"DEMO_PAUSE": 0}), **more})
 
 

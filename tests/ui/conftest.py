@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
@@ -83,10 +83,12 @@ def replies(app: Flask, conversations: Any) -> Replies:
     found = Replies()
     conversations.responder(found)
 
-    @app.before_request
-    def notice() -> None:
-        if request.path.endswith("/stream"):
+    @app.after_request
+    def notice(answer: Response) -> Response:
+        # not as it comes in: the turn could be over before anybody has looked for it
+        if request.path.endswith("/stream") and answer.status_code == 200:
             found.resumed.set()
+        return answer
 
     return found
 

@@ -32,6 +32,11 @@ def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
     return found, 200, {"ETag": f'"{found["conversation"]["etag"]}"'}
 
 
+def _not_waiting() -> bool:
+    """Whether the client wants its answer at once: RFC 7240."""
+    return "respond-async" in request.headers.get("Prefer", "").lower()
+
+
 def _full_state(conversation_id: str, outcome: Any, status: int = 200) -> Any:
     found = current_conversations.get_state(conversation_id)
     headers = {"ETag": f'"{found["conversation"]["etag"]}"'}
@@ -44,7 +49,7 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
     """Begin a turn, and answer as the client prefers: with its events, at once, or when it has ended."""
     if stream.is_wanted():
         return stream.of_new_turn(conversation_id, kind, message, message_id)
-    at_once = "respond-async" in request.headers.get("Prefer", "")
+    at_once = _not_waiting()
     outcome = current_conversations.ask(
         conversation_id, kind, message=message, message_id=message_id, key=idempotency(), wait=not at_once
     )
@@ -101,7 +106,9 @@ def edit(conversation_id: str, body: dict[str, Any]) -> Any:
 )
 def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
     """Allow or refuse tool calls; once all are decided, the turn goes on."""
-    at_once = stream.is_wanted() or "respond-async" in request.headers.get("Prefer", "")
+    if stream.is_wanted():
+        stream.refuse_too_many()
+    at_once = stream.is_wanted() or _not_waiting()
     outcome = current_conversations.approve_tools(
         conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
     )
@@ -119,4 +126,5 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
 )
 def cancel(conversation_id: str, body: dict[str, Any]) -> Any:
     """End the turn under way and keep what was said; without one nothing changes."""
-    return _full_state(conversation_id, {"run": current_conversations.cancel(conversation_id)})
+    outcome = current_conversations.cancel_or_replay(conversation_id, idempotency())
+    return _full_state(conversation_id, {"replayed": outcome.replayed})

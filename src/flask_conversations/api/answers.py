@@ -115,7 +115,7 @@ def http_problem(error: HTTPException) -> Response:
 
 def unexpected(error: Exception) -> Response:
     """A bug of ours or of the host's hooks: logged, and answered without internals."""
-    logger.exception("Unexpected error (request %s)", request_id())
+    logger.error("Unexpected error (request %s): %s", request_id(), errors.without_words(error))
     return problem(errors.ConversationsError())
 
 

@@ -135,6 +135,7 @@ def _answered_again(chat: str, question: Mapping[str, Any]) -> Response:
     """Answer a question again, unless somebody is still at it."""
     running = current_conversations.running(chat)
     if running is not None and running["question_id"] == question["id"]:
+        stream.refuse_too_many()
         return stream.of_turn(chat, running, 0, "ui", replayed=True)
     return stream.of_new_turn(chat, "regenerate", None, question["id"], protocol="ui")
 
@@ -159,15 +160,16 @@ def _decided(chat: str, messages: list[dict[str, Any]], place: int) -> Response:
     """Do as the user has decided, and tell what happens from there on. What was decided before is not done twice."""
     decisions = forms.decisions_of(messages, place)
     answer = current_conversations.get_message(chat, messages[place]["id"])
+    run = current_conversations.get_state(chat, limit=1)["run"]
+    if run is None or run["answer_id"] != answer["id"]:
+        raise errors.Conflict("These tool calls belong to a turn that is over.")
+    stream.refuse_too_many()
     try:
         _decide(chat, answer, decisions)
     except errors.Conflict:
         answer = current_conversations.get_message(chat, answer["id"])
         if _undone(answer, decisions):
             raise
-    run = current_conversations.get_state(chat, limit=1)["run"]
-    if run is None or run["answer_id"] != answer["id"]:
-        raise errors.Conflict("These tool calls belong to a turn that is over.")
     return stream.of_turn(chat, run, _behind(answer, decisions), "ui", continued=True)
 
 
@@ -175,7 +177,7 @@ def _decide(chat: str, answer: Mapping[str, Any], decisions: Mapping[str, bool])
     undone = _undone(answer, decisions)
     for approved in (True, False):
         if names := [name for name in undone if decisions[name] is approved]:
-            current_conversations.approve_tools(chat, names, approved, wait=False)
+            current_conversations.approve_tools(chat, names, approved, message_id=answer["id"], wait=False)
 
 
 def _undone(answer: Mapping[str, Any], decisions: Mapping[str, bool]) -> list[str]:

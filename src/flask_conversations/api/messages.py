@@ -44,7 +44,10 @@ def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
     if stream.is_wanted():
         return stream.of_new_turn(conversation_id, "send", message=body)
     turn = current_conversations.ask(conversation_id, "send", message=body, key=idempotency())
-    return _saved([each for each in (turn["question"], turn["answer"]) if each is not None], turn["replayed"])
+    saved = [each for each in (turn["question"], turn["answer"]) if each is not None]
+    if not saved:
+        raise errors.Conflict("The question was deleted, or could not be stored, before it was answered.")
+    return _saved(saved, turn["replayed"])
 
 
 def _saved(messages: list[Any], replayed: bool) -> Any:

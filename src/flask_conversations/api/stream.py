@@ -41,6 +41,7 @@ def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
     running = current_conversations.running(conversation_id)
     if running is None:
         return Response(status=204)
+    refuse_too_many()
     return of_turn(conversation_id, running, 0, query.get("protocol"))
 
 
@@ -51,7 +52,10 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
         raise errors.MalformedRequest("Last-Event-ID is none that this server has given.")
     run_id, position = match[1], int(match[2])
     run = current_conversations.turn_to_resume(conversation_id, run_id, position)
-    return Response(status=204) if run is None else of_turn(conversation_id, run, position, protocol)
+    if run is None:
+        return Response(status=204)
+    refuse_too_many()
+    return of_turn(conversation_id, run, position, protocol)
 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
@@ -61,12 +65,15 @@ def is_answered(arguments: Mapping[str, Any]) -> bool:
 
 def is_wanted() -> bool:
     """Whether the client wants events rather than JSON."""
-    return _asked_protocol() is not None or MIMETYPE in request.headers.get("Accept", "").lower()
+    accepted = (mimetype.partition(";")[0].lower() for mimetype, quality in request.accept_mimetypes if quality > 0)
+    return _asked_protocol() is not None or MIMETYPE in accepted
 
 
 def _asked_protocol() -> str | None:
     asked = request.args.get("protocol")
-    return asked if asked in forms.PROTOCOLS else None
+    if asked is not None and asked not in forms.PROTOCOLS:
+        raise errors.ValidationFailed({"protocol": [f"Must be one of: {', '.join(forms.PROTOCOLS)}."]})
+    return asked
 
 
 def of_new_turn(
@@ -78,7 +85,7 @@ def of_new_turn(
     protocol: str | None = None,
 ) -> Response:
     """Begin a turn and tell what happens in it. Whoever began it may go away: it does not end with the stream."""
-    _refuse_too_many()
+    refuse_too_many()
     protocol = protocol or _asked_protocol()
     begun = current_conversations.ask(
         conversation_id,
@@ -92,7 +99,7 @@ def of_new_turn(
     if begun["run"] is None and protocol == "ui":
         return _response(ui.nothing(), ui.HEADERS)
     if begun["run"] is None:
-        return _response(_only(begun["question"]), None)
+        return _response(_only(begun["question"], answers.of_this_request()["case"]), None)
     return of_turn(conversation_id, begun["run"], 0, protocol, replayed=begun["replayed"])
 
 
@@ -105,8 +112,7 @@ def of_turn(
     replayed: bool = False,
     continued: bool = False,
 ) -> Response:
-    """The events of a turn from *position* on."""
-    _refuse_too_many()
+    """The events of a turn from *position* on. Whoever calls has looked whether there is room, before what cannot be undone."""
     follower = current_conversations.follow(conversation_id, run["id"], position)
     if (protocol or run.get("protocol")) == "ui":
         told, headers = ui.told(follower, run["id"], follower.heard, position, continued=continued), ui.HEADERS
@@ -125,7 +131,7 @@ def end_of(answer: Mapping[str, Any] | None) -> int:
     return current_conversations.end_of(answer)
 
 
-def _refuse_too_many() -> None:
+def refuse_too_many() -> None:
     """More streams than threads would leave none for other requests: clients poll the state instead."""
     if state().runner.streams >= state().config.stream_limit:
         raise TooManyStreams
@@ -159,17 +165,28 @@ def _limited(told: Iterator[str], runner: Any, seconds: float) -> Iterator[str]:
 
 def _told(follower: Iterable[Any], run_id: str, case: str) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
-    for sent in follower:
-        if sent is None:
-            yield ": still here\n\n"
-        else:
-            data = to_camel(sent.data) if case == "camel" else sent.data
-            yield f"id: {run_id}:{sent.position}\nevent: {sent.event}\ndata: {encoded(data).decode()}\n\n"
+    position = 0
+    try:
+        for sent in follower:
+            if sent is None:
+                yield ": still here\n\n"
+                continue
+            position = sent.position
+            yield f"id: {run_id}:{position}\nevent: {sent.event}\ndata: {_spelt(sent.data, case)}\n\n"
+    except errors.ConversationsError as error:
+        # the status is sent: that the conversation was deleted, say, can only be told as an event
+        told = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
+        for event, data in (("error", told), ("done", {})):
+            yield f"id: {run_id}:{position}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
 
 
-def _only(question: Mapping[str, Any]) -> Iterator[str]:
+def _spelt(data: Any, case: str) -> str:
+    return encoded(to_camel(data) if case == "camel" else data).decode()
+
+
+def _only(question: Mapping[str, Any], case: str) -> Iterator[str]:
     """What there is to tell where nobody answers."""
     yield f"retry: {RETRY}\n\n"
-    yield f"event: message.created\ndata: {encoded(question).decode()}\n\n"
+    yield f"event: message.created\ndata: {_spelt(question, case)}\n\n"
     yield 'event: state\ndata: {"state":"idle"}\n\n'
     yield "event: done\ndata: {}\n\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConversationsError
+from ...errors import Conflict, ConversationsError
 from ...models import COMPLETED, FAILED, WAITING
 from ...turns import ResponderError, Usage
 from .following import Follower
@@ -88,10 +88,14 @@ class HostTurn:
 
 
 def wait_in_line(work: Work) -> None:
-    """Until the turn of the calling thread has begun."""
+    """Until the turn of the calling thread has begun. Raises `ConversationNotFound` or `Conflict` if it never does."""
     if work.run.state == WAITING:
         try:
             work._wait_in_line()
+        except Lost as lost:
+            work.end()
+            work.service.glance(work.run.conversation_id)
+            raise Conflict("The turn was ended before it began.") from lost
         except BaseException:
             work.end()
             raise

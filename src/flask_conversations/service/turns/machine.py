@@ -27,6 +27,7 @@ from ...schemas.common import iso
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import runs
+from ..messages import Outcome
 from ..units import writes
 from .answers import decided_part
 from .recovery import Recovery
@@ -100,6 +101,7 @@ class Machine(Recovery):
 
     def _line_up(self, conversation: Any, asked: Asked, live: runs.Live, request: dict[str, Any], token: str) -> Any:
         row = request["row"]
+        self._check_request(conversation, asked, row)
         kept = {**request, "row": {**row, "created_at": iso(row["created_at"])} if row else None}
         run = self._insert(conversation, asked, live, {"state": WAITING, "token": token, "request": kept}, request)
         conversation_rows.change(self.store, conversation.id, {})
@@ -132,6 +134,9 @@ class Machine(Recovery):
         conversation = self._hold(run)
         live = self._living(conversation)
         mine = next((each for each in live if each.id == run.id and each.token == token), None)
+        if mine is not None and mine.state != WAITING:
+            # it has begun: whoever does not know whether that was committed does it again
+            return Begun(mine, self._question_of(conversation, mine))
         if mine is None or mine.cancelled:
             raise Lost
         if live.active is not None or live[0].number < mine.number:
@@ -183,9 +188,18 @@ class Machine(Recovery):
 
     @writes
     def decide_calls(
-        self, conversation_id: str, ids: Sequence[str], decision: str, token: str, key: str | None = None
-    ) -> tuple[Any, bool]:
-        """Settle tool calls; the turn, and whether it goes on now, with *token*.
+        self,
+        conversation_id: str,
+        ids: Sequence[str],
+        decision: str,
+        token: str,
+        *,
+        key: str | None = None,
+        answer_id: str | None = None,
+    ) -> tuple[Any, bool, bool]:
+        """Settle tool calls, those of *answer_id* if that is given. Once all are decided the turn goes on, with *token*.
+
+        What comes back is the turn, whether it goes on now, and whether the same was decided before with *key*.
 
         Raises `NotFound` for a call that is unknown, `Conflict` for one that is settled, and changes nothing then.
         """
@@ -195,20 +209,23 @@ class Machine(Recovery):
         calls = {call["id"]: call for call in (run.calls or [])} if run is not None else {}
         if unknown := [one for one in ids if one not in calls]:
             raise ToolCallNotFound(f"There is no tool call {unknown[0][:100]!r} to decide here.")
-        if key is not None and all(calls[one].get("key") == key for one in ids):
-            if any(calls[one]["decision"] != decision for one in ids):
+        known = {name for name, call in calls.items() if key is not None and call.get("key") == key}
+        if known:
+            if known != set(ids) or any(calls[one]["decision"] != decision for one in ids):
                 raise IdempotencyKeyReused
-            return run, False
+            return run, False, True
         if run is None or any(calls[one]["decision"] for one in ids) or run.state != AWAITING:
             raise ToolCallSettled
+        if answer_id not in (None, run.answer_id):
+            raise ToolCallSettled  # another turn has calls by the same names
         for one in ids:
             calls[one].update(decision=decision, **({"key": key} if key else {}))
         if self._decide_in_answer(conversation, run, calls) is None:
-            return self._drop_run(conversation, run), False
+            return self._drop_run(conversation, run), False, False
         if any(call["decision"] is None for call in calls.values()):
-            return self._advance_run(run, {"calls": list(calls.values())}, states=(AWAITING,)), False
+            return self._advance_run(run, {"calls": list(calls.values())}, states=(AWAITING,)), False, False
         values = {"state": PROCESSING, "calls": list(calls.values()), "token": token}
-        return self._advance_run(run, values, states=(AWAITING,), lease=self.config.run_lease), True
+        return self._advance_run(run, values, states=(AWAITING,), lease=self.config.run_lease), True, False
 
     def _decide_in_answer(
         self, conversation: Any, run: Any, calls: Mapping[str, Mapping[str, Any]]
@@ -263,8 +280,24 @@ class Machine(Recovery):
         return self.store.lock(conversation.id), run
 
     @writes
-    def ask_to_stop(self, conversation_id: str) -> Any | None:
-        """Tell the worker of the turn under way to end it; the turn, None if there is none."""
+    def ask_to_stop(self, conversation_id: str, key: tuple[str, str] | None = None) -> Outcome:
+        """Tell the worker of the turn under way to end it; the turn, None if there is none.
+
+        Under a *key* that was used before, the turn that was meant then: one that has begun since is not ended.
+        """
+        if key is None:
+            return Outcome(self._told_to_stop(conversation_id), False)
+        asked = self.answered_once("cancel_turn", *key, lambda: self._stop_of(self._told_to_stop(conversation_id)))
+        if asked.result["run_id"] is None:
+            return Outcome(None, asked.replayed)
+        conversation = self.store.get(conversation_id)
+        return Outcome(runs.find(self.store, conversation, "id", asked.result["run_id"]), asked.replayed)
+
+    def _stop_of(self, run: Any | None) -> dict[str, Any]:
+        """What is kept of a request to end a turn."""
+        return {"run_id": run.id, "conversation_id": run.conversation_id} if run is not None else {"run_id": None}
+
+    def _told_to_stop(self, conversation_id: str) -> Any | None:
         conversation = self.store.lock(conversation_id)
         live = self._living(conversation)
         run = live.active or (live[0] if live else None)

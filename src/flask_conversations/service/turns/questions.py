@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import (
-    ValidationFailed,
-)
+from ...errors import ClientIdConflict, ValidationFailed
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
-from .shapes import EDIT, HOST, RECORD, SEND
+from .shapes import EDIT, HOST, RECORD, SEND, Asked
 from .steps import Steps
 
 
@@ -34,10 +32,22 @@ class Questions(Steps):
             self._turn_to(conversation, question.id, question.content)
         return schema.dump(question)
 
+    def _check_request(self, conversation: Any, asked: Asked, row: Mapping[str, Any] | None) -> None:
+        """Refuse now what could not begin once it is its turn. Raises what it would raise then."""
+        if asked.kind == EDIT:
+            _check_is_question(self._live(conversation, asked.message_id))
+        elif asked.message_id is not None:
+            self._question_before(conversation, asked.message_id)
+        if row is None:
+            return
+        if row.get("parent_id") and rows.one(self.store, conversation.id, row["parent_id"]) is None:
+            raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
+        if rows.one(self.store, conversation.id, row["id"]) is not None:
+            raise ClientIdConflict("This id is taken.")
+
     def _put_differently(self, conversation: Any, original: Any, row: dict[str, Any]) -> Mapping[str, Any]:
         """A new question beside *original*, which stays with all that came after it."""
-        if original.role != "user":
-            raise ValidationFailed({"message_id": ["Only a question can be put differently: this is an answer."]})
+        _check_is_question(original)
         version = conversation.version + 1
         self._turn_to(conversation, original.parent_id, None)
         message = self.append_prepared(conversation.id, row)
@@ -59,3 +69,8 @@ class Questions(Steps):
                 raise ValidationFailed({"message_id": ["There is no question before this message."]})
             found = self._live(conversation, found.parent_id)
         return found
+
+
+def _check_is_question(message: Any) -> None:
+    if message.role != "user":
+        raise ValidationFailed({"message_id": ["Only a question can be put differently: this is an answer."]})

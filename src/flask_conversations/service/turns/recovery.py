@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy.exc import IntegrityError
 
 from ...errors import (
     ClientIdConflict,
@@ -19,8 +21,9 @@ from ...models import (
     now,
 )
 from ...schemas import rules
+from ...store import faults, runs
 from ...store import messages as rows
-from ...store import runs
+from ..savepoints import savepoint
 from ..units import reads, writes
 from .questions import Questions
 from .shapes import SEND
@@ -39,6 +42,11 @@ class Recovery(Questions):
         live = runs.live(self.store, conversation)
         run = next((each for each in live.dead if each.id == run_id), None)
         return run is not None and self._bury_run(conversation.id, run, live)
+
+    @writes
+    def end_orphan(self, conversation_id: str) -> None:
+        """End a turn that waits for a decision about an answer that was deleted, if there is one."""
+        self._living(self.store.lock(conversation_id))
 
     @reads
     def dead_turns(self, limit: int = 100) -> list[tuple[str, str]]:
@@ -91,12 +99,22 @@ class Recovery(Questions):
         if request["row"]:
             request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
         try:
-            question = self._put_question(conversation, run.kind, request)
+            question = self._put_if_possible(conversation, run.kind, request)
         except (MessageNotFound, ValidationFailed):
             # what it referred to was deleted: what was asked is kept all the same
             row = request["row"] and {name: value for name, value in request["row"].items() if name != "parent_id"}
-            question = self._put_question(conversation, SEND, {**request, "row": row}) if row else None
-        except ClientIdConflict:
-            question = None  # another message has its name by now, and its sender is told
+            question = self._put_if_possible(conversation, SEND, {**request, "row": row}) if row else None
         values = {"request": None, "question_id": question["id"] if question else None}
         return runs.move(self.store, run, values) or run
+
+    def _put_if_possible(self, conversation: Any, kind: str, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The question, stored; None where another message has its name by now: its sender is told. What fails leaves nothing."""
+        try:
+            with savepoint(self.session):
+                return self._put_question(conversation, kind, request)
+        except ClientIdConflict:
+            return None
+        except IntegrityError as error:
+            if not faults.is_duplicate(error):
+                raise
+            return None

@@ -9,14 +9,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...counters import Counters
 from ...errors import ConversationsError, StorageUnavailable
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_RUNS
 from ...streams import Relay
-from .running import Responder, Work
-from .shapes import Begun, Lost
+from .running import Responder, Work, carefully
+from .shapes import Begun
 
 if TYPE_CHECKING:
     from .verbs import TurnVerbs
@@ -118,7 +118,7 @@ class Runner:
         while True:
             time.sleep(TICK)
             if self._works:
-                target()
+                carefully(target)
                 continue
             with self._lock:
                 if not self._works:
@@ -127,7 +127,7 @@ class Runner:
 
     def _look_after(self) -> None:
         for work in list(self._works.values()):
-            _carefully(work.tick)
+            carefully(work.tick)
 
     def _look_after_leases(self) -> None:
         # in a thread apart: a save that has to wait for a lock or a connection must cost no other turn its lease
@@ -137,10 +137,10 @@ class Runner:
         now, works = time.monotonic(), list(self._works.values())
         if now - self._renewed_at >= system.config.run_lease / 3:
             self._renewed_at = self._listened_at = now
-            _carefully(lambda: self._renew(system, works))
+            carefully(lambda: self._renew(system, works))
         elif now - self._listened_at >= LISTEN:
             self._listened_at = now
-            _carefully(lambda: self._listen(system, works))
+            carefully(lambda: self._listen(system, works))
 
     def _renew(self, system: TurnVerbs, works: list[Work]) -> None:
         kept = system.renew_leases([work.token for work in works])
@@ -149,30 +149,18 @@ class Runner:
                 if not work.ended.is_set() and self.find(work.run.id) is work:
                     work.lose()
             elif kept[work.token]:
-                work.stop()
+                work.end_apart(work.stop)
 
     def _listen(self, system: TurnVerbs, works: list[Work]) -> None:
         asked = system.asked_to_stop([work.token for work in works])
         for work in works:
             if work.token in asked:
-                work.stop()
+                work.end_apart(work.stop)
 
     def shut_down(self) -> None:
         """The process ends: what was said so far is saved and marked."""
         for work in list(self._works.values()):
-            _carefully(functools.partial(work.interrupt, "The server was stopped."))
-
-
-def _carefully(call: Callable[[], Any]) -> None:
-    """What fails for one turn must not end the others."""
-    try:
-        call()
-    except Lost:
-        pass
-    except ConversationsError as error:
-        logger.warning("A turn could not be looked after (%s).", type(error).__name__)
-    except Exception:
-        logger.exception("A turn could not be looked after.")
+            carefully(functools.partial(work.interrupt, "The server was stopped."))
 
 
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import sys
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import ConfigurationError, ConversationsError, StorageUnavailable
+from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, without_words
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
 from ...streams import QUESTION, Sent, end_of, said_after
 from ...turns import Event, ResponderError, ToolCall
@@ -60,6 +60,7 @@ class Work:
         self._saved = self.answer.additions
         self._relayed = end_of(self.answer.parts)
         self._is_passed_on = False
+        self._ending: threading.Thread | None = None
 
     # -- in its own thread
 
@@ -296,6 +297,12 @@ class Work:
         """End the turn although nobody has asked for that."""
         self.stop(INTERRUPTED, Interrupted(why))
 
+    def end_apart(self, end: Callable[[], object]) -> None:
+        """Have it ended in a thread of its own: whoever looks after many turns must not wait for the database for one of them."""
+        if self._ending is None or not self._ending.is_alive():
+            self._ending = threading.Thread(target=carefully, args=[end], name=f"end-{self.run.id}", daemon=True)
+            self._ending.start()
+
     def lose(self) -> None:
         """The turn belongs to somebody else, or to nobody: nothing of it is saved here any more."""
         self.stopping.set()
@@ -306,7 +313,8 @@ class Work:
         """A quarter of a second has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
         now = time.monotonic()
         if self.run.state != WAITING and now - self.heard_at > self.service.config.run_timeout:
-            self.interrupt(f"The responder said nothing for {self.service.config.run_timeout:g} seconds.")
+            why = f"The responder said nothing for {self.service.config.run_timeout:g} seconds."
+            self.end_apart(functools.partial(self.interrupt, why))
             return
         if now - self._saved_at >= CHECKPOINT and self._saving.acquire(blocking=False):
             try:
@@ -345,6 +353,18 @@ class Work:
             self._changed.notify_all()
 
 
+def carefully(call: Callable[[], Any]) -> None:
+    """What fails for one turn must not end the others."""
+    try:
+        call()
+    except Lost:
+        pass
+    except ConversationsError as error:
+        logger.warning("A turn could not be looked after (%s).", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - of the host's hooks, say: told without what it says
+        logger.error("A turn could not be looked after: %s", without_words(error))
+
+
 class _Enough(Exception):
     """The rest of the answer is not wanted."""
 
@@ -371,9 +391,7 @@ def _close(pieces: Any) -> None:
 
 
 def _log_failure(what: str, error: BaseException) -> None:
-    """What a responder raises may repeat what people said: its type and its place are told, not its words."""
-    places = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s: %s.\n%s", what, type(error).__name__, places)
+    logger.error("%s: %s", what, without_words(error))
 
 
 def _is_green() -> bool:

@@ -25,11 +25,11 @@ from ...models import (
 )
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
+from ...store import branches, requests, runs
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
-from ...store import requests, runs
 from ..snapshots import SnapshotVerbs
-from .shapes import Lost, dump, told
+from .shapes import RECORD, Lost, dump, told
 
 logger = logging.getLogger("flask_conversations")
 
@@ -113,7 +113,7 @@ class Steps(SnapshotVerbs):
     def _append_answer(
         self, conversation: Any, run: Any, message_id: str, columns: Mapping[str, Any], state: str
     ) -> Mapping[str, Any] | None:
-        """Store an answer below its question; None if that is no longer there: nobody waits for one."""
+        """Store an answer below its question; None if there is none, or none any more: nobody waits for one."""
         row = {
             "role": "assistant",
             "type": "text",
@@ -123,6 +123,8 @@ class Steps(SnapshotVerbs):
             "created_at": now(),
         }
         row["digest"] = schema.digest_of(row, message_id)
+        if run.question_id is None and run.kind != RECORD:
+            return None
         if run.question_id in (None, conversation.head_id):
             return self.append_prepared(conversation.id, row)
         question = rows.one(self.store, conversation.id, run.question_id)
@@ -147,6 +149,7 @@ class Steps(SnapshotVerbs):
             "branched": True,
         }
         changed = conversation_rows.change(self.store, conversation.id, values)
+        branches.follow(self.store, conversation, {parent_id: row["id"]})
         return self.store_messages([row], changed, first_seq=changed.last_seq, parent_id=parent_id)[0]
 
     def _renew_answer(

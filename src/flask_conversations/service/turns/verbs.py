@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.pool import StaticPool
 
 from ... import transaction
-from ...errors import ConfigurationError, Conflict, ConversationNotFound, MalformedRequest, StorageUnavailable
-from ...models import AWAITING, CANCELLED, COMPLETED, LIVE_RUNS, WAITING, new_id
+from ...errors import (
+    ConfigurationError,
+    Conflict,
+    ConversationNotFound,
+    MalformedRequest,
+    StorageUnavailable,
+    without_words,
+)
+from ...models import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_RUNS, WAITING, new_id
 from ...schemas import canonical, rules
 from ...schemas import conversations as conversation_schema
 from ...schemas import messages as schema
 from ...store import messages as rows
 from ...store import runs
 from ...streams import STARTED, end_of, parts_of
+from ...turns import ResponderError
 from .. import history
+from ..messages import Outcome
 from ..reading import ReadingVerbs
 from ..units import reads
 from .following import Follower
@@ -29,6 +39,10 @@ from .shapes import EDIT, HOST, RECORD, REGENERATE, SEND, Asked, Begun, Lost, du
 
 if TYPE_CHECKING:
     from .running import Work
+
+logger = logging.getLogger("flask_conversations")
+
+T = TypeVar("T")
 
 CANCEL_PATIENCE = 3.0
 """Seconds that another worker is given to save what was said, before its turn is ended without that."""
@@ -133,21 +147,25 @@ class TurnVerbs(Machine, ReadingVerbs):
         if runner.responder is None:
             asked = dataclasses.replace(asked, only_question=True)
         token = new_id()
-        begun = self._committed_step(asked, token)
+        begun = self._begun(asked, token)
         if begun.run is not None and not begun.replayed and runner.responder is not None:
             runner.start(self.own, begun, token, runner.responder)
         return begun
 
-    def _committed_step(self, asked: Asked, token: str) -> Begun:
+    def _begun(self, asked: Asked, token: str) -> Begun:
+        if asked.only_question:
+            return self.begin_turn(asked, token)
+        self.backend_in_context.runner.recover_once()
+        return self._committed(lambda service: service.begin_turn(asked, token))
+
+    def _committed(self, step: Callable[[TurnVerbs], T]) -> T:
+        """Take a step of its own, after which the caller's session holds no connection either: somebody may wait now."""
         with self.context():
-            if asked.only_question:
-                return self.begin_turn(asked, token)
             self._refuse_in_transaction()
-            self.backend.runner.recover_once()
             if self.leaves_commit_to_host:
                 self.session.commit()
-                return cast("Begun", self.own.begin_turn(asked, token))
-            return self.begin_turn(asked, token)
+                return step(self.own)
+            return step(self)
 
     def _refuse_in_transaction(self) -> None:
         if transaction.is_grouped(self.session) or transaction.is_joined(self.session):
@@ -220,40 +238,52 @@ class TurnVerbs(Machine, ReadingVerbs):
         tool_call_ids: Sequence[str],
         approved: bool = True,
         *,
+        message_id: str | None = None,
         idempotency_key: str | None = None,
         wait: bool = True,
     ) -> dict[str, Any]:
         """Allow tool calls, or refuse them. Once all that were asked for are decided, the responder goes on, once.
 
-        Raises `ToolCallNotFound`, and `ToolCallSettled` for one that was decided before; then nothing is changed.
+        With *message_id* only those of that answer: a model may give the calls of another one the same ids. Raises
+        `ToolCallNotFound`, and `ToolCallSettled` for one that was decided before; then nothing is changed.
         """
         problems = rules.Problems()
         ids = problems.take("tool_call_ids", rules.tool_call_ids, tool_call_ids)
         decision = "approved" if problems.take("approved", rules.boolean, approved) else "denied"
         problems.raise_any()
         token = new_id()
-        with self.context():
-            self._refuse_in_transaction()
-            run, resumed = self.own.decide_calls(conversation_id, ids, decision, token, idempotency_key)
+        run, resumed, replayed = self._committed(
+            lambda service: service.decide_calls(
+                conversation_id, ids, decision, token, key=idempotency_key, answer_id=message_id
+            )
+        )
         runner = self.backend_in_context.runner
         if resumed and runner.responder is not None:
             runner.start(self.own, Begun(run, None), token, runner.responder)
         elif resumed:
             self.own.end_turn(run, token, run.answer_id, {}, COMPLETED)
         view = self._await(run) if wait and run.state != AWAITING else None
-        return self._turn_outcome(Begun(run, None), view)
+        return self._turn_outcome(Begun(run, None, replayed), view)
 
     def cancel(self, conversation_id: str) -> dict[str, Any] | None:
         """End the turn under way and keep what was said; the turn, None if there is none."""
-        with self.context():
-            self._refuse_in_transaction()
-        run = self.own.ask_to_stop(conversation_id)
-        if run is None:
-            return None
+        found: dict[str, Any] | None = self.cancel_or_replay(conversation_id).result
+        return found
+
+    def cancel_or_replay(self, conversation_id: str, key: tuple[str, str] | None = None) -> Outcome:
+        """Like `cancel`, and says whether that was asked for before with *key*: then it is the turn of that time.
+
+        *key* is the Idempotency-Key of a request, and what tells that from another one with the same key.
+        """
+        asked: Outcome = self._committed(lambda service: service.ask_to_stop(conversation_id, key))
+        return Outcome(self._ended_turn(asked.result) if asked.result is not None else None, asked.replayed)
+
+    def _ended_turn(self, run: Any) -> dict[str, Any]:
+        """End a turn that was asked to stop."""
         work = self.backend_in_context.runner.find(run.id)
         if work is not None:
             work.stop()
-        elif run.state == AWAITING or not self._stopped_elsewhere(run):
+        elif run.state in LIVE_RUNS and (run.state == AWAITING or not self._stopped_elsewhere(run)):
             with contextlib.suppress(Lost):  # it may have ended by itself just now
                 self.own.end_turn(run, None, run.answer_id or new_id(), None, CANCELLED)
         return dump(self.own.turn_view(run.conversation_id, run.id)["run"])
@@ -274,6 +304,10 @@ class TurnVerbs(Machine, ReadingVerbs):
                 ended += self.recover_turn(conversation_id, run_id)
             except ConversationNotFound:
                 continue  # deleted for good meanwhile
+            except StorageUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
+                logger.error("Turn %s could not be ended: %s", run_id, without_words(error))
         return ended
 
     def ended_dead_turn(self, conversation_id: str) -> bool:
@@ -313,13 +347,21 @@ class TurnVerbs(Machine, ReadingVerbs):
     def get_state(self, conversation_id: str, *, limit: int = 50) -> dict[str, Any]:
         """All that a page needs to show a conversation: its newest messages, what is going on, and what is waited for."""
         self.recover_conversation(conversation_id)
-        return self._state(conversation_id, limit)
+        found = self._state(conversation_id, limit)
+        if found is None:
+            self.own.end_orphan(conversation_id)
+            found = self._state(conversation_id, limit, orphaned=True)
+        return cast("dict[str, Any]", found)
 
     @reads
-    def _state(self, conversation_id: str, limit: int) -> dict[str, Any]:
+    def _state(self, conversation_id: str, limit: int, *, orphaned: bool = False) -> dict[str, Any] | None:
+        """None if a turn waits for a decision about an answer that was deleted, unless that is known."""
         conversation = self.store.get(conversation_id)
         page = self.get_messages(conversation.id, limit=limit)
         run = runs.newest(self.store, conversation)
+        waits = run is not None and run.state == AWAITING and not orphaned
+        if waits and rows.one(self.store, conversation.id, run.answer_id) is None:
+            return None
         waiting = [each for each in runs.live(self.store, conversation) if each.state == WAITING]
         shown = conversation_schema.dump(conversation)
         return {
@@ -424,18 +466,25 @@ class TurnVerbs(Machine, ReadingVerbs):
         """
         message = {"role": "user", "content": content, "client_id": client_id, **fields}
         token = new_id()
-        begun = self._committed_step(Asked(conversation_id, HOST, message), token)
+        begun = self._begun(Asked(conversation_id, HOST, message), token)
         if begun.replayed:
             outcome = self._turn_outcome(begun)
             return HostTurn(None, outcome["question"], outcome["answer"])
-        work = self._adopted(begun, token, lambda turn: None)
-        return HostTurn(work, work.question or {})
+        with self._adopted(begun, token, lambda turn: None) as work:
+            return HostTurn(work, work.question or {})
 
-    def _adopted(self, begun: Begun, token: str, responder: Any) -> Work:
+    @contextlib.contextmanager
+    def _adopted(self, begun: Begun, token: str, responder: Any) -> Iterator[Work]:
+        """The turn of a host once it has begun; ended if the host cannot be given it."""
         runner = self.backend_in_context.runner
         work: Work = runner.adopt(self.own, begun, token, responder)
         wait_in_line(work)
-        return work
+        try:
+            yield work
+        except BaseException:
+            with contextlib.suppress(Lost):
+                work.settle(FAILED, ResponderError("The question was not answered."))
+            raise
 
     def record_stream(self, conversation_id: str, chunks: Any, **fields: Any) -> Iterator[str]:
         """Store an answer that the caller's model streams: give *chunks* in, hand what comes out to the client.
@@ -443,12 +492,14 @@ class TurnVerbs(Machine, ReadingVerbs):
         *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a thread
         of their own, without the caller's contexts: a client that goes away does not end the answer. *fields* may be `model`.
         """
+        schema.described(fields)
         token = new_id()
-        begun = self._committed_step(Asked(conversation_id, RECORD), token)
-        work = self._adopted(begun, token, lambda turn: chunks)
-        work.answer.describe(fields)
-        in_thread(work)
-        return texts(self.follow(work.run.conversation_id, work.run.id), work)
+        begun = self._begun(Asked(conversation_id, RECORD), token)
+        with self._adopted(begun, token, lambda turn: chunks) as work:
+            work.answer.describe(fields)
+            follower = self.follow(work.run.conversation_id, work.run.id)
+            in_thread(work)
+        return texts(follower, work)
 
     @reads
     def rendered(
