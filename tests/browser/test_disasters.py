@@ -127,7 +127,7 @@ def at_every_place(ada: Person, stub: Stub) -> Iterator[tuple[list[Tab], threadi
 
 def test_a_worker_is_killed_at_every_event(chat, stub):
     """With -9: what was said is there and marked, on pages that stayed open and on those that come back, and can be asked again."""
-    ada = chat(FLASK_CONVERSATIONS_RUN_LEASE="2")
+    ada = chat(FLASK_CONVERSATIONS_RUN_LEASE="5")
     for tabs, _ in at_every_place(ada, stub):
         ada.demo.process.kill()
         ada.demo.process.wait()

@@ -342,7 +342,7 @@ def test_a_host_whose_conversation_is_deleted_while_it_waits_is_told_so(app, ada
 
 def test_the_leases_are_kept_although_a_handler_of_the_host_fails(make_app, led):
     """One that raises at the end of a context, once, in the thread that keeps the turns of this process alive."""
-    app = make_app(CONVERSATIONS_RUN_LEASE=1)
+    app = make_app(CONVERSATIONS_RUN_LEASE=3)
     app.conversations.responder(led)
     raised = []
 
@@ -367,7 +367,7 @@ def test_the_leases_are_kept_although_a_handler_of_the_host_fails(make_app, led)
 def test_one_turn_that_cannot_be_ended_costs_no_other_its_lease(worker, monkeypatch):
     """Cancelled from another worker while its row cannot be written: a silent turn in another conversation stays alive."""
     silent, stuck = Led(), threading.Event()
-    here, there = worker(silent, CONVERSATIONS_RUN_LEASE=1), worker(silent, CONVERSATIONS_RUN_LEASE=1)
+    here, there = worker(silent, CONVERSATIONS_RUN_LEASE=3), worker(silent, CONVERSATIONS_RUN_LEASE=3)
     ada = here.conversations.as_user("ada", app=here)
     one, two = (ada.create_conversation(name)["id"] for name in "AB")
     for chat in (one, two):
