@@ -231,5 +231,20 @@ class SchemaMissing(StorageUnavailable):
 
 
 def without_words(error: BaseException) -> str:
-    """For logs: the type of an error and the places it came through. What it says may repeat what people have written."""
-    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
+    """For logs: the type of an error, what has caused it, and the places it came through.
+
+    What it says is left out, since it may repeat what people have written.
+    """
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    return "\nafter ".join(map(_type_and_places, causes))
+
+
+def _type_and_places(error: BaseException) -> str:
+    # not traceback.format_tb: to mark columns it parses the source, at which some CPython 3.11 fail if two threads do so at once
+    places = (
+        f'\n  File "{place.filename}", line {place.lineno}, in {place.name}\n    {place.line}'
+        for place in traceback.extract_tb(error.__traceback__)
+    )
+    return f"{type(error).__name__}{''.join(places)}"

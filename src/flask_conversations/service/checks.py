@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .. import signals
 from ..cache import owner_tag
 from ..config import Config
-from ..errors import ConversationNotFound, StorageUnavailable
+from ..errors import ConversationNotFound, StorageUnavailable, without_words
 from ..models import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
@@ -327,9 +327,9 @@ def _forget(cache: Any, conversation_id: str) -> bool:
         return False
     try:
         cache.forget(conversation_id)
-    except Exception:
+    except Exception as error:  # noqa: BLE001 - whatever a cache may raise
         # the repair is committed all the same, and an entry that stays is found again
-        logger.warning("The cache entry of a conversation could not be dropped.", exc_info=True)
+        logger.warning("The cache entry of a conversation could not be dropped: %s", without_words(error))
         return False
     return True
 

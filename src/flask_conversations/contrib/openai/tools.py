@@ -8,12 +8,12 @@ import inspect
 import json
 import logging
 import re
-import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ...errors import without_words
 from ...turns import ToolCall, ToolResult
 
 JSON = dict[str, Any]
@@ -98,9 +98,7 @@ def run(tools: Mapping[str, Tool], call: ToolCall, turn: Any) -> ToolResult:
         with _context(turn):
             said = tool.function(**arguments, **_extra(tool, turn))
     except Exception as error:  # noqa: BLE001  the tool is the host's: the model gets to hear of it, and the turn goes on
-        # the lines without the message, which may repeat what somebody said
-        lines = "".join(traceback.format_tb(error.__traceback__))
-        _log.error("The tool %s has raised %s.\n%s", tool.name, type(error).__name__, lines)
+        _log.error("The tool %s has failed: %s", tool.name, without_words(error))
         return ToolResult(call.id, "The tool failed.", is_error=True)
     return _result(call, said)
 

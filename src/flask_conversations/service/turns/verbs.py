@@ -359,8 +359,8 @@ class TurnVerbs(Machine, ReadingVerbs):
         conversation = self.store.get(conversation_id)
         page = self.get_messages(conversation.id, limit=limit)
         run = runs.newest(self.store, conversation)
-        waits = run is not None and run.state == AWAITING and not orphaned
-        if waits and rows.one(self.store, conversation.id, run.answer_id) is None:
+        awaiting = run if run is not None and run.state == AWAITING and not orphaned else None
+        if awaiting is not None and rows.one(self.store, conversation.id, awaiting.answer_id) is None:
             return None
         waiting = [each for each in runs.live(self.store, conversation) if each.state == WAITING]
         shown = conversation_schema.dump(conversation)
