@@ -84,6 +84,14 @@ class Tab:
         assert self.kept() == [(QUESTION, "delivered"), (said, status)]
 
 
+def are_whole(tabs: list[Tab]) -> None:
+    """Every answer is there to its end, on pages that stayed open and on those that come back."""
+    for number, tab in enumerate(tabs):
+        if number % 2:
+            tab.reopen()
+        tab.ends(WHOLE, "delivered", None)
+
+
 @pytest.fixture
 def stub() -> Iterator[Stub]:
     with Stub(says(*WORDS)) as model:
@@ -152,10 +160,7 @@ def test_redis_falls_at_every_event(chat, stub):
             assert redis.client().dbsize() > 0
             redis.kill()
             free.set()
-            for number, tab in enumerate(tabs):
-                if number % 2:
-                    tab.reopen()
-                tab.ends(WHOLE, "delivered", None)
+            are_whole(tabs)
             redis.start()
 
 
@@ -167,7 +172,4 @@ def test_postgresql_falls_at_every_event(chat, stub):
             server.stop("immediate")
             free.set()
             server.start()
-            for number, tab in enumerate(tabs):
-                if number % 2:
-                    tab.reopen()
-                tab.ends(WHOLE, "delivered", None)
+            are_whole(tabs)

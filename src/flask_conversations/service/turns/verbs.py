@@ -155,7 +155,9 @@ class TurnVerbs(Machine, ReadingVerbs):
     def _begun(self, asked: Asked, token: str) -> Begun:
         if asked.only_question:
             return self.begin_turn(asked, token)
-        self.backend_in_context.runner.recover_once()
+        with self.context():
+            self._refuse_in_transaction()  # before anything looks for dead turns, which could wait for the caller's own locks
+            self.backend.runner.recover_once()
         return self._committed(lambda service: service.begin_turn(asked, token))
 
     def _committed(self, step: Callable[[TurnVerbs], T]) -> T:
@@ -490,7 +492,8 @@ class TurnVerbs(Machine, ReadingVerbs):
         """Store an answer that the caller's model streams: give *chunks* in, hand what comes out to the client.
 
         *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a thread
-        of their own, without the caller's contexts: a client that goes away does not end the answer. *fields* may be `model`.
+        of their own, without the caller's contexts: a client that goes away does not end the answer. *fields*
+        describe it, as `model` and `usage` do. Raises `ValidationFailed` before the turn begins.
         """
         schema.described(fields)
         token = new_id()
