@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import flask.globals
 from flask import request
-from flask.globals import request_ctx
 
 NOTE = "flask_conversations.identity.cookie_borne"
 SENT_BY_BROWSERS = frozenset({"basic", "digest", "negotiate", "ntlm"})
 """Authorization schemes that a browser repeats by itself, also for a request that a foreign page started."""
+
+# Flask 3.2 keeps the session in the app's context, and warns of everybody who asks for the request's
+_context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 
 def note_cookie_borne(cookie_borne: bool) -> None:
@@ -66,5 +69,5 @@ def _session_watched() -> Iterator[Callable[[], bool]]:
 
 def _session() -> Any:
     """The session, without reading `flask.session`, which counts as an access from Flask 3.1.3 on."""
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    context = _context._get_current_object()
     return vars(context).get("_session", vars(context).get("session"))

@@ -17,17 +17,11 @@ from .units import Sent
 
 logger = logging.getLogger("flask_conversations")
 
-KEPT = 120
-"""Seconds after which what was said is forgotten, if nothing is added."""
-
 
 def open_relay(cache: Cache | None, config: Config) -> Relay | None:
     """The relay on the Redis of *cache*; None without one."""
     return None if cache is None else Relay(lambda: cache.server.client, config.cache_prefix)
 
-
-LINGER = 5
-"""Seconds after the end for which those who listen can still hear of it."""
 
 END = "end"
 """The event that says that nothing more comes from here."""
@@ -41,14 +35,14 @@ class Relay:
         self._prefix = prefix
         self._breaker = Breaker()
 
-    def tell(self, conversation_id: str, run_id: str, said: Iterable[Sent]) -> bool:
-        """Add to what was told; False if that is not known to have happened."""
+    def tell(self, conversation_id: str, run_id: str, said: Iterable[Sent], kept: float) -> bool:
+        """Add to what was told; False if that is not known to have happened. Forgotten *kept* seconds after the last."""
         key = self._key(conversation_id, run_id)
         frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
 
         def add(client: Any) -> bool:
             client.rpush(key, *frames)
-            client.pexpire(key, KEPT * 1000)
+            client.pexpire(key, round(kept * 1000))
             return True
 
         return bool(frames) and bool(self._try(add))
@@ -65,13 +59,13 @@ class Relay:
             logger.warning("Redis holds something else where a running answer should be.")
             return None
 
-    def close(self, conversation_id: str, run_id: str) -> None:
-        """The turn is over, and the database has it all: those who listen are told to look there."""
+    def close(self, conversation_id: str, run_id: str, lingers: float) -> None:
+        """The turn is over, and the database has it all: those who listen are told to look there, for *lingers* seconds."""
         key = self._key(conversation_id, run_id)
 
         def end(client: Any) -> None:
             client.rpush(key, json.dumps([0, END, {}]))
-            client.pexpire(key, LINGER * 1000)
+            client.pexpire(key, round(lingers * 1000))
 
         self._try(end)
 

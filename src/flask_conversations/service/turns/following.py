@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     from .running import Work
     from .verbs import TurnVerbs
 
-HEARTBEAT = 15.0
-"""Seconds of silence after which a reader is told that the stream is alive, and is asked for again who they are."""
-
-SMOOTH = 0.02
-"""Seconds between two events of a text: what comes in between is told at once."""
-
-PATIENCE = 60.0
-"""Seconds that a database may be out before its readers are sent away."""
-
-LISTEN_RELAY, LISTEN_DATABASE = 0.1, 0.5
-"""Seconds between two looks where another worker answers: into Redis, and into the database."""
-
-TRUST = 2.0
-"""Seconds after which the database is asked all the same: the worker that fills Redis may be dead."""
-
 
 class Follower:
     """One reader of one turn. Between two events it holds nothing: no connection, no context, no transaction."""
@@ -41,6 +26,7 @@ class Follower:
         self._view = service.turn_view(conversation_id, run_id)
         self._conversation_id = self._view["run"].conversation_id
         self._runner = service.backend.runner
+        self._timing = self._runner.timing
         self._state: str | None = None
         self._relayed = 0
         self._looked_at = self._seen_at = self._told_at = time.monotonic()
@@ -54,7 +40,7 @@ class Follower:
             if self._is_over:
                 yield from self._end()
                 return
-            if time.monotonic() - self._told_at >= HEARTBEAT:
+            if time.monotonic() - self._told_at >= self._timing.heartbeat:
                 self._told_at = time.monotonic()
                 yield None
             self._wait()
@@ -120,15 +106,15 @@ class Follower:
         if work is not None:
             self._wait_for(work)
         elif not (self._runner.relay is not None and self._listen_to_relay()):
-            time.sleep(LISTEN_DATABASE)
+            time.sleep(self._timing.listen_database)
             self._look()
-        if time.monotonic() - self._looked_at >= HEARTBEAT:
+        if time.monotonic() - self._looked_at >= self._timing.heartbeat:
             self._look()
 
     def _wait_for(self, work: Work) -> None:
-        time.sleep(SMOOTH)
+        time.sleep(self._timing.smooth)
         begun, waiting = work.begun_answer, work.run.state == WAITING
-        work.said_after(self._position, HEARTBEAT / 3)
+        work.said_after(self._position, self._timing.heartbeat / 3)
         if (
             work.ended.is_set()
             or (self._view["answer"] is None and work.begun_answer)
@@ -140,8 +126,8 @@ class Follower:
 
     def _listen_to_relay(self) -> bool:
         """Ask Redis what another worker has told; False if it knows nothing, or not what comes next."""
-        time.sleep(LISTEN_RELAY)
-        if self._view["answer"] is None or time.monotonic() - self._looked_at >= TRUST:
+        time.sleep(self._timing.listen_relay)
+        if self._view["answer"] is None or time.monotonic() - self._looked_at >= self._timing.trust:
             return False
         told_since = self._runner.relay.told(self._conversation_id, self._run_id, self._relayed)
         if not told_since:
@@ -183,9 +169,9 @@ class Follower:
         try:
             self._view = self._service.turn_view(self._conversation_id, self._run_id)
         except StorageUnavailable:
-            if time.monotonic() - self._seen_at > PATIENCE:
+            if time.monotonic() - self._seen_at > self._timing.reader_patience:
                 raise
-            time.sleep(LISTEN_DATABASE)
+            time.sleep(self._timing.listen_database)
         else:
             self._seen_at = time.monotonic()
 

@@ -17,17 +17,12 @@ from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_RUNS
 from ...streams import Relay
 from .running import Responder, Work, carefully
 from .shapes import Begun
+from .timing import Timing
 
 if TYPE_CHECKING:
     from .verbs import TurnVerbs
 
 logger = logging.getLogger("flask_conversations")
-
-TICK = 0.25
-"""Seconds between two looks at the turns under way."""
-
-LISTEN = 1.0
-"""Seconds between two looks whether somebody on another worker wants a turn to end."""
 
 
 class Runner:
@@ -40,6 +35,7 @@ class Runner:
         self.relay = relay
         self.responder = responder
         """Who answers; None if the host's own routes do."""
+        self.timing = Timing()
         self.streams = 0
         """Streams of events that this process keeps open."""
         self.counters = Counters(*LIVE_RUNS, COMPLETED, FAILED, CANCELLED, INTERRUPTED)
@@ -116,7 +112,7 @@ class Runner:
     def _keep(self, name: str, target: Callable[[], None]) -> None:
         """Look after the turns until there are none left."""
         while True:
-            time.sleep(TICK)
+            time.sleep(self.timing.tick)
             if self._works:
                 carefully(target)
                 continue
@@ -138,7 +134,7 @@ class Runner:
         if now - self._renewed_at >= system.config.run_lease / 3:
             self._renewed_at = self._listened_at = now
             carefully(lambda: self._renew(system, works))
-        elif now - self._listened_at >= LISTEN:
+        elif now - self._listened_at >= self.timing.listen:
             self._listened_at = now
             carefully(lambda: self._listen(system, works))
 

@@ -30,12 +30,6 @@ logger = logging.getLogger("flask_conversations")
 T = TypeVar("T")
 Responder = Callable[[Turn], Any]
 
-CHECKPOINT = 0.5
-"""Seconds after which what was said is saved: no more of it can be lost with a worker."""
-
-PATIENCE = 60.0
-"""Seconds for which a turn waits for a database that is out, before it gives up what it could not save."""
-
 
 class Work:
     """A turn that this process is answering. Its thread adds to it; others look, wait, and may end it."""
@@ -86,10 +80,11 @@ class Work:
         self._notify()
         self.runner.forget(self)
         if first and self._is_passed_on and self.runner.relay is not None:
-            self.runner.relay.close(self.run.conversation_id, self.run.id)
+            self.runner.relay.close(self.run.conversation_id, self.run.id, self.runner.timing.lingers)
 
     def _wait_in_line(self) -> None:
-        pause = 0.02
+        timing = self.runner.timing
+        pause = timing.line
         while not self.stopping.is_set():
             begun = self.persist(lambda: self.service.start_waiting(self.run, self.token))
             if begun is not None:
@@ -98,7 +93,7 @@ class Work:
                 self._notify()
                 return
             self.runner.nap(self.run.conversation_id, pause)
-            pause = min(pause * 1.5, 0.5)
+            pause = min(pause * 1.5, timing.line_at_most)
         raise Lost
 
     def _speak(self) -> None:
@@ -184,7 +179,7 @@ class Work:
             return True
         if self._add(piece) and not self.begun_answer:
             self._begin()
-        elif time.monotonic() - self._saved_at >= CHECKPOINT:
+        elif time.monotonic() - self._saved_at >= self.runner.timing.checkpoint:
             self.save()
         return False
 
@@ -272,7 +267,8 @@ class Work:
 
     def persist(self, step: Callable[[], T]) -> T:
         """Take a step; while the database is out, again and again for a minute."""
-        deadline, pause = time.monotonic() + PATIENCE, 0.05
+        timing = self.runner.timing
+        deadline, pause = time.monotonic() + timing.patience, timing.retry
         while True:
             try:
                 return step()
@@ -280,7 +276,7 @@ class Work:
                 if time.monotonic() > deadline or not error.retryable:
                     raise
             time.sleep(pause)
-            pause = min(pause * 2, 2)
+            pause = min(pause * 2, timing.retry_at_most)
 
     # -- from other threads
 
@@ -310,13 +306,13 @@ class Work:
         self.end()
 
     def tick(self) -> None:
-        """A quarter of a second has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
+        """Some time has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
         now = time.monotonic()
         if self.run.state != WAITING and now - self.heard_at > self.service.config.run_timeout:
             why = f"The responder said nothing for {self.service.config.run_timeout:g} seconds."
             self.end_apart(functools.partial(self.interrupt, why))
             return
-        if now - self._saved_at >= CHECKPOINT and self._saving.acquire(blocking=False):
+        if now - self._saved_at >= self.runner.timing.checkpoint and self._saving.acquire(blocking=False):
             try:
                 self.save()
             finally:
@@ -329,7 +325,7 @@ class Work:
             return
         said = list(said_after(self.answer.parts, self.message_id, self._relayed))
         self._is_passed_on = self._is_passed_on or bool(said)
-        if said and relay.tell(self.run.conversation_id, self.run.id, said):
+        if said and relay.tell(self.run.conversation_id, self.run.id, said, self.runner.timing.kept):
             self._relayed = said[-1].position
 
     @property

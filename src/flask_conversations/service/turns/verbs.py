@@ -44,9 +44,6 @@ logger = logging.getLogger("flask_conversations")
 
 T = TypeVar("T")
 
-CANCEL_PATIENCE = 3.0
-"""Seconds that another worker is given to save what was said, before its turn is ended without that."""
-
 
 class NoResponder(Conflict):
     """This app has nobody who answers: register a responder, or answer in a route of your own."""
@@ -196,18 +193,19 @@ class TurnVerbs(Machine, ReadingVerbs):
 
     def _await(self, run: Any) -> dict[str, Any]:
         """The view of a turn once it has ended, or waits for an approval."""
-        work = self.backend_in_context.runner.find(run.id)
+        runner = self.backend_in_context.runner
+        work, timing = runner.find(run.id), runner.timing
         if work is not None:
             work.ended.wait(self._longest_turn)
             if work.outcome is not None and work.question is not None:
                 return {**work.outcome, "question": work.question}
-        deadline, pause = time.monotonic() + self._longest_turn, 0.05
+        deadline, pause = time.monotonic() + self._longest_turn, timing.end
         while True:
             view: dict[str, Any] = self.own.turn_view(run.conversation_id, run.id)
             if view["run"].state not in (*LIVE_RUNS,) or view["run"].state == AWAITING or time.monotonic() > deadline:
                 return view
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.5)
+            pause = min(pause * 1.5, timing.end_at_most)
 
     @property
     def _longest_turn(self) -> float:
@@ -291,11 +289,12 @@ class TurnVerbs(Machine, ReadingVerbs):
         return dump(self.own.turn_view(run.conversation_id, run.id)["run"])
 
     def _stopped_elsewhere(self, run: Any) -> bool:
-        deadline = time.monotonic() + CANCEL_PATIENCE
+        timing = self.backend_in_context.runner.timing
+        deadline = time.monotonic() + timing.cancel_patience
         while time.monotonic() < deadline:
             if self.own.turn_view(run.conversation_id, run.id)["run"].state not in LIVE_RUNS:
                 return True
-            time.sleep(0.1)
+            time.sleep(timing.cancel_look)
         return False
 
     def recover(self, limit: int = 100) -> int:
