@@ -1,0 +1,332 @@
+"""Planted faults of the rules: service, turns, transaction and streams."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+SERVICE = "src/flask_conversations/service"
+TURNS = f"{SERVICE}/turns"
+
+FAULTS: list[Fault] = [
+    # -- conversations and their messages
+    Fault(
+        name="version-compared-without-the-lock",
+        path=f"{SERVICE}/conversations.py",
+        right="""\
+        before = self.store.lock(conversation_id)
+        _check_version(before, expected)
+""",
+        wrong="""\
+        before = self.store.get(conversation_id)
+        _check_version(before, expected)
+""",
+        tests=("tests/service/test_concurrency.py",),
+    ),
+    Fault(
+        name="guest-claims-another-guest",
+        path=f"{SERVICE}/conversations.py",
+        right="if self.identity is None or self.identity.anonymous or not str(anonymous_user_id)",
+        wrong="if self.identity is None or not str(anonymous_user_id)",
+        tests=("tests/service/test_change.py",),
+    ),
+    Fault(
+        name="other-text-under-a-client-id-taken-for-a-retry",
+        path=f"{SERVICE}/messages.py",
+        right="""\
+        if message.fingerprint != row["fingerprint"]:
+            raise ClientIdConflict
+""",
+        wrong="""\
+        if message.role != row["role"]:
+            raise ClientIdConflict
+""",
+        tests=("tests/service/test_save.py",),
+    ),
+    Fault(
+        name="survivors-answer-a-deleted-message",
+        path=f"{SERVICE}/edits.py",
+        right="    while message_id is not None and message_id in parents:\n",
+        wrong="    if message_id is not None and message_id in parents:\n",
+        tests=("tests/service/test_edit.py",),
+    ),
+    Fault(
+        name="branch-named-without-the-lock",
+        path=f"{SERVICE}/branches.py",
+        right="""\
+        conversation = self.store.lock(conversation_id)
+        message = message_rows.one(self.store, conversation.id, from_message_id)
+""",
+        wrong="""\
+        conversation = self.store.get(conversation_id)
+        message = message_rows.one(self.store, conversation.id, from_message_id)
+""",
+        tests=("tests/branches/test_concurrency.py",),
+    ),
+    Fault(
+        name="summary-in-a-fork-ends-one-message-early",
+        path=f"{SERVICE}/forks.py",
+        right='bisect_right(self._seqs, about["until_seq"])',
+        wrong='bisect_right(self._seqs, about["until_seq"] - 1)',
+        tests=("tests/branches/test_forks.py",),
+    ),
+    Fault(
+        name="client-copy-edits-what-the-system-said",
+        path=f"{SERVICE}/snapshots.py",
+        right="""\
+            conflicts += more
+            _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
+""",
+        wrong="""\
+            conflicts += more
+            _refuse_unwritable(roles, fresh)
+""",
+        tests=("tests/rest/test_snapshot.py",),
+    ),
+    # -- what is read
+    Fault(
+        name="user-forges-the-answer-of-a-tool",
+        path=f"{SERVICE}/history_reading.py",
+        right="said = [entry for entry in said if not isinstance(entry, (Call, Result))]",
+        wrong="said = [entry for entry in said if not isinstance(entry, Call)]",
+        tests=("tests/history/test_history_formats.py",),
+    ),
+    Fault(
+        name="page-shows-a-dead-answer-as-growing",
+        path=f"{SERVICE}/reading.py",
+        right="if any(map(_is_growing, messages)) and self.ended_dead_turn(window.conversation_id):",
+        wrong="if any(map(_is_growing, messages[-1:])) and self.ended_dead_turn(window.conversation_id):",
+        tests=("tests/turns/test_leases.py",),
+    ),
+    Fault(
+        name="cursor-of-another-user-taken",
+        path=f"{SERVICE}/cursors.py",
+        right="""self._owner = f"{identity.org_id or ''}\\n{identity.user_id}" if identity else""",
+        wrong="""self._owner = f"{identity.org_id or ''}\\n" if identity else""",
+        tests=("tests/service/test_list.py",),
+    ),
+    Fault(
+        name="own-uncommitted-change-read-from-the-cache",
+        path=f"{SERVICE}/windows.py",
+        right="""\
+        if any(change.conversation_id == own_id for change in transaction.changes(session)):
+            return False
+        return self.store.sees_commits
+""",
+        wrong="""\
+        return self.store.sees_commits
+""",
+        tests=("tests/cache/test_transactions.py",),
+    ),
+    Fault(
+        name="repair-takes-a-forged-message-for-a-saved-one",
+        path=f"{SERVICE}/checks.py",
+        right="return self.accept or self._sum_now == self.conversation.checksum",
+        wrong="return self.accept or self._sum == self.conversation.checksum",
+        tests=("tests/cli/test_verify.py",),
+    ),
+    # -- guards
+    Fault(
+        name="guard-changes-the-message-in-place",
+        path=f"{SERVICE}/guards.py",
+        right="    original = dict(message)\n",
+        wrong="    original = message\n",
+        tests=("tests/service/test_guards.py",),
+    ),
+    Fault(
+        name="direction-marks-hide-text-in-any-number",
+        path="src/flask_conversations/guards.py",
+        right='return one if reads_leftwards and before and not _MARKS.match(before) else ""',
+        wrong='return one if reads_leftwards and before else ""',
+        tests=("tests/service/test_invisible.py",),
+    ),
+    # -- transactions
+    Fault(
+        name="commit-of-unknown-outcome-done-again",
+        path=f"{SERVICE}/units.py",
+        right="if alone and faults.is_conflict(error) and tries.again(error, faults.is_conflict):",
+        wrong="if alone and tries.again(error, faults.is_transient):",
+        tests=("tests/chaos/test_nth_failure.py",),
+    ),
+    Fault(
+        name="lock-outlives-a-failed-call",
+        path=f"{SERVICE}/units.py",
+        right="""\
+        if began and session.in_transaction():
+            # the host had only read: SQLite's lock, which this call took, must not outlive it
+            _driver(store).rollback()
+        raise
+""",
+        wrong="""\
+        raise
+""",
+        tests=("tests/regressions/test_service_findings.py",),
+    ),
+    Fault(
+        name="failed-call-undoes-the-work-of-its-host",
+        path=f"{SERVICE}/savepoints.py",
+        right="            nested.rollback()\n",
+        wrong="            session.rollback()\n",
+        tests=("tests/service/test_transactions.py",),
+    ),
+    Fault(
+        name="signal-sent-before-the-commit",
+        path=f"{SERVICE}/base.py",
+        right="transaction.after_commit(self.session, lambda: _send(signal, backend, identity, payload))",
+        wrong="_send(signal, backend, identity, payload)",
+        tests=("tests/service/test_signals.py",),
+    ),
+    Fault(
+        name="rolled-back-savepoint-told-all-the-same",
+        path="src/flask_conversations/transaction.py",
+        right="for tag, what in noted if done or tag is not ended]",
+        wrong="for tag, what in noted]",
+        tests=("tests/service/test_signals.py",),
+    ),
+    Fault(
+        name="next-request-in-a-context-is-whoever-came-first",
+        path="src/flask_conversations/state.py",
+        right='return vars(request._get_current_object()).setdefault("_flask_conversations", {})',
+        wrong="""\
+from flask import g
+
+        return vars(g._get_current_object()).setdefault("_flask_conversations", {})""",
+        tests=("tests/isolation/test_service.py",),
+    ),
+    # -- turns
+    Fault(
+        name="tool-calls-decided-without-the-lock",
+        path=f"{TURNS}/machine.py",
+        right="""\
+        conversation = self.store.lock(conversation_id)
+        self._living(conversation)
+        run = runs.newest(self.store, self.store.lock(conversation.id))
+""",
+        wrong="""\
+        conversation = self.store.get(conversation_id)
+        self._living(conversation)
+        run = runs.newest(self.store, conversation)
+""",
+        tests=("tests/turns/test_concurrency.py",),
+    ),
+    Fault(
+        name="repeated-cancel-ends-the-next-turn",
+        path=f"{TURNS}/machine.py",
+        right="""\
+        return Outcome(runs.find(self.store, conversation, "id", asked.result["run_id"]), asked.replayed)
+""",
+        wrong="""\
+        return Outcome(runs.newest(self.store, conversation), asked.replayed)
+""",
+        tests=("tests/turns/test_findings.py",),
+    ),
+    Fault(
+        name="decision-without-a-new-version",
+        path=f"{TURNS}/steps.py",
+        right="""\
+        rows.change(self.store, conversation, message, values)
+        conversation_rows.change(self.store, conversation.id, totals)
+""",
+        wrong="""\
+        rows.change(self.store, conversation, message, values)
+        if totals:
+            conversation_rows.change(self.store, conversation.id, totals)
+""",
+        tests=("tests/turns/test_states.py",),
+    ),
+    Fault(
+        name="branch-left-behind-by-its-answer",
+        path=f"{TURNS}/steps.py",
+        right="""\
+        changed = conversation_rows.change(self.store, conversation.id, values)
+        branches.follow(self.store, conversation, {parent_id: row["id"]})
+""",
+        wrong="""\
+        changed = conversation_rows.change(self.store, conversation.id, values)
+""",
+        tests=("tests/turns/test_findings.py",),
+    ),
+    Fault(
+        name="question-of-a-dead-worker-stored-amid-a-living-answer",
+        path=f"{TURNS}/recovery.py",
+        right="if any(each.state != WAITING and not each.dead for each in live):",
+        wrong="if any(each.state == AWAITING for each in live):",
+        tests=("tests/turns/test_leases.py",),
+    ),
+    Fault(
+        name="turn-lease-renewed-too-late",
+        path=f"{TURNS}/runner.py",
+        right="if now - self._renewed_at >= system.config.run_lease / 3:",
+        wrong="if now - self._renewed_at >= system.config.run_lease * 3:",
+        tests=("tests/turns/test_leases.py",),
+    ),
+    Fault(
+        name="turn-leases-end-with-one-error-of-the-host",
+        path=f"{TURNS}/runner.py",
+        right="                carefully(target)\n",
+        wrong="                target()\n",
+        tests=("tests/turns/test_findings.py",),
+    ),
+    Fault(
+        name="last-words-saved-only-with-the-next-ones",
+        path=f"{TURNS}/running.py",
+        right="if now - self._saved_at >= self.runner.timing.checkpoint and self._saving.acquire(blocking=False):",
+        wrong="if now - self._saved_at >= self.runner.timing.patience and self._saving.acquire(blocking=False):",
+        tests=("tests/turns/test_states.py",),
+    ),
+    Fault(
+        name="turn-given-up-when-the-database-is-out-for-a-moment",
+        path=f"{TURNS}/running.py",
+        right="if time.monotonic() > deadline or not error.retryable:",
+        wrong="if time.monotonic() < deadline or not error.retryable:",
+        tests=("tests/turns/test_findings.py",),
+    ),
+    Fault(
+        name="reader-not-told-that-less-was-kept",
+        path=f"{TURNS}/following.py",
+        right="            if self._position != end:\n",
+        wrong="            if self._position < end:\n",
+        tests=("tests/turns/test_streams.py",),
+    ),
+    Fault(
+        name="what-redis-tells-taken-for-new-again",
+        path=f"{TURNS}/following.py",
+        right="""\
+            if sent.position <= end:
+                continue  # told twice, or in the database by now
+            if sent.position - size > end:
+""",
+        wrong="""\
+            if sent.position - size > end:
+""",
+        tests=("tests/chaos/test_turns.py",),
+    ),
+    Fault(
+        name="answer-taken-for-the-question-before-it",
+        path=f"{TURNS}/questions.py",
+        right='        while found.role != "user":\n',
+        wrong='        if found.role != "user":\n',
+        tests=("tests/turns/test_tree.py",),
+    ),
+    Fault(
+        name="retry-of-a-question-asks-the-model-again",
+        path=f"{TURNS}/verbs.py",
+        right="if begun.run is not None and not begun.replayed and runner.responder is not None:",
+        wrong="if begun.run is not None and runner.responder is not None:",
+        tests=("tests/turns/test_concurrency.py",),
+    ),
+    Fault(
+        name="error-of-the-host-told-to-the-page",
+        path=f"{TURNS}/hosting.py",
+        right='else ResponderError("The question was not answered.")',
+        wrong='else ResponderError(f"The question was not answered: {error}")',
+        tests=("tests/turns/test_host_turns.py",),
+    ),
+    # -- streams
+    Fault(
+        name="last-part-told-again-on-resume",
+        path="src/flask_conversations/streams/units.py",
+        right="        if end > position:\n",
+        wrong="        if end >= position:\n",
+        tests=("tests/turns/test_streams.py",),
+    ),
+]
