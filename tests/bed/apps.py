@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
+from werkzeug.routing import Rule
 
 from flask_conversations import Conversations
 from flask_conversations.identity import Identity
@@ -25,6 +27,20 @@ def identity_from_headers() -> Identity | None:
     """Whoever `X-Test-User` names, in the organisation `X-Test-Org`. For tests only: anybody can write a header."""
     user = request.headers.get("X-Test-User")
     return Identity(user, org_id=request.headers.get("X-Test-Org")) if user else None
+
+
+class SharedRule(Rule):
+    """A URL rule that generates the code of its URLs once per process: that is most of what `init_app` takes."""
+
+    _generated: ClassVar[dict[Any, Callable[..., tuple[str, str]]]] = {}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        if self.defaults:
+            return super()._compile_builder(append_unknown)
+        key = (self.rule, tuple(self._trace), append_unknown)
+        if key not in self._generated:
+            self._generated[key] = super()._compile_builder(append_unknown)
+        return self._generated[key]
 
 
 class Apps:
@@ -53,6 +69,7 @@ class Apps:
             db = db or (SQLAlchemy() if OWN_LAYOUT & set(config) or _names_models(options) else shared_db())
             conversations = Conversations(db, **options)
         app = Flask("tests")
+        app.url_rule_class = SharedRule
         app.config.update(TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=self.database.url)
         if self.database.name == "postgresql":
             app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 10, "max_overflow": 60}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -10,6 +11,8 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -38,9 +41,9 @@ def running(without: list[str]) -> Iterator[dict[str, str]]:
         for name in SERVICES:
             if name in without:
                 os.environ[MISSING + name] = LEFT_OUT
-        missing = [f"{name}: {said[name]}" for name in SERVICES if location(name) is None and name not in without]
-        if missing and os.environ.get("CI"):
-            raise pytest.UsageError("CI runs everything or says --without.\n" + "\n".join(missing))
+        absent = [f"{name}: {said[name]}" for name in SERVICES if location(name) is None and name not in without]
+        if absent and os.environ.get("CI"):
+            raise pytest.UsageError("CI runs everything or says --without.\n" + "\n".join(absent))
         try:
             yield said
         finally:
@@ -54,11 +57,31 @@ def location(name: str) -> str | None:
 
 
 def need(name: str) -> str:
-    """URL or path of the service; skips the test, with the reason, where there is none."""
+    """URL or path of the service; skips the test, with the reason, where there is none. CI does not start without."""
     found = location(name)
     if found is None:
         pytest.skip(f"NO {name.upper()}: {os.environ.get(MISSING + name, 'not started')}")
     return found
+
+
+def need_program(name: str) -> str:
+    """The path of a program; without it the test is skipped, in CI failed."""
+    # /usr/sbin, which is not on everybody's path, is where Debian has servers
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    return shutil.which(name, path=path) or missing(f"NO {name.upper()}: the program is not on the PATH.")
+
+
+def need_module(name: str) -> ModuleType:
+    """A package of the group `test`; without it the test is skipped, in CI failed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as reason:
+        return missing(f"NO {name.upper()}: {reason}.")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test; in CI, where nothing may be missing, fail it."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 def versions() -> str:
@@ -105,7 +128,8 @@ def _start_redis(servers: contextlib.ExitStack) -> tuple[str, str]:
     given = "TEST_REDIS_URL" in os.environ
     url = servers.enter_context(redis_server())
     with redis.Redis.from_url(url) as client:
-        version = client.info("server")["redis_version"]
+        server = client.info("server")
+    version = f"(Valkey {server['valkey_version']})" if "valkey_version" in server else server["redis_version"]
     return url, f"{version} ({'given' if given else 'started here'})"
 
 
