@@ -23,8 +23,8 @@ demo-full: $(VENV)/.has-demo-full ## Run the example app on a PostgreSQL and a R
 test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL and a Redis that it starts itself
 	$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
-chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for ten minutes, and say the figures
-	$(PYTHON) -m tests.chaos $(ARGS)
+chaos: $(VENV)/.has-test ## Break everything in every place, with every seed, and say the figures
+	$(PYTHON) -m pytest --long -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.has-test $(VENV)/.has-lint ## Check style and types
 	$(PYTHON) -m ruff check
