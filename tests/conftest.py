@@ -34,11 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("off", "on", "strict"),
         help="give every app a Redis cache that says nothing of it",
     )
+    parser.addoption(
+        "--long", action="store_true", help="only the tests that have a long form, with every seed, place and repetition"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the services once, before xdist starts the workers, which find them in their environment."""
     config.addinivalue_line("markers", "slow: takes more than a few seconds; left out of the quick legs of CI")
+    config.addinivalue_line("markers", "long: a seed, place or repetition of the long form, which --long runs")
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     stack = contextlib.ExitStack()
@@ -69,10 +73,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     cells = sum(dict(getattr(one, "user_properties", ())).get("cells", 0) for one in _passed(terminalreporter))
     for line in _told(terminalreporter, FIGURES):
         terminalreporter.write_line(line)
-    for report in _passed(terminalreporter):
-        for name, value in getattr(report, "user_properties", ()):
-            if name == "figure":
-                terminalreporter.write_line(f"{report.location[2].partition('[')[0]}: {value}")
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, value in getattr(report, "user_properties", ()) if report.when == "call" else ():
+                if name == "figure":
+                    terminalreporter.write_line(f"{report.location[2].partition('[')[0]}: {value}")
     if cells:
         terminalreporter.write_line(f"{cells} cells of the isolation matrix were as declared")
     if sent:
@@ -101,17 +106,28 @@ def _passed(terminalreporter: Any) -> list[pytest.TestReport]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--without postgresql` the PostgreSQL half of each test is not there, instead of skipped a thousand times."""
-    if "postgresql" not in config.getoption("--without"):
-        return
-    left_out = [item for item in items if _database_of(item) == "postgresql"]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if _database_of(item) != "postgresql"]
+    """What this run leaves out is not there, instead of skipped a thousand times."""
+    without_postgresql, long = "postgresql" in config.getoption("--without"), config.getoption("--long")
+
+    def is_left_out(item: pytest.Item) -> bool:
+        if without_postgresql and _database_of(item) == "postgresql":
+            return True
+        only_long = item.get_closest_marker("long") is not None
+        return not (only_long or "long" in getattr(item, "fixturenames", ())) if long else only_long
+
+    config.hook.pytest_deselected(items=[item for item in items if is_left_out(item)])
+    items[:] = [item for item in items if not is_left_out(item)]
 
 
 def _database_of(item: pytest.Item) -> str | None:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     return parameters.get("database")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this is the long run, with time for every seed, place and repetition. A test that asks for it takes part there."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

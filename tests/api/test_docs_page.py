@@ -22,7 +22,7 @@ def served() -> Iterator[Callable[[Any], str]]:
 
     def serve(app: Any) -> str:
         server = make_server("127.0.0.1", 0, app, threaded=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
 
@@ -51,6 +51,7 @@ def test_the_page_loads_nothing_from_elsewhere():
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_page_has_a_strict_policy(app):
     """Its own files only, no framing, nothing inline."""
     answer = app.test_client().get("/api/conversations/docs")

@@ -61,6 +61,7 @@ def with_flask_login(app):
         return "in"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_it_is_that_user(host):
     """In our routes and in the host's, with nothing but a name."""
     ada, bob = ConversationsClient(host, "ada"), ConversationsClient(host, user="bob")
@@ -72,6 +73,7 @@ def test_it_is_that_user(host):
     assert bob.get("/api/conversations").get_json()["conversations"] == []
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_it_needs_no_csrf_token(host):
     """Not even with the cookies of another login in its jar."""
     ada = ConversationsClient(host)
@@ -81,12 +83,14 @@ def test_it_needs_no_csrf_token(host):
     assert ada.delete(f"/api/conversations/{answer.get_json()['id']}").status_code == 200
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_nobody(host):
     """A client without user is refused, also where the resolver would have made up a guest."""
     assert ConversationsClient(host, None).get("/api/conversations").status_code == 401
     assert ConversationsClient(host, user=None).post("/chat").status_code == 401
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_organisation(host):
     """The same name in another organisation is another user."""
     made = ConversationsClient(host, "ada", "acme").post("/api/conversations", json={}).get_json()
@@ -94,6 +98,7 @@ def test_an_organisation(host):
     assert ConversationsClient(host, "ada", org="other").get(f"/api/conversations/{made['id']}").status_code == 404
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_identity_of_ones_own_making(host):
     """With scopes and claims, a guest too."""
     seen = []
@@ -103,6 +108,7 @@ def test_an_identity_of_ones_own_making(host):
     assert seen == [guest]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_service_beside_it(host):
     """To arrange a test and to look afterwards, without a context."""
     ada = ConversationsClient(host, "ada")
@@ -113,6 +119,7 @@ def test_the_service_beside_it(host):
         _ = ConversationsClient(host, None).service
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_unsafe_user_is_refused(app):
     """As anywhere else: no blank names, no control characters."""
     for user in ("", " ", "a\nb"):
@@ -120,6 +127,7 @@ def test_an_unsafe_user_is_refused(app):
             ConversationsClient(app, user)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_everything_else_is_flasks_client(make_app):
     """Sessions, cookies, the preserved context, other clients beside it."""
     app = make_app(options={"identity": SessionIdentity()})
@@ -138,16 +146,17 @@ def test_everything_else_is_flasks_client(make_app):
     assert plain.get("/api/conversations").status_code == 401
 
 
-@pytest.mark.parametrize("name", [ACTING_IDENTITY, "flask_conversations", "HTTP_FLASK_CONVERSATIONS"])
-def test_no_request_can_pretend(app, name):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_no_request_can_pretend(app):
     """No header becomes that key, and a text under it, from a strange server, is nobody."""
     client = app.test_client()
-    spellings = {name, name.replace(".", "-").replace("_", "-"), name.replace(".", "_"), name.upper()}
-    for header in spellings:
-        assert client.get("/api/conversations", headers={header: "ada"}).status_code == 401
+    for name in (ACTING_IDENTITY, "flask_conversations", "HTTP_FLASK_CONVERSATIONS"):
+        for header in {name, name.replace(".", "-").replace("_", "-"), name.replace(".", "_"), name.upper()}:
+            assert client.get("/api/conversations", headers={header: "ada"}).status_code == 401, header
     assert client.get("/api/conversations", environ_overrides={ACTING_IDENTITY: "ada"}).status_code == 401
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_flask_login_stays_the_hosts_own(make_app):
     """The host's `login_required` looks at Flask-Login, so that such a route needs a login as well."""
     from flask_login import login_required
@@ -168,6 +177,7 @@ def test_flask_login_stays_the_hosts_own(make_app):
 
 def test_the_tests_in_the_documentation_pass(tmp_path):
     """The page's app and its tests, run by pytest as a reader would."""
+    import os
     import re
     import subprocess
     import sys
@@ -187,5 +197,7 @@ def test_the_tests_in_the_documentation_pass(tmp_path):
         str(tmp_path),
         str(tmp_path),
     ]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    # a reader's pytest has not our plugins
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert "2 passed" in ran.stdout, ran.stdout + ran.stderr

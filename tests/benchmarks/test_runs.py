@@ -1,4 +1,4 @@
-"""The benchmark runs, on both databases; what it measures says something on a quiet machine only."""
+"""The benchmark runs; what it measures says something on a quiet machine only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.__main__ import main
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_a_quick_run_measures_every_row(database, capsys):
     """`--quick` goes through all cases with every program."""
     main(["--quick", "--database", database.name, "--only", "database"])
@@ -44,7 +44,7 @@ def test_figures_are_written_only_where_a_whole_half_was_measured(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_a_quick_run_of_turns_measures_every_row(database, capsys):
     """`--only turns`: a question and its answer in three ways, streams, and a poll that costs one statement."""
     main(["--quick", "--database", database.name, "--only", "turns"])

@@ -83,16 +83,15 @@ def test_what_belongs_to_a_conversation_comes_along(app, ada, bob):
     assert not bob.conversation_exists(again["id"])
 
 
-@pytest.mark.parametrize(
-    ("title", "shown"),
-    [("New one", ("New one", "user")), ("", ("m1", "auto")), (DEFAULT_TITLE, ("m1", "auto")), (None, ("m1", "auto"))],
-)
-def test_a_fork_may_have_a_title_of_its_own(ada, bob, chat, title, shown):
+def test_a_fork_may_have_a_title_of_its_own(ada, bob, chat, subtests):
     """The default one is replaced from the first question, as anywhere."""
-    forked = ada.fork_conversation(chat, title=title)
-    assert (forked["title"], forked["title_source"]) == shown
-    assert ada.get_conversation(forked["id"]) == forked
-    assert not bob.conversation_exists(forked["id"])
+    replaced = ("m1", "auto")
+    for title, shown in [("New one", ("New one", "user")), ("", replaced), (DEFAULT_TITLE, replaced), (None, replaced)]:
+        with subtests.test(title=title):
+            forked = ada.fork_conversation(chat, title=title)
+            assert (forked["title"], forked["title_source"]) == shown
+            assert ada.get_conversation(forked["id"]) == forked
+            assert not bob.conversation_exists(forked["id"])
 
 
 def test_an_empty_conversation_has_an_empty_fork(ada, bob):
@@ -134,20 +133,21 @@ def test_a_summary_sums_up_the_copies(ada, bob, chat):
     assert not bob.conversation_exists(forked)
 
 
-@pytest.mark.parametrize("message", [NEVER, "nowhere", "", 7, "\0", ["a"]])
-def test_a_fork_begins_at_a_message_of_the_conversation(app, ada, bob, chat, message):
+def test_a_fork_begins_at_a_message_of_the_conversation(app, ada, bob, chat, subtests):
     """Anything else is refused by name, and nothing is made."""
     gone = ada.delete_message(chat, ids(ada, chat)["m5"])["id"]
     elsewhere = bob.list_conversations()["conversations"][0]["id"]
     before = rows(app)
-    for one in (message, gone, ids(bob, elsewhere)["b1"]):
-        with pytest.raises(ValidationFailed) as refused:
-            ada.fork_conversation(chat, one)
-        assert set(refused.value.errors) == {"at_message_id"}
+    for message in (gone, ids(bob, elsewhere)["b1"], NEVER, "nowhere", "", 7, "\0", ["a"]):
+        with subtests.test(message=ascii(message)):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.fork_conversation(chat, message)
+            assert set(refused.value.errors) == {"at_message_id"}
     for title in ("x" * 256, "a\0", 7):
-        with pytest.raises(ValidationFailed) as refused:
-            ada.fork_conversation(chat, title=title)
-        assert set(refused.value.errors) == {"title"}
+        with subtests.test(title=ascii(title)):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.fork_conversation(chat, title=title)
+            assert set(refused.value.errors) == {"title"}
     assert rows(app) == before
 
 
@@ -177,18 +177,23 @@ def test_a_fork_that_fails_leaves_nothing(app, ada, bob, chat):
     assert not bob.conversation_exists(chat)
 
 
-@pytest.mark.parametrize("branched", [False, True])
-def test_a_long_conversation_is_copied_in_batches(app, ada, bob, statements, branched):
-    """5,000 messages: one statement reads them, and one for each 500 writes them."""
-    chat = ada.create_conversation(messages=said(*(f"m{n}" for n in range(5000))))["id"]
-    if branched:
-        ada.branches.create(chat, ada.get_messages(chat)["messages"][0]["id"])
-    with statements(app) as seen:
-        forked = ada.fork_conversation(chat)
-    assert len(seen) <= 16
-    assert forked["message_count"] == 5000
-    assert forked["checksum"] != ada.get_conversation(chat)["checksum"]
-    found = whole(ada, forked["id"])
-    assert [one["content"] for one in found] == [f"m{n}" for n in range(5000)]
-    assert check(ada, forked["id"]) == forked
-    assert not bob.conversation_exists(forked["id"])
+@pytest.mark.parametrize("size", [1500, pytest.param(5000, marks=pytest.mark.long)])
+def test_a_long_conversation_is_copied_in_batches(app, ada, bob, statements, subtests, size):
+    """Straight or branched: one statement reads the messages, one for each 500 writes them, six do all the rest."""
+    chat = ada.create_conversation(messages=said(*(f"m{n}" for n in range(size))))["id"]
+
+    def fork() -> None:
+        with statements(app) as seen:
+            forked = ada.fork_conversation(chat)
+        assert len(seen) <= size // 500 + 6
+        assert forked["message_count"] == size
+        assert forked["checksum"] != ada.get_conversation(chat)["checksum"]
+        assert [one["content"] for one in whole(ada, forked["id"])] == [f"m{n}" for n in range(size)]
+        assert check(ada, forked["id"]) == forked
+        assert not bob.conversation_exists(forked["id"])
+
+    with subtests.test("straight"):
+        fork()
+    ada.branches.create(chat, ada.get_messages(chat)["messages"][0]["id"])
+    with subtests.test("branched"):
+        fork()

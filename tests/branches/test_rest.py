@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import pytest
-
 from ..bed.apps import client_of
 from ..service.tools import NEVER
 from .tools import ids, named, said, texts
@@ -113,36 +111,37 @@ def test_a_retry_is_done_once(ada, bob, http, chat):
     assert len(bob.list_conversations()["conversations"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "field"),
-    [
-        ("branches", {}, "from_message_id"),
-        ("branches", {"from_message_id": None}, "from_message_id"),
-        ("branches", {"from_message_id": 7}, "from_message_id"),
-        ("branches", {"from_message_id": ""}, "from_message_id"),
-        ("branches", {"from_message_id": "nowhere"}, "from_message_id"),
-        ("branches", {"from_message_id": "x" * 129}, "from_message_id"),
-        ("branches", {"from_message_id": NEVER, "name": ""}, "name"),
-        ("branches", {"from_message_id": NEVER, "name": "a/b"}, "name"),
-        ("branches", {"from_message_id": NEVER, "name": ".."}, "name"),
-        ("branches", {"from_message_id": NEVER, "name": NEVER}, "name"),
-        ("branches", {"from_message_id": NEVER, "name": "a\nb"}, "name"),
-        ("branches", {"from_message_id": NEVER, "name": 7}, "name"),
-        ("branches", {"from_message_id": NEVER, "head_id": NEVER}, "head_id"),
-        ("branches/main/switch", {"name": "x"}, "name"),
-        ("fork", {"at_message_id": "nowhere"}, "at_message_id"),
-        ("fork", {"at_message_id": ""}, "at_message_id"),
-        ("fork", {"title": "x" * 256}, "title"),
-        ("fork", {"user_id": "bob"}, "user_id"),
-    ],
-)
-def test_bad_input_is_refused_by_name(ada, http, chat, path, body, field):
+BAD = [
+    ("branches", {}, "from_message_id"),
+    ("branches", {"from_message_id": None}, "from_message_id"),
+    ("branches", {"from_message_id": 7}, "from_message_id"),
+    ("branches", {"from_message_id": ""}, "from_message_id"),
+    ("branches", {"from_message_id": "nowhere"}, "from_message_id"),
+    ("branches", {"from_message_id": "x" * 129}, "from_message_id"),
+    ("branches", {"from_message_id": NEVER, "name": ""}, "name"),
+    ("branches", {"from_message_id": NEVER, "name": "a/b"}, "name"),
+    ("branches", {"from_message_id": NEVER, "name": ".."}, "name"),
+    ("branches", {"from_message_id": NEVER, "name": NEVER}, "name"),
+    ("branches", {"from_message_id": NEVER, "name": "a\nb"}, "name"),
+    ("branches", {"from_message_id": NEVER, "name": 7}, "name"),
+    ("branches", {"from_message_id": NEVER, "head_id": NEVER}, "head_id"),
+    ("branches/main/switch", {"name": "x"}, "name"),
+    ("fork", {"at_message_id": "nowhere"}, "at_message_id"),
+    ("fork", {"at_message_id": ""}, "at_message_id"),
+    ("fork", {"title": "x" * 256}, "title"),
+    ("fork", {"user_id": "bob"}, "user_id"),
+]
+
+
+def test_bad_input_is_refused_by_name(ada, http, chat, subtests):
     """422, and nothing has changed."""
     before = ada.get_conversation(chat)
-    answer = http("ada").post(f"{BASE}/{chat}/{path}", json=body)
-    assert (answer.status_code, set(answer.json["errors"])) == (422, {field})
-    assert ada.get_conversation(chat) == before
-    assert len(ada.list_conversations()["conversations"]) == 1
+    for path, body, field in BAD:
+        with subtests.test(path, body=body):
+            answer = http("ada").post(f"{BASE}/{chat}/{path}", json=body)
+            assert (answer.status_code, set(answer.json["errors"])) == (422, {field})
+            assert ada.get_conversation(chat) == before
+            assert len(ada.list_conversations()["conversations"]) == 1
 
 
 def test_a_taken_name_and_a_missing_one(ada, bob, http, chat):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,8 +22,10 @@ pytestmark = pytest.mark.slow
 QUESTION = "Count to 40, please."
 WORDS = [f"{number}{'.' if number == 40 else ' '}" for number in range(1, 41)]
 WHOLE = "".join(WORDS)
-PLACES = range(len(WORDS) + 1)
+EVERYWHERE = range(len(WORDS) + 1)
 """Words after which an answer stands still when it happens; before the first and after the last too."""
+SOMEWHERE = [0, 1, 20, 40]
+"""Those that are tried where there is no time for all."""
 AT_ONCE = 14
 """Tabs that wait at as many places when it happens."""
 INTERRUPTED = "This answer was interrupted and is not complete."
@@ -115,12 +117,18 @@ def chat(chromium: str, browser: Any, tmp_path: Any, stub: Stub) -> Iterator[Any
         end()
 
 
-def at_every_place(ada: Person, stub: Stub) -> Iterator[tuple[list[Tab], threading.Event]]:
+@pytest.fixture
+def places(long: bool) -> Sequence[int]:
+    """Where answers stand still."""
+    return EVERYWHERE if long else SOMEWHERE
+
+
+def at_places(ada: Person, stub: Stub, places: Sequence[int]) -> Iterator[tuple[list[Tab], threading.Event]]:
     """Tabs whose answers stand still at one place after the other, several at a time, and what lets them go on."""
-    for first in range(0, len(PLACES), AT_ONCE):
+    for first in range(0, len(places), AT_ONCE):
         free = threading.Event()
         tabs = []
-        for place in PLACES[first : first + AT_ONCE]:
+        for place in places[first : first + AT_ONCE]:
             stub.script.insert(0, rests(WORDS, place, free))
             asked = len(stub.asked)
             tabs.append(Tab(ada, place))
@@ -133,10 +141,10 @@ def at_every_place(ada: Person, stub: Stub) -> Iterator[tuple[list[Tab], threadi
             tab.context.close()
 
 
-def test_a_worker_is_killed_at_every_event(chat, stub):
+def test_a_worker_is_killed_in_mid_answer(chat, stub, places):
     """With -9: what was said is there and marked, on pages that stayed open and on those that come back, and can be asked again."""
     ada = chat(FLASK_CONVERSATIONS_RUN_LEASE="5")
-    for tabs, _ in at_every_place(ada, stub):
+    for tabs, _ in at_places(ada, stub, places):
         ada.demo.process.kill()
         ada.demo.process.wait()
         expect(tabs[0].person.page.locator("#connection")).to_be_visible()
@@ -152,11 +160,11 @@ def test_a_worker_is_killed_at_every_event(chat, stub):
     expect(last.marks).to_have_count(0)
 
 
-def test_redis_falls_at_every_event(chat, stub):
+def test_redis_falls_in_mid_answer(chat, stub, places):
     """Killed and started empty: every answer is whole on its page, as if nothing had been."""
     with RedisServer() as redis:
         ada = chat(FLASK_CONVERSATIONS_REDIS_URL=redis.url)
-        for tabs, free in at_every_place(ada, stub):
+        for tabs, free in at_places(ada, stub, places):
             assert redis.client().dbsize() > 0
             redis.kill()
             free.set()
@@ -164,11 +172,11 @@ def test_redis_falls_at_every_event(chat, stub):
             redis.start()
 
 
-def test_postgresql_falls_at_every_event(chat, stub):
+def test_postgresql_falls_in_mid_answer(chat, stub, places):
     """Crashed and started again: an answer that goes on meanwhile is saved once the database is back, and whole on its page."""
     with PostgresqlServer() as server:
         ada = chat(FLASK_SQLALCHEMY_DATABASE_URI=server.create_database("chat"))
-        for tabs, free in at_every_place(ada, stub):
+        for tabs, free in at_places(ada, stub, places):
             server.stop("immediate")
             free.set()
             server.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 
@@ -17,6 +18,8 @@ from ..bed.redis_servers import RedisServer
 from .tools import USER, as_user, assert_at_rest, cache_of, changed, counted, key, said
 
 RESERVE_MS = 10_000
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""Where Lua and the reader judge what stands in Redis: the database has no part in that but to be read after it."""
 
 
 def texts(service, conversation_id, limit=15):
@@ -33,6 +36,7 @@ class Case:
 
     def __init__(self, app, stored, cold):
         self.app, self.stored, self.client, self.cold = app, stored, stored.client, cold
+        self.client.flushdb()  # of what a case before this one has left
         self.ada = as_user(app)
         self.chat = self.ada.create_conversation(messages=said("one", "two", "three"))["id"]
         self.texts = stored.texts(self.chat)
@@ -120,81 +124,92 @@ def empty(case):
     return json.dumps({**kept, "_empty": 1}, separators=(",", ":"))
 
 
-@pytest.mark.parametrize("name", RUBBISH)
-def test_rubbish_at_the_key(app, stored, uncached, cold, client, name):
+@ON_SQLITE
+def test_rubbish_at_the_key(app, stored, uncached, cold, subtests):
     """A miss: the reader is told the truth; healed: after two reads the entry is right and serves; and counted."""
-    case = Case(app, stored, cold)
-    refused = counted(app, "refused")
-    RUBBISH[name](case)
-    assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert counted(app, "errors", "timeouts") == [0, 0]
-    assert stored.contents(case.chat) == ["three", "two", "one"]
-    hits = counted(app, "hits")
-    assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert counted(app, "hits") == hits + 1, "the entry serves again"
-    assert_at_rest(stored, uncached)
-    if name not in NOT_COUNTED:
-        assert counted(app, "refused") == refused + 1
+    for name, spoil in RUBBISH.items():
+        with subtests.test(name):
+            case = Case(app, stored, cold)
+            refused, failed = counted(app, "refused"), counted(app, "errors", "timeouts")
+            spoil(case)
+            assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert counted(app, "errors", "timeouts") == failed
+            assert stored.contents(case.chat) == ["three", "two", "one"]
+            hits = counted(app, "hits")
+            assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert counted(app, "hits") == hits + 1, "the entry serves again"
+            assert_at_rest(stored, uncached)
+            if name not in NOT_COUNTED:
+                assert counted(app, "refused") == refused + 1
 
 
-@pytest.mark.parametrize("name", RUBBISH)
-def test_rubbish_at_the_key_of_a_writer(make_app, redis_url, stored, uncached, cold, name):
+@ON_SQLITE
+def test_rubbish_at_the_key_of_a_writer(make_app, redis_url, stored, uncached, cold, subtests):
     """A save does not mind what stands at its key, and leaves nothing of it."""
     app = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=False, CONVERSATIONS_REDIS_TIMEOUT=5)
-    case = Case(app, stored, cold)
-    RUBBISH[name](case)
-    case.ada.save_message(case.chat, USER, "four")
-    for _ in range(3):
-        assert texts(case.ada, case.chat) == ["one", "two", "three", "four"]
-    assert counted(app, "errors", "timeouts") == [0, 0]
-    assert_at_rest(stored, uncached)
+    for name, spoil in RUBBISH.items():
+        with subtests.test(name):
+            case = Case(app, stored, cold)
+            failed = counted(app, "errors", "timeouts")
+            spoil(case)
+            case.ada.save_message(case.chat, USER, "four")
+            for _ in range(3):
+                assert texts(case.ada, case.chat) == ["one", "two", "three", "four"]
+            assert counted(app, "errors", "timeouts") == failed
+            assert_at_rest(stored, uncached)
 
 
-@pytest.mark.parametrize("whose", [("bob", None), ("ada", "acme"), ("Ada", None), ("ada ", None)])
-def test_an_entry_of_somebody_else_at_the_key(app, stored, uncached, cold, whose):
+def test_an_entry_of_somebody_else_at_the_key(app, stored, cold, subtests):
     """Another owner's tag on this very conversation is not ours: the database says whose it is."""
-    case = Case(app, stored, cold)
-    case.each(_o=owner_tag(whose[1], whose[0]))
-    assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert counted(app, "hits") == 0
-    case.ada.save_message(case.chat, USER, "four")
-    assert texts(case.ada, case.chat) == ["one", "two", "three", "four"]
+    for user, org in (("bob", None), ("ada", "acme"), ("Ada", None), ("ada ", None)):
+        with subtests.test(user=user, org=org):
+            case = Case(app, stored, cold)
+            case.each(_o=owner_tag(org, user))
+            hits = counted(app, "hits")
+            assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert counted(app, "hits") == hits
+            case.ada.save_message(case.chat, USER, "four")
+            assert texts(case.ada, case.chat) == ["one", "two", "three", "four"]
 
 
-@pytest.mark.parametrize("age", [-60, -3600, 31, 10**6], ids="{} s old".format)
-def test_a_time_that_cannot_be(make_app, redis_url, stored, cold, uncached, age):
+@ON_SQLITE
+def test_a_time_that_cannot_be(make_app, redis_url, stored, cold, uncached, subtests):
     """An entry from the future, or older than the horizon, is read from the database again."""
     app = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=False)
-    case = Case(app, stored, cold)
-    case.put(*stored.aged(case.texts, age))
-    assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert counted(app, "hits", "misses", "filled") == [0, 1, 1]
-    assert_at_rest(stored, uncached)
+    for age in (-60, -3600, 31, 10**6):
+        with subtests.test(f"{age} s old"):
+            case = Case(app, stored, cold)
+            hits, misses, filled = counted(app, "hits", "misses", "filled")
+            case.put(*stored.aged(case.texts, age))
+            assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert counted(app, "hits", "misses", "filled") == [hits, misses + 1, filled + 1]
+            assert_at_rest(stored, uncached)
 
 
-@pytest.mark.parametrize(
-    "mark",
-    [
-        '{"_r":"0123456789abcdef","_t":%(dead)d}',
-        '{"_r":"0123456789abcdef","_t":%(never)d}',
-        '{"_r":"0123456789abcdef"}',
-        '{"_r":"0123456789abcdef","_t":99999999999999999999999}',
-        '{"_r":"","_t":0}',
-        '{"_r":nonsense',
-    ],
+DEAD = (
+    '{"_r":"0123456789abcdef","_t":%(dead)d}',
+    '{"_r":"0123456789abcdef","_t":%(never)d}',
+    '{"_r":"0123456789abcdef"}',
+    '{"_r":"0123456789abcdef","_t":99999999999999999999999}',
+    '{"_r":"","_t":0}',
+    '{"_r":nonsense',
 )
-@pytest.mark.parametrize("copies", [1, 3])
-def test_a_reservation_that_never_ends(app, stored, uncached, cold, mark, copies):
+
+
+@ON_SQLITE
+def test_a_reservation_that_never_ends(app, stored, uncached, cold, subtests):
     """A forged or forgotten one is dead after its time, or from a time that cannot be; what lies below goes with it."""
-    case = Case(app, stored, cold)
-    now = stored.now_ms
-    forged = mark.replace("%(dead)d", str(now - RESERVE_MS - 1000)).replace("%(never)d", str(now + 10**9))
-    case.put(*[forged] * copies, *case.texts)
-    for _ in range(3):
-        assert texts(case.ada, case.chat) == ["one", "two", "three"]
-    assert stored.contents(case.chat) == ["three", "two", "one"]
-    assert_at_rest(stored, uncached)
+    for mark, copies in itertools.product(DEAD, (1, 3)):
+        with subtests.test(mark, copies=copies):
+            case = Case(app, stored, cold)
+            now = stored.now_ms
+            forged = mark.replace("%(dead)d", str(now - RESERVE_MS - 1000)).replace("%(never)d", str(now + 10**9))
+            case.put(*[forged] * copies, *case.texts)
+            for _ in range(3):
+                assert texts(case.ada, case.chat) == ["one", "two", "three"]
+            assert stored.contents(case.chat) == ["three", "two", "one"]
+            assert_at_rest(stored, uncached)
 
 
 def test_a_reservation_that_lives(app, stored, cold, uncached):
@@ -230,6 +245,7 @@ def test_a_lease_that_nobody_uses(app, stored, cold, uncached):
 # -- clients of the host's
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3}, {"encoding": "latin-1"}])
 def test_a_client_of_the_hosts(make_app, redis_url, stored, uncached, cold, options):
     """`CONVERSATIONS_CACHE` takes a ready client, whatever it makes of answers, and goes before the URL."""
@@ -248,6 +264,7 @@ def test_a_client_of_the_hosts(make_app, redis_url, stored, uncached, cold, opti
         assert_at_rest(stored, uncached)
 
 
+@ON_SQLITE
 def test_an_option_in_code_is_a_client_too(make_app, redis_url, client):
     """`Conversations(db, cache=client)` and `cache=False`."""
     app = make_app(options={"cache": client})
@@ -257,6 +274,7 @@ def test_an_option_in_code_is_a_client_too(make_app, redis_url, client):
     assert cache_of(off) is None
 
 
+@ON_SQLITE
 def test_a_decoding_client_and_bytes_that_are_no_text(make_app, redis_url, stored, cold, uncached):
     """Rubbish that a client of the host's cannot decode is rubbish like any other: no breaker opens, and it heals."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as own:
@@ -269,6 +287,7 @@ def test_a_decoding_client_and_bytes_that_are_no_text(make_app, redis_url, store
         assert_at_rest(stored, uncached)
 
 
+@ON_SQLITE
 def test_a_client_that_is_none(make_app):
     """Something that is no client of redis-py costs nobody anything: the database answers."""
     app = make_app(CONVERSATIONS_CACHE=object())
@@ -278,10 +297,13 @@ def test_a_client_that_is_none(make_app):
         assert texts(ada, chat) == ["one"]
 
 
-@pytest.mark.parametrize("value", [False, "false", "False", "off", "no", "0"])
-def test_no_cache_whatever_the_url(make_app, redis_url, value):
+@ON_SQLITE
+def test_no_cache_whatever_the_url(make_app, redis_url, subtests):
     """`CONVERSATIONS_CACHE = false`, from code or from the environment."""
-    assert cache_of(make_app(CONVERSATIONS_CACHE=value, CONVERSATIONS_REDIS_URL=redis_url)) is None
+    for value in (False, "false", "False", "off", "no", "0"):
+        with subtests.test(value=value):
+            app = make_app(CONVERSATIONS_CACHE=value, CONVERSATIONS_REDIS_URL=redis_url, tables=False)
+            assert cache_of(app) is None
 
 
 # -- addresses that lead nowhere
@@ -303,7 +325,7 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("url", UNREADABLE, ids=str)
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_an_address_that_cannot_be_read(make_app, url, caplog):
     """The app starts, says so once without repeating the address, and works from the database."""
     with caplog.at_level(logging.INFO):
@@ -329,7 +351,7 @@ NOWHERE = [
 
 
 @pytest.mark.parametrize("url", NOWHERE)
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_an_address_where_nobody_is(make_app, url, caplog):
     """Nobody listens, or the name is unknown: reads and writes work, the log says it once, and names no password."""
     with caplog.at_level(logging.INFO):
@@ -345,28 +367,30 @@ def test_an_address_where_nobody_is(make_app, url, caplog):
     assert SECRET not in caplog.text
 
 
-@pytest.mark.parametrize("login", ["", ":wrong@", "nobody:wrong@", ":" + SECRET * 100 + "@"])
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_wrong_password(make_app, login, caplog):
+@ON_SQLITE
+def test_a_wrong_password(make_app, caplog, subtests):
     """The server refuses the login: the app works, says so once, and repeats no password."""
     with RedisServer(requirepass=SECRET) as server, caplog.at_level(logging.INFO):
-        app = make_app(CONVERSATIONS_REDIS_URL=f"redis://{login}127.0.0.1:{server.port}/0")
-        ada = as_user(app)
-        chat = ada.create_conversation(messages=said("one"))["id"]
-        for n in range(3):
-            ada.save_message(chat, USER, f"m {n}")
-            assert len(texts(ada, chat)) == n + 2
-        assert server.client().keys("*") == []
-    said_so = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
-    assert len(said_so) == 1, said_so
-    assert SECRET not in caplog.text
-    assert "wrong" not in caplog.text
+        for login in ("", ":wrong@", "nobody:wrong@", ":" + SECRET * 100 + "@"):
+            with subtests.test(login=login[:20]):
+                caplog.clear()
+                app = make_app(CONVERSATIONS_REDIS_URL=f"redis://{login}127.0.0.1:{server.port}/0")
+                ada = as_user(app)
+                chat = ada.create_conversation(messages=said("one"))["id"]
+                for n in range(3):
+                    ada.save_message(chat, USER, f"m {n}")
+                    assert len(texts(ada, chat)) == n + 2
+                assert server.client().keys("*") == []
+                said_so = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+                assert len(said_so) == 1, said_so
+                assert SECRET not in caplog.text
+                assert "wrong" not in caplog.text
 
 
 @pytest.mark.parametrize(
     "rules", ["~conversation:* +@all", "~conversation:* +eval +evalsha +@list +@keyspace +info +time"]
 )
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@ON_SQLITE
 def test_an_acl_user_with_a_password(make_app, cold, rules):
     """`redis://user:password@...` with a user who may touch only our keys."""
     with RedisServer(users={"app": f"on >{SECRET} {rules}"}) as server:
@@ -395,25 +419,24 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
-def test_a_setting_out_of_range(name, value):
+def test_a_setting_out_of_range(subtests):
     """It raises at start, and names the setting."""
-    with pytest.raises(ConfigurationError, match=f"CONVERSATIONS_{name.upper()}"):
-        Config.from_mapping({f"CONVERSATIONS_{name.upper()}": value})
+    for name, values in WRONG.items():
+        setting = f"CONVERSATIONS_{name.upper()}"
+        for value in values:
+            with subtests.test(name, value=value), pytest.raises(ConfigurationError, match=setting):
+                Config.from_mapping({setting: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("REDIS_CACHE_LIMIT", 0), ("REDIS_CACHE_TTL", -1), ("REDIS_CACHE_TTL", "x")]
-)
-def test_a_setting_of_the_hosts_out_of_range(name, value):
+def test_a_setting_of_the_hosts_out_of_range(subtests):
     """Those without our prefix are checked likewise."""
-    with pytest.raises(ConfigurationError):
-        Config.from_mapping({name: value})
+    for name, value in (("REDIS_CACHE_LIMIT", 0), ("REDIS_CACHE_TTL", -1), ("REDIS_CACHE_TTL", "x")):
+        with subtests.test(name, value=value), pytest.raises(ConfigurationError, match=name.removeprefix("REDIS_")):
+            Config.from_mapping({name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("cache_limit", 1), ("cache_limit", 1000), ("cache_ttl", 1), ("cache_ttl", "60")]
-)
-def test_a_setting_at_the_edge(name, value):
+def test_a_setting_at_the_edge(subtests):
     """The least and the most that is allowed."""
-    assert getattr(Config.from_mapping({f"CONVERSATIONS_{name.upper()}": value}), name) == int(value)
+    for name, value in (("cache_limit", 1), ("cache_limit", 1000), ("cache_ttl", 1), ("cache_ttl", "60")):
+        with subtests.test(name, value=value):
+            assert getattr(Config.from_mapping({f"CONVERSATIONS_{name.upper()}": value}), name) == int(value)

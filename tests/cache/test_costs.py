@@ -11,15 +11,25 @@ from ..bed.redis_servers import RedisServer
 from ..service.tools import in_use
 from .tools import USER, as_user, counted, said
 
-SIZES = {"little": (1, 3), "much": (150, 120)}
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+SIZES = {"little": (1, 3), "much": (40, 120)}
 """Conversations of Ada, and messages in the one that is asked for."""
 
 
+@pytest.fixture
+def chat(proxied):
+    """A conversation of Ada's."""
+    return conversation_of(proxied, *SIZES["little"])
+
+
 @pytest.fixture(params=SIZES)
-def chat(request, proxied):
+def some(request, proxied):
     """A conversation of Ada's among few others, or among many."""
-    conversations, messages = SIZES[request.param]
-    ada = as_user(proxied)
+    return conversation_of(proxied, *SIZES[request.param])
+
+
+def conversation_of(app, conversations, messages):
+    ada = as_user(app)
     with ada.transaction():
         for n in range(conversations):
             ada.create_conversation(f"t {n}", messages=said("x"))
@@ -82,18 +92,20 @@ WARM = {
 }
 
 
-@pytest.mark.parametrize("name", WARM)
-def test_a_warm_read_is_one_round_trip_and_nothing_else(proxied, chat, cost, name):
+def test_a_warm_read_is_one_round_trip_and_nothing_else(proxied, some, cost, subtests):
     """One EVALSHA: no SQL, no connection taken from the pool, ownership included, with little data or much."""
     ada = as_user(proxied)
-    assert cost(lambda: WARM[name](ada, chat)) == NOTHING_BUT_REDIS
+    for name, read in WARM.items():
+        with subtests.test(name):
+            assert cost(lambda read=read: read(ada, some)) == NOTHING_BUT_REDIS
 
 
-@pytest.mark.parametrize("name", WARM)
-def test_a_strict_warm_read_is_one_round_trip_and_one_lookup(strictly, chat, strict_cost, name):
-    """One EVALSHA and one SELECT by primary key."""
+def test_a_strict_warm_read_is_one_round_trip_and_one_lookup(strictly, some, strict_cost, subtests):
+    """One EVALSHA and one SELECT, with little data or much."""
     ada = as_user(strictly)
-    assert strict_cost(lambda: WARM[name](ada, chat)) == {"round trips": 1, "sql": 1, "connections": 1}
+    for name, read in WARM.items():
+        with subtests.test(name):
+            assert strict_cost(lambda read=read: read(ada, some)) == {"round trips": 1, "sql": 1, "connections": 1}
 
 
 def test_the_lookup_of_strict_reads_no_message(strictly, chat, strict_cost, statements):
@@ -127,41 +139,44 @@ def test_warm_over_http_in_camel_case(make_app, proxy, statements):
     assert Meter(app, proxy, statements)(get) == NOTHING_BUT_REDIS
 
 
-def test_a_cold_read_is_two_round_trips_and_one_statement(proxied, chat, cost, client):
-    """READ gives the right to fill, one SELECT answers everything, POPULATE fills."""
+def test_a_cold_read_is_two_round_trips_and_one_statement(proxied, some, cost, client):
+    """READ gives the right to fill, one SELECT answers everything, POPULATE fills, with little data or much."""
     ada = as_user(proxied)
 
     def read():
         client.flushdb()
-        ada.get_conversation_history(chat, 15)
+        ada.get_conversation_history(some, 15)
 
     assert cost(read) == {"round trips": 2, "sql": 1, "connections": 1}
     assert counted(proxied, "filled") >= 1
 
 
-def test_a_read_of_more_than_is_kept(proxied, chat, cost):
+def test_a_read_of_more_than_is_kept(proxied, some, cost):
     """More than fits the entry costs a round trip on top of the statement; nobody fills the key again and again."""
     ada = as_user(proxied)
-    long = len(ada.get_messages(chat, limit=100)["messages"]) > 15
-    assert cost(lambda: ada.get_conversation_history(chat, 50)) == (
+    long = len(ada.get_messages(some, limit=100)["messages"]) > 15
+    assert cost(lambda: ada.get_conversation_history(some, 50)) == (
         {"round trips": 1, "sql": 1, "connections": 1} if long else NOTHING_BUT_REDIS
     )
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-def test_a_save_is_two_statements_and_two_round_trips(proxied, chat, cost, client, warm):
-    """RESERVE before the commit, APPLY after it, on a warm or a cold key."""
+def test_a_save_is_two_statements_and_two_round_trips(proxied, some, cost, client, subtests):
+    """RESERVE before the commit, APPLY after it, on a warm or a cold key, with little data or much."""
     ada = as_user(proxied)
 
     def save():
-        if not warm:
-            client.flushdb()
-        ada.save_message(chat, USER, "one more")
+        ada.save_message(some, USER, "one more")
 
-    found = cost(save)
-    assert found["round trips"] == 2
-    assert found["sql"] <= 2
-    assert found["connections"] == 1
+    def save_cold():
+        client.flushdb()
+        save()
+
+    for name, call in (("warm", save), ("cold", save_cold)):
+        with subtests.test(name):
+            found = cost(call)
+            assert found["round trips"] == 2
+            assert found["sql"] <= 2
+            assert found["connections"] == 1
 
 
 def test_a_save_over_http(proxied, chat, cost):
@@ -172,17 +187,17 @@ def test_a_save_over_http(proxied, chat, cost):
     assert found["sql"] <= 2
 
 
-@pytest.mark.parametrize("many", [2, 40])
-def test_a_transaction_of_many_saves_is_two_round_trips(proxied, chat, cost, many):
-    """Several saves of one group are one reservation and one application."""
+def test_a_transaction_of_many_saves_is_two_round_trips(proxied, chat, cost):
+    """Several saves of one group are one reservation and one application, be they two or forty."""
     ada = as_user(proxied)
 
-    def save():
+    def save(many):
         with ada.transaction():
             for n in range(many):
                 ada.save_message(chat, USER, f"g {n}")
 
-    assert cost(save)["round trips"] == 2
+    assert cost(lambda: save(2))["round trips"] == 2
+    assert cost(lambda: save(40))["round trips"] == 2
     assert counted(proxied, "not_applied") == 0
 
 
@@ -199,12 +214,12 @@ ELSEWHERE = {
 }
 
 
-def test_other_calls(proxied, chat, cost):
-    """Lists and single rows never ask Redis; every change tells it twice."""
+def test_other_calls(proxied, some, cost):
+    """Lists and single rows never ask Redis, with little data or much; every change tells it twice."""
     ada = as_user(proxied)
     for name, (trips, call) in ELSEWHERE.items():
         extra = 1 if name == "one message" else 0
-        assert cost(lambda: call(ada, chat))["round trips"] == trips + extra, name  # noqa: B023 - called at once
+        assert cost(lambda: call(ada, some))["round trips"] == trips + extra, name  # noqa: B023 - called at once
     assert cost(lambda: ada.list_conversations()) == {"round trips": 0, "sql": 1, "connections": 1}
 
 
@@ -221,12 +236,10 @@ def test_the_system_does_not_ask_redis(proxied, chat, cost):
     assert cost(lambda: system.get_conversation_history(chat, 15))["round trips"] == 0
 
 
-@pytest.mark.parametrize(
-    "settings", [{"CONVERSATIONS_CACHE": False}, {"CONVERSATIONS_CACHE": "false"}, {"CONVERSATIONS_CACHE": "off"}]
-)
-def test_with_the_cache_off_nothing_is_sent_to_redis(make_app, proxy, settings):
+@ON_SQLITE
+def test_with_the_cache_off_nothing_is_sent_to_redis(make_app, proxy):
     """`CONVERSATIONS_CACHE = false` wins over a URL: not even a connection is made."""
-    app = make_app(CONVERSATIONS_REDIS_URL=proxy.url, **settings)
+    app = make_app(CONVERSATIONS_REDIS_URL=proxy.url, CONVERSATIONS_CACHE=False)
     ada = as_user(app)
     chat = ada.create_conversation(messages=said("one"))["id"]
     ada.save_message(chat, USER, "two")
@@ -234,6 +247,7 @@ def test_with_the_cache_off_nothing_is_sent_to_redis(make_app, proxy, settings):
     assert (proxy.round_trips, proxy.connections) == (0, 0)
 
 
+@ON_SQLITE
 def test_starting_an_app_sends_nothing(make_app, proxy):
     """`init_app` reads the address and no more: the first read or write connects."""
     app = make_app(CONVERSATIONS_REDIS_URL=proxy.url)
@@ -241,6 +255,7 @@ def test_starting_an_app_sends_nothing(make_app, proxy):
     assert (proxy.round_trips, proxy.connections) == (0, 0)
 
 
+@ON_SQLITE
 def test_with_the_breaker_open_nobody_is_kept_waiting(make_app, proxy, uncached):
     """Once a time-out has opened the breaker of reads, they go to the database at once: no round trip, no connection."""
     app = make_app(CONVERSATIONS_REDIS_URL=proxy.url, CONVERSATIONS_REDIS_TIMEOUT=0.05)
@@ -255,6 +270,7 @@ def test_with_the_breaker_open_nobody_is_kept_waiting(make_app, proxy, uncached)
     assert counted(app, "timeouts", "skipped") == [1, 20]
 
 
+@ON_SQLITE
 def test_the_very_first_call_sends_the_script(make_app):
     """A Redis that does not know a script yet is sent its text: one round trip more, once for all."""
     with RedisServer() as server, Proxy(server) as proxy:

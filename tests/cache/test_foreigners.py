@@ -27,10 +27,15 @@ def chat(app):
     return chat
 
 
-@pytest.mark.parametrize("stranger", STRANGERS, ids=str)
-def test_a_warm_entry_is_nobody_elses(app, chat, stored, client, stranger, statements):
+def test_a_warm_entry_is_nobody_elses(app, chat, stored, client, statements, subtests):
     """A stranger gets the answer and costs the statements of a conversation that does not exist; the entry stays, to the byte."""
-    bob, ada = as_user(app, *stranger), as_user(app)
+    for user, org in STRANGERS:
+        with subtests.test(user=user, org=org):
+            is_nobody_elses(app, chat, stored, client, statements, as_user(app, user, org))
+
+
+def is_nobody_elses(app, chat, stored, client, statements, bob):
+    ada = as_user(app)
     before, expiry = stored.texts(chat), client.pttl(key(chat))
     for min_version in (None, 0, 1, 10**12):
         seen = []
@@ -59,20 +64,21 @@ def test_a_warm_entry_is_nobody_elses(app, chat, stored, client, stranger, state
     assert counted(app, "hits") == hits + 1
 
 
-@pytest.mark.parametrize("query", QUERIES)
-def test_over_http(app, chat, stored, query):
+def test_over_http(app, chat, stored, subtests):
     """Bob's answer about Ada's warm conversation and about none at all are the same but for the request's id."""
     bob = client_of(app, "bob")
     before = stored.texts(chat)
-    answers = [
-        bob.get(f"/api/conversations/{own_id}/messages{query}", headers={"X-Request-ID": "same"})
-        for own_id in (chat, NEVER)
-    ]
-    assert answers[0].status_code == answers[1].status_code == 404
-    assert answers[0].data == answers[1].data
-    assert dict(answers[0].headers) == dict(answers[1].headers)
-    assert b"secret" not in answers[0].data
-    assert stored.texts(chat) == before
+    for query in QUERIES:
+        with subtests.test(query):
+            answers = [
+                bob.get(f"/api/conversations/{own_id}/messages{query}", headers={"X-Request-ID": "same"})
+                for own_id in (chat, NEVER)
+            ]
+            assert answers[0].status_code == answers[1].status_code == 404
+            assert answers[0].data == answers[1].data
+            assert dict(answers[0].headers) == dict(answers[1].headers)
+            assert b"secret" not in answers[0].data
+            assert stored.texts(chat) == before
 
 
 def test_a_stranger_costs_redis_what_a_missing_one_costs(make_app, proxy, statements):

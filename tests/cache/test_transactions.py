@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -23,9 +24,18 @@ def texts(service, conversation_id, limit=15):
     return [message["content"] for message in service.get_conversation_history(conversation_id, limit)]
 
 
-@pytest.fixture(params=[False, True], ids=["default", "strict"])
+IN_BOTH_MODES = pytest.mark.parametrize("app", [False, True], indirect=True, ids=["default", "strict"])
+"""For reads inside a transaction. Strict mode changes nothing of what is written; `agrees` reads in both."""
+
+
+@pytest.fixture
 def app(request, make_app, redis_url):
-    return make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=request.param)
+    return make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=getattr(request, "param", False))
+
+
+@pytest.fixture
+def strictly(make_app, redis_url):
+    return make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_CACHE_STRICT=True)
 
 
 @pytest.fixture
@@ -40,14 +50,15 @@ def chat(app):
 
 
 @pytest.fixture
-def agrees(app, cold, stored, uncached):
-    """Asserts that Redis and the database say these texts, and nothing is left under way."""
+def agrees(app, strictly, cold, stored, uncached):
+    """Asserts that Redis and the database say these texts in either mode, and nothing is left under way."""
 
     def check(chat, *expected):
         assert_at_rest(stored, uncached)
         assert texts(cold, chat) == list(expected)
-        for _ in range(2):
-            assert texts(as_user(app), chat) == list(expected)
+        for reader in (app, strictly, app):
+            assert texts(as_user(reader), chat) == list(expected)
+        assert counted(strictly, "disagreed") == 0
         assert_at_rest(stored, uncached)
 
     return check
@@ -152,6 +163,7 @@ def test_an_inner_group_that_fails_with_an_edit_leaves_an_append(app, chat, agre
     agrees(chat, "one", "two")
 
 
+@IN_BOTH_MODES
 def test_own_writes_are_seen_inside_and_by_nobody_outside(app, chat, cold, stored, agrees):
     """Inside an open transaction a read shows what it has written; Redis and everybody else still have what is committed."""
     ada = as_user(app)
@@ -172,6 +184,7 @@ def test_own_writes_are_seen_inside_and_by_nobody_outside(app, chat, cold, store
     agrees(chat, "one", "two")
 
 
+@IN_BOTH_MODES
 def test_other_conversations_are_read_as_ever_inside_a_group(app, chat, agrees):
     """Reading another conversation in the middle of a transaction is right, whichever way it goes."""
     ada = as_user(app)
@@ -215,6 +228,7 @@ def test_what_the_caller_handed_in_and_changed_before_the_commit(app, chat, cold
 # -- hosts
 
 
+@IN_BOTH_MODES
 def test_joined_calls_are_settled_by_the_hosts_commit(app, chat, stored, agrees):
     """`joined()`: nothing is in Redis before the host's commit, everything after it."""
     ada = as_user(app)
@@ -366,6 +380,7 @@ def test_a_host_that_fails_after_the_commit(host, uncached, cold, stored):
 
 
 @ON_POSTGRESQL
+@IN_BOTH_MODES
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_a_host_with_a_snapshot_is_not_told_of_what_came_later(app, chat, level, client, agrees):
     """In REPEATABLE READ and SERIALIZABLE a read keeps to its transaction's snapshot, and fills nothing from it."""
@@ -413,6 +428,7 @@ def test_an_engine_with_a_higher_level(make_app, redis_url, level, uncached, col
 
 
 @ON_SQLITE
+@IN_BOTH_MODES
 def test_sqlite_inside_a_transaction_asks_nobody(app, chat, client):
     """A SQLite transaction has a snapshot: who is inside one reads from the database."""
     with app.app_context():
@@ -427,6 +443,7 @@ def test_sqlite_inside_a_transaction_asks_nobody(app, chat, client):
         assert counted(app, "hits") == asked[0] + 1
 
 
+@IN_BOTH_MODES
 def test_a_host_that_has_only_read_still_uses_the_cache(app, chat, client, stored, uncached):
     """Flask-Login loads a user before the view: a session that is merely in a transaction reads from Redis, and fills it."""
     with app.app_context():
@@ -605,28 +622,27 @@ def break_it(proxy, fault, nth):
     return getattr(proxy, fault)("EVALSHA", nth=nth)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("step", STEPS)
-def test_redis_fails_around_a_commit(make_app, redis_url, proxy, cold, stored, step, fault):
+def test_redis_fails_around_a_commit(make_app, redis_url, proxy, cold, subtests):
     """Whatever becomes of RESERVE or of APPLY and DROP, the caller hears nothing of it, and the next read is right."""
     app = make_app(CONVERSATIONS_REDIS_URL=proxy.url, CONVERSATIONS_REDIS_TIMEOUT=0.1, CONVERSATIONS_CACHE_STRICT=False)
     other = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_REDIS_TIMEOUT=5, CONVERSATIONS_CACHE_STRICT=False)
     ada = as_user(app)
-    for name, write in WRITES.items():
-        close_breakers(app)
-        chat = ada.create_conversation(messages=said("one"))["id"]
-        ada.get_conversation_history(chat)
-        # an edit reads before it writes, inside the same call
-        with break_it(proxy, fault, STEPS[step] + (name == "edit")) as broken:
-            write(ada, chat)
-        assert len(broken.hit) == 1, name
-        for reader in (ada, as_user(other), ada):
-            if name == "delete":
-                with pytest.raises(NotFound):
-                    texts(reader, chat)
-            else:
-                assert texts(reader, chat) == texts(cold, chat), name
-                assert reader.get_messages(chat)["messages"] == cold.get_messages(chat)["messages"], name
+    for step, fault, name in itertools.product(STEPS, FAULTS, WRITES):
+        with subtests.test(name, fault=fault, step=step):
+            close_breakers(app)
+            chat = ada.create_conversation(messages=said("one"))["id"]
+            ada.get_conversation_history(chat)
+            # an edit reads before it writes, inside the same call
+            with break_it(proxy, fault, STEPS[step] + (name == "edit")) as broken:
+                WRITES[name](ada, chat)
+            assert len(broken.hit) == 1
+            for reader in (ada, as_user(other), ada):
+                if name == "delete":
+                    with pytest.raises(NotFound):
+                        texts(reader, chat)
+                else:
+                    assert texts(reader, chat) == texts(cold, chat)
+                    assert reader.get_messages(chat)["messages"] == cold.get_messages(chat)["messages"]
 
 
 def test_redis_is_away_for_a_while(proxied, proxy, cold, uncached, stored, client):

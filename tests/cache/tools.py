@@ -139,11 +139,13 @@ def check_entry(elements: list[dict[str, Any]], app: Flask, conversation_id: str
     assert len(elements) <= len(truth)
 
 
-def told(service: Any, conversation_id: str, limits: tuple[int | None, ...]) -> dict[str, Any]:
+def told(
+    service: Any, conversation_id: str, limits: tuple[int | None, ...], forms: tuple[str, ...] = FORMATS
+) -> dict[str, Any]:
     """Everything that a reader can be told of the newest messages of a conversation, as text that shows every difference."""
     found: dict[str, Any] = {}
     for limit in limits:
-        for form in FORMATS:
+        for form in forms:
             found[f"{form} {limit}"] = _text(service.get_conversation_history(conversation_id, limit, format=form))
         if limit is not None and 1 <= limit <= 100:
             page = service.get_messages(conversation_id, limit=limit)

@@ -1,4 +1,4 @@
-"""Chaos is short in the suite and long in `python -m tests.chaos`; both say their figures."""
+"""Chaos is short in the suite and long in `make chaos`; both say their figures."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ import os
 from collections.abc import Callable
 
 import pytest
-
-LONG = "CHAOS_LONG"
-"""Set in the environment by `python -m tests.chaos`."""
-
-
-@pytest.fixture(scope="session")
-def long() -> bool:
-    """Whether there is time."""
-    return bool(os.environ.get(LONG))
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from .conftest import LONG
 from .storm import storm
 
 
@@ -16,7 +13,7 @@ def plain(make_app):
     return make_app(CONVERSATIONS_REDIS_URL=None, CONVERSATIONS_CACHE=False)
 
 
-@pytest.mark.parametrize("mode", ["default", "strict"] if os.environ.get(LONG) else ["default"])
+@pytest.mark.parametrize("mode", ["default", pytest.param("strict", marks=pytest.mark.long)])
 def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long, seed, figure):
     """Evictions, restarts, old dumps, a failover, cut, doubled and late commands, failing statements: no read is wrong.
 

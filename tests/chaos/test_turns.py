@@ -10,18 +10,24 @@ import time
 
 import pytest
 
+from tests.bed import services
 from tests.servers import script
 from tests.servers.reader import ask, state_of, until
 
-from .conftest import LONG
 from .turns import EVENTS, Talk, at_once, is_beginning, stored_parts, workers
 
 pytestmark = pytest.mark.slow
 
 postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-HALF = [("gthread", False), ("gevent", True)]
-ALL = [(kind, relayed) for kind in ("gthread", "gevent") for relayed in (True, False)]
-on_workers = pytest.mark.parametrize(("kind", "relayed"), ALL if os.environ.get(LONG) else HALF)
+on_workers = pytest.mark.parametrize(
+    ("kind", "relayed"),
+    [
+        ("gthread", False),
+        ("gevent", True),
+        pytest.param("gthread", True, marks=pytest.mark.long),
+        pytest.param("gevent", False, marks=pytest.mark.long),
+    ],
+)
 with_and_without_redis = pytest.mark.parametrize("relayed", [True, False], ids=["redis", "no redis"])
 
 PAUSE = 0.02
@@ -49,7 +55,7 @@ def redis_of(request):
 @postgresql
 def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_path, redis_of, kind, relayed, figure):
     """Coming back to the same worker, or to another one, a reader is told exactly what follows: no gap, no repeat."""
-    pytest.importorskip(kind if kind == "gevent" else "gunicorn")
+    services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"CONVERSATIONS_RUN_LEASE": 30, **redis_of(relayed)}
     with (
         workers(tmp_path / "a", kind, database.url, **settings) as one,
@@ -120,7 +126,7 @@ def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, r
 @postgresql
 def test_a_worker_may_be_killed_after_every_event(ada, database, tmp_path, redis_of, kind, relayed, long, figure):
     """kill -9 when a reader has just been told an event: the question is there once, the answer so far too, and all goes on."""
-    pytest.importorskip(kind if kind == "gevent" else "gunicorn")
+    services.need_module(kind if kind == "gevent" else "gunicorn")
     lost, idle_after, cut = [], [], 0
     with workers(tmp_path, kind, database.url, **redis_of(relayed)) as server:
         for _ in range(8 if long else 1):

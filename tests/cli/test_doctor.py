@@ -88,33 +88,36 @@ def test_tables_of_an_app_without_flask_migrate(database):
         db.engine.dispose()
 
 
-@pytest.mark.parametrize(("step", "says"), [("0000", "needs"), ("9999", "newer release"), (None, "do not say")])
-def test_a_step_that_is_not_this_release_s(apart, step, says):
+def test_a_step_that_is_not_this_release_s(apart, subtests):
+    """Older, newer or unknown: the line says which, and it is a failure."""
     app = apart()
-    spoil(app, "DELETE FROM conversation_schema")
-    if step:
-        spoil(app, f"INSERT INTO conversation_schema (version) VALUES ('{step}')")
-    state, text = examined(app, code=1)["migrations"]
-    assert (state, says in text) == ("FAIL", True)
-    assert step != migrations.HEAD
+    for step, says in ((None, "do not say"), ("0000", "needs"), ("9999", "newer release")):
+        assert step != migrations.HEAD
+        spoil(app, "DELETE FROM conversation_schema")
+        if step:
+            spoil(app, f"INSERT INTO conversation_schema (version) VALUES ('{step}')")
+        with subtests.test(step=step):
+            state, text = examined(app, code=1)["migrations"]
+            assert (state, says in text) == ("FAIL", True)
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "name", "expected"),
-    [
-        ("DROP INDEX ix_conversations_activity", "indexes", "warn"),
-        ("DROP INDEX uq_conversation_messages_client_id", "keys", "FAIL"),
-        ("ALTER TABLE conversations DROP COLUMN folder", "columns", "FAIL"),
-        ("DROP TABLE conversation_query_log", "tables", "FAIL"),
-    ],
-)
-def test_what_is_missing_is_named(apart, spoilt, name, expected):
+SPOILT = [
+    ("DROP INDEX ix_conversations_activity", "indexes", "warn"),
+    ("DROP INDEX uq_conversation_messages_client_id", "keys", "FAIL"),
+    ("ALTER TABLE conversations DROP COLUMN folder", "columns", "FAIL"),
+    ("DROP TABLE conversation_query_log", "tables", "FAIL"),
+]
+
+
+def test_what_is_missing_is_named(apart, subtests):
     """An index that is missing is slow, a unique one or a column is wrong; the line names it."""
     app = apart()
-    spoil(app, spoilt)
-    found, text = examined(app, code=1 if expected == "FAIL" else 0)[name]
-    assert found == expected
-    assert spoilt.split()[-1] in text
+    for statement, name, expected in SPOILT:
+        spoil(app, statement)
+        with subtests.test(statement):
+            found, text = examined(app, code=1 if expected == "FAIL" else 0)[name]
+            assert found == expected
+            assert statement.split()[-1] in text
 
 
 def test_a_database_that_does_not_answer(make_app, database, tmp_path):
@@ -153,24 +156,27 @@ def test_sqlite_in_memory(make_app):
     assert state(app, "file", code=1) == "warn"
 
 
+OPTIONS = [
+    ({"isolation_level": "SERIALIZABLE"}, "isolation", "warn"),
+    ({"isolation_level": "AUTOCOMMIT"}, "isolation", "FAIL"),
+    ({"connect_args": {"options": "-c default_transaction_read_only=on"}}, "writing", "FAIL"),
+    ({"connect_args": {"options": "-c statement_timeout=2s"}}, "pool", "warn"),
+    ({"pool_size": 10, "max_overflow": 100_000}, "pool", "warn"),
+    ({"pool_size": 10, "max_overflow": -1}, "pool", "warn"),
+    ({"pool_timeout": 1}, "pool", "warn"),
+    ({"poolclass": sa.NullPool}, "pool", "ok"),
+    ({"connect_args": {"options": "-c synchronous_commit=on"}}, "durability", "warn"),
+]
+
+
 @only_postgresql
-@pytest.mark.parametrize(
-    ("options", "name", "expected"),
-    [
-        ({"isolation_level": "SERIALIZABLE"}, "isolation", "warn"),
-        ({"isolation_level": "AUTOCOMMIT"}, "isolation", "FAIL"),
-        ({"connect_args": {"options": "-c default_transaction_read_only=on"}}, "writing", "FAIL"),
-        ({"connect_args": {"options": "-c statement_timeout=2s"}}, "pool", "warn"),
-        ({"pool_size": 10, "max_overflow": 100_000}, "pool", "warn"),
-        ({"pool_size": 10, "max_overflow": -1}, "pool", "warn"),
-        ({"pool_timeout": 1}, "pool", "warn"),
-        ({"poolclass": sa.NullPool}, "pool", "ok"),
-        ({"connect_args": {"options": "-c synchronous_commit=on"}}, "durability", "warn"),
-    ],
-)
-def test_settings_of_postgresql(apart, options, name, expected):
-    app = apart(tables=False, SQLALCHEMY_ENGINE_OPTIONS=options)
-    assert state(app, name, code=1) == expected
+def test_settings_of_postgresql(apart, database, subtests):
+    """What the host's engine options make unsafe or slow is named."""
+    url = database.empty()
+    for options, name, expected in OPTIONS:
+        with subtests.test(name, options=options):
+            app = apart(tables=False, url=url, SQLALCHEMY_ENGINE_OPTIONS=options)
+            assert state(app, name, code=1) == expected
 
 
 @only_postgresql

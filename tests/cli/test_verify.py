@@ -23,6 +23,11 @@ def chat(ada, bob) -> str:
     """Ada's conversation of six messages, the third of them deleted, among others that are well."""
     bob.create_conversation("well", messages=[{"role": "user", "content": MARK}], tags=["a"])
     ada.delete_conversation(ada.create_conversation(messages=[{"role": "user", "content": "in the trash"}])["id"])
+    return six_messages(ada)
+
+
+def six_messages(ada: Any) -> str:
+    """One more conversation of six messages, the third of them deleted."""
     own = ada.create_conversation(messages=[{"role": "user", "content": f"{MARK} 1"}], tags=["a", "b"])["id"]
     for place in range(2, 7):
         ada.save_message(own, "assistant", f"{MARK} {place}")
@@ -102,6 +107,19 @@ def spoilt(app: Any, own: str, how: Spoilt) -> None:
     spoil(app, how.sql, own=own, never=NEVER)
 
 
+def one_for_each(app: Any, ada: Any, ways: dict[str, Spoilt]) -> dict[str, str]:
+    """A conversation for each way to spoil one, spoilt in that way."""
+    chats = {name: six_messages(ada) for name in ways}
+    for name, own in chats.items():
+        spoilt(app, own, ways[name])
+    return chats
+
+
+def about(own: str, findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The findings of one conversation."""
+    return [finding for finding in findings if finding["conversation_id"] == own]
+
+
 def test_nothing_is_wrong_with_what_the_service_has_done(app, chat):
     """Three conversations, one in the trash, one with a deleted message: all is well, and it says how much it has read."""
     said = run(app, "verify")
@@ -116,67 +134,81 @@ def test_an_empty_database_is_well(app):
     assert "0 conversations" in run(app, "verify")
 
 
-@pytest.mark.parametrize("how", [*REPAIRABLE.values(), *LEFT.values()], ids=[*REPAIRABLE, *LEFT])
-def test_whatever_is_wrong_is_found_and_named(app, chat, how):
-    """Exactly what was spoilt is reported, of that conversation only, and nothing is changed by looking."""
-    spoilt(app, chat, how)
+def test_whatever_is_wrong_is_found_and_named(app, ada, chat, subtests):
+    """Of each conversation exactly what was spoilt is reported, of those that are well nothing, and looking changes nothing."""
+    chats = one_for_each(app, ada, REPAIRABLE | LEFT)
     before = dump(app)
     findings, summary = verified(app, code=1)
-    assert kinds(findings) == how.kinds
-    assert {finding["conversation_id"] for finding in findings} == {chat}
-    assert summary["left"] == len(findings) > 0
+    for name, how in (REPAIRABLE | LEFT).items():
+        with subtests.test(name):
+            assert kinds(about(chats[name], findings)) == how.kinds
+    assert {finding["conversation_id"] for finding in findings} == {*chats.values()}
+    assert summary["left"] == len(findings)
     assert dump(app) == before
 
 
-@pytest.mark.parametrize("how", REPAIRABLE.values(), ids=REPAIRABLE)
-def test_a_repair_puts_right_what_follows_from_the_messages(app, ada, chat, how):
+def test_a_repair_puts_right_what_follows_from_the_messages(app, ada, chat, subtests):
     """After it a second look finds nothing, no message has changed, and the version says that something did."""
-    good = ada.get_conversation(chat)
-    messages = everything(ada, chat)
-    spoilt(app, chat, how)
+    chats = {name: six_messages(ada) for name in REPAIRABLE}
+    good = {name: ada.get_conversation(own) for name, own in chats.items()}
+    messages = {name: everything(ada, own) for name, own in chats.items()}
+    for name, own in chats.items():
+        spoilt(app, own, REPAIRABLE[name])
     findings, summary = verified(app, "--repair", "--yes")
-    assert kinds(findings) == how.kinds
     assert all(finding["repaired"] for finding in findings)
     assert summary["left"] == 0
 
     assert verified(app)[0] == []
-    now = ada.get_conversation(chat)
-    derived = ("message_count", "checksum", "preview", "last_message_at")
-    assert [now[name] for name in derived] == [good[name] for name in derived]
-    assert now["version"] >= good["version"]
-    assert now["etag"] != good["etag"]
-    told = [{**message, "version": None, "updated_at": None} for message in everything(ada, chat)]
-    assert told == [{**message, "version": None, "updated_at": None} for message in messages]
-    assert ada.save_message(chat, "user", "goes on")["seq"] == 7
+    for name, own in chats.items():
+        with subtests.test(name):
+            assert kinds(about(own, findings)) == REPAIRABLE[name].kinds
+            now = ada.get_conversation(own)
+            for derived in ("message_count", "checksum", "preview", "last_message_at"):
+                assert now[derived] == good[name][derived]
+            assert now["version"] >= good[name]["version"]
+            assert now["etag"] != good[name]["etag"]
+            assert list(map(unversioned, everything(ada, own))) == list(map(unversioned, messages[name]))
+            assert ada.save_message(own, "user", "goes on")["seq"] == 7
     assert verified(app)[0] == []
 
 
-@pytest.mark.parametrize("how", LEFT.values(), ids=LEFT)
-def test_a_repair_leaves_messages_alone_and_says_so(app, ada, chat, how):
+def unversioned(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "version": None, "updated_at": None}
+
+
+def test_a_repair_leaves_messages_alone_and_says_so(app, ada, chat, subtests):
     """What cannot follow from the messages stays reported, and the command still ends with 1."""
-    spoilt(app, chat, how)
-    messages = sql(app, "SELECT * FROM conversation_messages ORDER BY seq")
-    findings, summary = verified(app, "--repair", "--yes", code=1)
-    assert kinds(findings) == how.kinds
-    assert summary["left"] > 0
-    assert sql(app, "SELECT * FROM conversation_messages ORDER BY seq") == messages
+    chats = one_for_each(app, ada, LEFT)
+    every_message = "SELECT * FROM conversation_messages ORDER BY conversation_id, seq"
+    messages = sql(app, every_message)
+    findings, _ = verified(app, "--repair", "--yes", code=1)
+    assert sql(app, every_message) == messages
     again, _ = verified(app, code=1)
-    assert kinds(again) == {finding["kind"] for finding in findings if not finding["repaired"]}
+    for name, how in LEFT.items():
+        with subtests.test(name):
+            found = about(chats[name], findings)
+            assert kinds(found) == how.kinds
+            left = {finding["kind"] for finding in found if not finding["repaired"]}
+            assert kinds(about(chats[name], again)) == left != set()
 
 
-@pytest.mark.parametrize("change", ["content = 'forged'", "role = 'system'", "content_is_parts = TRUE, parts = '[]'"])
-def test_a_message_changed_behind_our_back_is_kept_until_it_is_accepted(app, ada, chat, change):
+def test_a_message_changed_behind_our_back_is_kept_until_it_is_accepted(app, ada, chat, subtests):
     """A repair alone never makes a forged message look like a saved one; --accept-content does, and clients learn of it."""
-    spoilt(app, chat, Spoilt(OF_MESSAGE.format(change, 2), set()))
-    (finding,), _ = verified(app, "--repair", "--yes", code=1)
-    assert (finding["kind"], finding["repairable"]) == ("content", False)
-    assert finding["message_id"] == everything(ada, chat)[1]["id"]
-
-    version = ada.get_conversation(chat)["version"]
-    (finding,), _ = verified(app, "--repair", "--accept-content", "--yes")
-    assert finding["repaired"]
+    changes = ("content = 'forged'", "role = 'system'", "content_is_parts = TRUE, parts = '[]'")
+    chats = one_for_each(app, ada, {change: Spoilt(OF_MESSAGE.format(change, 2), set()) for change in changes})
+    findings, _ = verified(app, "--repair", "--yes", code=1)
+    versions = {own: ada.get_conversation(own)["version"] for own in chats.values()}
+    accepted, _ = verified(app, "--repair", "--accept-content", "--yes")
     assert verified(app)[0] == []
-    assert ada.get_conversation(chat)["version"] == everything(ada, chat)[1]["version"] == version + 1
+    for change, own in chats.items():
+        with subtests.test(change):
+            (finding,) = about(own, findings)
+            second = everything(ada, own)[1]
+            assert (finding["kind"], finding["repairable"], finding["repaired"]) == ("content", False, False)
+            assert finding["message_id"] == second["id"]
+            (finding,) = about(own, accepted)
+            assert finding["repaired"]
+            assert ada.get_conversation(own)["version"] == second["version"] == versions[own] + 1
 
 
 def test_a_checksum_is_not_repaired_to_fit_a_forged_message(app, chat):
@@ -224,45 +256,50 @@ SPOILT_BRANCHES = {
 }
 
 
-@pytest.mark.parametrize("how", SPOILT_BRANCHES)
-def test_names_that_lead_nowhere(app, ada, chat, how):
+def test_names_that_lead_nowhere(app, ada, chat, subtests):
     """A branch whose tip is no live message ends at one again after a repair, and no name and no message is lost."""
-    second = everything(ada, chat)[1]["id"]
-    ada.branches.create(chat, second)
-    before = everything(ada, chat)
-    spoil(app, SPOILT_BRANCHES[how], own=chat, never=NEVER)
+    chats = {how: six_messages(ada) for how in SPOILT_BRANCHES}
+    before = {how: everything(ada, own) for how, own in chats.items()}
+    for how, own in chats.items():
+        ada.branches.create(own, before[how][1]["id"])
+        spoil(app, SPOILT_BRANCHES[how], own=own, never=NEVER)
     findings, _ = verified(app, code=1)
-    assert kinds(findings) == {"branch"}
-    findings, summary = verified(app, "--repair", "--yes")
+    _, summary = verified(app, "--repair", "--yes")
     assert summary["left"] == 0
     assert verified(app)[0] == []
-    named = {branch["name"]: branch["head_id"] for branch in ada.branches.list(chat)["branches"]}
-    last = before[-1]["id"]
-    assert named == {"main": last, "branch-2": last if how == "tip nowhere" else second}
-    assert everything(ada, chat) == before
+    for how, own in chats.items():
+        with subtests.test(how):
+            assert kinds(about(own, findings)) == {"branch"}
+            named = {branch["name"]: branch["head_id"] for branch in ada.branches.list(own)["branches"]}
+            second, last = before[how][1]["id"], before[how][-1]["id"]
+            assert named == {"main": last, "branch-2": last if how == "tip nowhere" else second}
+            assert everything(ada, own) == before[how]
 
 
+FIRST, LAST = NEVER, "ffffffff-ffff-7fff-bfff-ffffffffffff"
+"""Ids of no conversation, before and behind all that there are."""
 STRAYS = {
     "message": "UPDATE conversation_messages SET conversation_id = :never WHERE conversation_id = :own",
     "tag": "UPDATE conversation_tags SET conversation_id = :never WHERE conversation_id = :own",
     "branch": "INSERT INTO conversation_branches (conversation_id, name, org_id, user_id, created_at) "
     "VALUES (:never, 'b', '', 'ada', '2026-01-01 00:00:00.000000')",
     "answer": "INSERT INTO conversation_idempotency (user_id, org_id, scope, key, fingerprint, conversation_id, created_at) "
-    "VALUES ('ada', '', 's', 'k', 'f', :never, '2026-01-01 00:00:00.000000')",
+    "VALUES ('ada', '', 's', :key, 'f', :never, '2026-01-01 00:00:00.000000')",
 }
 
 
 @pytest.mark.parametrize("kind", STRAYS)
-@pytest.mark.parametrize("never", [NEVER, "ffffffff-ffff-7fff-bfff-ffffffffffff"], ids=["first", "last"])
-@pytest.mark.parametrize("batch", ["1", "100"])
-def test_rows_of_a_conversation_that_is_not_there(app, chat, kind, never, batch):
+def test_rows_of_a_conversation_that_is_not_there(app, ada, chat, kind):
     """They are found wherever their id stands among the others. Tags and kept answers go, messages never do."""
-    spoil(app, STRAYS[kind], own=chat, never=never)
+    for key, never in (("first", FIRST), ("last", LAST)):
+        spoil(app, STRAYS[kind], own=six_messages(ada), never=never, key=key)
     before = rows(app)
-    stray = [finding for finding in verified(app, "--batch", batch, code=1)[0] if finding["kind"] == "stray"]
-    assert [finding["conversation_id"] for finding in stray] == [never]
-    (one,) = verified(app, "--conversation", never, code=1)[0]
-    assert one["kind"] == "stray"
+    for batch in ("1", "100"):
+        stray = [finding for finding in verified(app, "--batch", batch, code=1)[0] if finding["kind"] == "stray"]
+        assert sorted(finding["conversation_id"] for finding in stray) == [FIRST, LAST]
+    for never in (FIRST, LAST):
+        (one,) = verified(app, "--conversation", never, code=1)[0]
+        assert one["kind"] == "stray"
 
     verified(app, "--repair", "--yes", code=1 if kind == "message" else 0)
     after = rows(app)
@@ -408,7 +445,7 @@ def test_a_repair_is_announced_and_logged(make_app):
     assert rows(app)["conversation_query_log"] == before + 1
 
 
-def test_writers_at_work_are_no_findings(app, ada, bob):
+def test_writers_at_work_are_no_findings(app, ada, bob, long):
     """Half of a change that is just being made looks wrong; the second look, under the lock, does not."""
     chats = [ada.create_conversation(messages=[{"role": "user", "content": "x"}])["id"] for _ in range(3)]
     stop = threading.Event()
@@ -423,7 +460,7 @@ def test_writers_at_work_are_no_findings(app, ada, bob):
     for writer in writers:
         writer.start()
     try:
-        found = [looked(app) for _ in range(15)]
+        found = [looked(app) for _ in range(60 if long else 8)]
     finally:
         stop.set()
         for writer in writers:
@@ -441,10 +478,11 @@ class Verified(Histories):
         assert looked(self.app) == []
 
 
-def test_nothing_is_found_after_random_histories(app):
+def test_nothing_is_found_after_random_histories(app, long):
     """Whatever calls in whatever order: a walk finds nothing."""
     machine = type("VerifiedOnThis", (Verified,), {"app": app})
-    options = {"max_examples": 6, "stateful_step_count": 20, "suppress_health_check": list(HealthCheck)}
+    options = {"stateful_step_count": 20, "suppress_health_check": list(HealthCheck)}
+    options["max_examples"] = 20 if long else 3
     run_state_machine_as_test(machine, settings=settings(deadline=None, print_blob=True, **options))
 
 
@@ -459,10 +497,10 @@ STEPS = st.lists(
 )
 
 
-def test_nothing_is_found_after_random_branches(app, ada):
+def test_nothing_is_found_after_random_branches(app, ada, long):
     """The same where messages answer older ones, are deleted in between, bring times of their own, and branches have names."""
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200 if long else 20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def histories(steps):
         own = ada.create_conversation(messages=[{"role": "user", "content": "first"}])["id"]

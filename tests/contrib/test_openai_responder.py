@@ -225,8 +225,8 @@ def test_what_would_not_pass_is_not_tried_again(stub, act, sentence):
 
 def test_the_pause_that_the_endpoint_asks_for_is_kept(stub):
     """`Retry-After` is waited for before the next attempt."""
-    assert text_of(told(stub, fails(429, Retry_After="1"), says("Here"))) == "Here"
-    assert stub.asked[1].at - stub.asked[0].at >= 1
+    assert text_of(told(stub, fails(429, Retry_After="0.3"), says("Here"))) == "Here"
+    assert stub.asked[1].at - stub.asked[0].at >= 0.3
 
 
 @pytest.mark.parametrize("headers", [{"Retry_After": "3600"}, {"Retry_After": "Wed, 01 Jan 2120 00:00:00 GMT"}])
@@ -267,7 +267,7 @@ def test_an_endpoint_that_says_nothing_is_left_in_time(stub):
 AFTER = {
     "cuts": (cuts("So ", "far"), "was cut off"),
     "cuts in an event": (cuts("So ", "far", half=b'data: {"choices":[{"delta":{"content":" and'), "was cut off"),
-    "falls silent": (stalls("So ", "far"), "said nothing for a second"),
+    "falls silent": (stalls("So ", "far"), "said nothing for 0.4 seconds"),
     "ends too early": (deltas({"content": "So "}, {"content": "far"}, finish=None), "cut off"),
     "filters": (says("So ", "far", finish="content_filter"), "withheld"),
 }
@@ -276,7 +276,7 @@ AFTER = {
 @pytest.mark.parametrize(("act", "sentence"), AFTER.values(), ids=AFTER.keys())
 def test_after_the_first_token_it_is_never_asked_again(stub, request, act, sentence):
     """The text so far was said, and a sentence says that it is not all."""
-    said = told(stub, act, says("Again"), timeout=1 if "silent" in request.node.callspec.id else 20)
+    said = told(stub, act, says("Again"), timeout=0.4 if "silent" in request.node.callspec.id else 20)
     assert said[:2] == ["So ", "far"]
     assert sentence in str(said[2])
     assert len(stub.asked) == 1

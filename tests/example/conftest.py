@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import flask_migrate
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.security import generate_password_hash
 
 from example_app import create_app, people
 from example_app.extensions import db
@@ -19,8 +21,11 @@ PASSWORDS = {name: password for name, password, *_ in people.DEMO_PEOPLE}
 
 
 @pytest.fixture
-def make_example(database: Database, tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+def make_example(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Flask]]:
     """Makes the example app, migrated and with its two people: `make_example(MAX_HISTORY=4)`."""
+    # hashed as ever, but with little work: that of the default is most of what an app and a login would take here
+    monkeypatch.setattr(people, "generate_password_hash", partial(generate_password_hash, method="pbkdf2:sha256:1"))
+    monkeypatch.setattr(people, "_NOBODY", generate_password_hash("nobody", method="pbkdf2:sha256:1"))
     made: list[Flask] = []
 
     def make(**config: Any) -> Flask:

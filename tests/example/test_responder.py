@@ -227,43 +227,48 @@ def test_an_endpoint_gets_the_history_and_its_answer_is_kept(ada, model):
     assert b"Answers by m at 127.0.0.1" in ada.get("/").data
 
 
-@pytest.mark.parametrize(
-    ("act", "reason"),
-    [
-        (fails(401), "did not accept our key"),
-        (fails(404), "does not know this model"),
-        (fails(429), "too often"),
-        (fails(500), "has a problem (500)"),
-        (sends(b"<html>", content_type="text/html"), "no chat completion"),
-        (says(" "), "answered with nothing"),
-        (stalls(), "said nothing for 0.5 seconds"),
-        (deltas({"content": "So far"}, finish=None), "cut off"),
-        (None, "cannot be reached"),
-    ],
-)
-def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, model, act, reason):
+FAILURES = [
+    (fails(401), "did not accept our key"),
+    (fails(404), "does not know this model"),
+    (fails(429), "too often"),
+    (fails(500), "has a problem (500)"),
+    (sends(b"<html>", content_type="text/html"), "no chat completion"),
+    (says(" "), "answered with nothing"),
+    (stalls(), "said nothing for 0.5 seconds"),
+    (deltas({"content": "So far"}, finish=None), "cut off"),
+    (None, "cannot be reached"),
+]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, model, subtests):
     """The person is told why in a sentence that names no key; asked again, the question is answered, and stands there once."""
-    if "0.5" in reason:
-        ada.application.config["OPENAI_TIMEOUT"] = 0.5
-    if act:
-        model.script = [act]
-    else:
-        model.refuse()
-    failed = ada.post("/chat", json={"message": "Are you there?"})
-    assert failed.status_code == 502
-    assert reason in failed.json["error"]
-    assert "Bearer" not in failed.json["error"]
-    begun = failed.json["conversation_id"]
-    messages = ada.get(f"/api/conversations/{begun}").json["messages"]
-    assert [each["content"] for each in messages] == ["Are you there?"]
+    config = ada.application.config
+    configured = {name: config[name] for name in ("OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_TIMEOUT")}
+    for act, reason in FAILURES:
+        with subtests.test(reason):
+            config.update(configured)
+            if "0.5" in reason:
+                config["OPENAI_TIMEOUT"] = 0.5
+            if act:
+                model.script = [act]
+            else:
+                model.refuse()
+            failed = ada.post("/chat", json={"message": "Are you there?"})
+            assert failed.status_code == 502
+            assert reason in failed.json["error"]
+            assert "Bearer" not in failed.json["error"]
+            begun = failed.json["conversation_id"]
+            messages = ada.get(f"/api/conversations/{begun}").json["messages"]
+            assert [each["content"] for each in messages] == ["Are you there?"]
 
-    ada.application.config["OPENAI_BASE_URL"] = None
-    ada.application.config["OPENAI_MODEL"] = None
-    assert ada.post("/chat", json={"conversation_id": begun}).status_code == 200
-    messages = ada.get(f"/api/conversations/{begun}").json["messages"]
-    assert [each["role"] for each in messages] == ["user", "assistant"]
+            config.update(OPENAI_BASE_URL=None, OPENAI_MODEL=None)
+            assert ada.post("/chat", json={"conversation_id": begun}).status_code == 200
+            messages = ada.get(f"/api/conversations/{begun}").json["messages"]
+            assert [each["role"] for each in messages] == ["user", "assistant"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_key_follows_no_redirect(ada, model):
     """An endpoint that sends us elsewhere gets no further request, neither there nor back here."""
     model.script = [fails(302, Location=f"{model.url}/elsewhere")]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .validators import FOREIGN
 
 JSON = dict[str, Any]
+
+
+def holds_for_all(
+    long: bool, promise: Callable[..., None], examples: int = 40, **strategies: st.SearchStrategy[Any]
+) -> None:
+    """Whatever the strategies make, *promise* returns: for so many examples, and for ten times as many where there is time."""
+    options = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+    settings(max_examples=examples * 10 if long else examples, **options)(given(**strategies)(promise))()
+
 
 TEXTS = st.sampled_from(("hi", "", " ", "one two three", "die Straße \n", "你好", "x" * 50, "\n"))
 IDS = st.sampled_from(("a", "b", "c", "call_1", "toolu_9", "id with spaces", "x" * 80, "ü|1", ""))

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_conversations.service.history import render
 from flask_conversations.service.history_reading import DENIED
 
 from .conversations import answer, conversations, said
-from .histories import message
+from .histories import holds_for_all, message
 from .validators import VALIDATORS
 
 JSON = dict[str, Any]
 
-thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-each_format = pytest.mark.parametrize("format", VALIDATORS)
-for_a_model = pytest.mark.parametrize("format", [name for name in VALIDATORS if name != "ui"])
+FOR_A_MODEL = [name for name in VALIDATORS if name != "ui"]
 
 ASKED = message("user", "How warm is it?", id="m1", seq=1)
 
@@ -243,59 +240,66 @@ def test_a_budget_keeps_the_newest_steps_of_a_turn() -> None:
     assert [m["content"] for m in still_open] == ["How warm is it?", "Step 4.", "21"]
 
 
-@each_format
-@thorough
-@given(stored=conversations())
-def test_every_cut_of_every_conversation_is_valid(format: str, stored: list[JSON]) -> None:
+def test_every_cut_of_every_conversation_is_valid(long: bool) -> None:
     """Turns in every state, on any branch, with any summary: whatever the limit, no provider refuses the window."""
-    for limit in range(len(stored) + 1):
-        rendered = render(stored[len(stored) - limit :], format=format)
-        VALIDATORS[format](rendered)
-        if format == "langchain":
-            ids = [m["data"]["id"] for m in rendered if "id" in m["data"]]
+
+    def promise(stored: list[JSON]) -> None:
+        for limit in range(len(stored) + 1):
+            window = stored[len(stored) - limit :]
+            for format, validate in VALIDATORS.items():
+                validate(render(window, format=format))
+            ids = [m["data"]["id"] for m in render(window, format="langchain") if "id" in m["data"]]
             assert len(set(ids)) == len(ids), "frameworks would take one for a version of the other"
 
+    holds_for_all(long, promise, stored=conversations())
 
-@each_format
-@thorough
-@given(stored=conversations(), max_tokens=st.integers(0, 120))
-def test_every_budget_of_every_conversation_is_valid(format: str, stored: list[JSON], max_tokens: int) -> None:
+
+def test_every_budget_of_every_conversation_is_valid(long: bool) -> None:
     """A budget cuts between steps only, and keeps the question that is still open."""
-    for limit in range(1, len(stored) + 1):
-        window = stored[len(stored) - limit :]
-        rendered = render(window, format=format, max_tokens=max_tokens, count_tokens=len)
-        VALIDATORS[format](rendered)
-        if window[-1]["role"] == "user":
-            assert window[-1]["content"] in repr(rendered)
+
+    def promise(stored: list[JSON], max_tokens: int) -> None:
+        for limit in range(1, len(stored) + 1):
+            window = stored[len(stored) - limit :]
+            for format, validate in VALIDATORS.items():
+                rendered = render(window, format=format, max_tokens=max_tokens, count_tokens=len)
+                validate(rendered)
+                if window[-1]["role"] == "user":
+                    assert window[-1]["content"] in repr(rendered), format
+
+    holds_for_all(long, promise, stored=conversations(), max_tokens=st.integers(0, 120))
 
 
-@for_a_model
-@thorough
-@given(stored=conversations())
-def test_a_summary_takes_the_place_of_what_it_sums_up(format: str, stored: list[JSON]) -> None:
+def test_a_summary_takes_the_place_of_what_it_sums_up(long: bool) -> None:
     """The newest counts and no other; no question up to its place is there, every later one is, and nothing is said twice."""
-    shown = repr(render(stored, format=format))
-    summaries = [m for m in stored if isinstance(_until(m), int)]
-    until = min(_until(summaries[-1]), summaries[-1]["seq"]) if summaries else 0
-    for one in summaries:
-        assert shown.count(f"{one['content']}") == (one is summaries[-1])
-    for one in stored:
-        if one["role"] == "user":
-            assert shown.count(one["content"]) == (one["seq"] > until)
+
+    def promise(stored: list[JSON]) -> None:
+        summaries = [m for m in stored if isinstance(_until(m), int)]
+        until = min(_until(summaries[-1]), summaries[-1]["seq"]) if summaries else 0
+        for format in FOR_A_MODEL:
+            shown = repr(render(stored, format=format))
+            for one in summaries:
+                assert shown.count(f"{one['content']}") == (one is summaries[-1]), format
+            for one in stored:
+                if one["role"] == "user":
+                    assert shown.count(one["content"]) == (one["seq"] > until), format
+
+    holds_for_all(long, promise, stored=conversations())
 
 
 def _until(stored: JSON) -> Any:
     return stored["metadata"]["summary"]["until_seq"] if stored["type"] == "summary" else None
 
 
-@thorough
-@given(parts=said(), status=st.sampled_from(("delivered", "interrupted", "streaming")))
-def test_a_model_sees_what_the_page_shows(parts: list[JSON], status: str) -> None:
+def test_a_model_sees_what_the_page_shows(long: bool) -> None:
     """Texts and answers of tools, in one order, for the page and for every provider."""
-    stored = [ASKED, answer(parts, id="m2", status=status)]
-    page = _tidied(_of_page(render(stored, format="ui")))
-    for format, flat in (("openai", _of_openai), ("responses", _of_responses), ("anthropic", _of_anthropic)):
-        assert _tidied(flat(render(stored, format=format))) == page
+
+    def promise(parts: list[JSON], status: str) -> None:
+        stored = [ASKED, answer(parts, id="m2", status=status)]
+        page = _tidied(_of_page(render(stored, format="ui")))
+        for format, flat in (("openai", _of_openai), ("responses", _of_responses), ("anthropic", _of_anthropic)):
+            assert _tidied(flat(render(stored, format=format))) == page
+
+    holds_for_all(long, promise, parts=said(), status=st.sampled_from(("delivered", "interrupted", "streaming")))
 
 
 ANSWER = "<answer>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from .works import dispose, hosted
 def host(database):
     """Makes apps on an empty database of their own: `host(**config)`."""
     made: list[Flask] = []
-    url = database.empty()
+    empty = functools.cache(database.empty)
 
     def make(at: str | None = None, **config: Any) -> Flask:
-        made.append(hosted(at or url, **config))
+        made.append(hosted(at or empty(), **config))
         return made[-1]
 
     yield make

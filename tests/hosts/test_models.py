@@ -23,6 +23,9 @@ from flask_conversations.models import Names
 
 from .works import create_all, who, works
 
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what is decided before any SQL: once is enough."""
+
 CONVENTIONS = {
     "without ix": {"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s"},
     "with ck": {
@@ -137,6 +140,7 @@ def test_a_hosts_own_message_and_conversation(host):
         assert db.session.query(Conversation).all() == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("table", ["conversations", "conversation_messages", "conversation_tags"])
 def test_a_hosts_table_of_our_name_is_a_clear_error(host, table):
     """A host that owns a table of one of our names learns which setting helps, and with it both live together."""
@@ -176,6 +180,7 @@ def test_two_prefixes_on_one_database(host):
     assert [len(c.as_user("ada", app=a).list_conversations()["conversations"]) for a, c in apps] == [1, 1]
 
 
+@on_sqlite
 def test_other_names_than_the_models_are_an_error(host):
     """One extension object has one choice of names: another app with another prefix is told to use another object."""
     db = SQLAlchemy()
@@ -221,6 +226,7 @@ def test_a_bind(database, host):
     works(app, conversations)
 
 
+@on_sqlite
 def test_a_bind_that_is_not_there_is_named(host):
     """A bind key without a bind is an error that names it."""
     app = host(CONVERSATIONS_BIND_KEY="nowhere")

@@ -53,46 +53,48 @@ def test_options_in_code_win():
     assert app.extensions["flask_conversations"].config.history_limit == 9
 
 
-@pytest.mark.parametrize(
-    ("key", "suggestion"),
-    [
-        ("CONVERSATIONS_HISTORY_LIMITS", "CONVERSATIONS_HISTORY_LIMIT"),
-        ("CONVERSATIONS_JWT_AUDIENC", "CONVERSATIONS_JWT_AUDIENCE"),
-        ("CONVERSATIONS_TABLEPREFIX", "CONVERSATIONS_TABLE_PREFIX"),
-        ("CONVERSATIONS_ZZZZ", None),
-    ],
-)
-def test_a_mistyped_key_is_an_error(key, suggestion):
+MISTYPED = {
+    "CONVERSATIONS_HISTORY_LIMITS": "CONVERSATIONS_HISTORY_LIMIT",
+    "CONVERSATIONS_JWT_AUDIENC": "CONVERSATIONS_JWT_AUDIENCE",
+    "CONVERSATIONS_TABLEPREFIX": "CONVERSATIONS_TABLE_PREFIX",
+    "CONVERSATIONS_ZZZZ": None,
+}
+
+
+def test_a_mistyped_key_is_an_error(subtests):
     """A setting that does not exist is refused, with what was probably meant."""
-    with pytest.raises(ConfigurationError, match=key) as refused:
-        config(**{key: 1})
-    assert suggestion is None or f"Did you mean {suggestion}?" in str(refused.value)
+    for key, suggestion in MISTYPED.items():
+        with subtests.test(key):
+            with pytest.raises(ConfigurationError, match=key) as refused:
+                config(**{key: 1})
+            assert suggestion is None or f"Did you mean {suggestion}?" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "bad"),
-    [
-        *[("HISTORY_LIMIT", bad) for bad in (0, -1, "many", 1.5, True, None, "1e3", [1])],
-        *[("TRASH_DAYS", bad) for bad in (-1, "x", 0.5)],
-        *[("LOCK_TIMEOUT", bad) for bad in (0, -1, "soon", "nan", "inf", float("nan"), float("inf"))],
-        *[("MAX_REQUEST_BYTES", bad) for bad in (0, 10, "1k")],
-        *[("MAX_CONTENT_LENGTH", bad) for bad in (0, -5, "x")],
-        *[("AUTOCOMMIT", bad) for bad in ("maybe", 2, None, "")],
-        *[("AUDIT", bad) for bad in ("ja", 7)],
-        *[("CLIENT_ROLES", bad) for bad in ("boss", ["user", "boss"], 7, [7])],
-        *[("JSON_CASE", bad) for bad in ("kebab", 7, "")],
-        *[("FOREIGN_STATUS", bad) for bad in (200, "x", 410)],
-        *[("CSRF", bad) for bad in ("off", False)],
-        *[("URL_PREFIX", bad) for bad in ("api", 7)],
-        *[("TABLE_PREFIX", bad) for bad in (7, None)],
-        *[("JWT_LEEWAY", bad) for bad in (31, -1, "x", "nan")],
-        *[("TEMPORARY_HOURS", bad) for bad in (0, "x")],
-    ],
-)
-def test_a_value_out_of_range_is_an_error(name, bad):
+OUT_OF_RANGE = {
+    "HISTORY_LIMIT": [0, -1, "many", 1.5, True, None, "1e3", [1]],
+    "TRASH_DAYS": [-1, "x", 0.5],
+    "LOCK_TIMEOUT": [0, -1, "soon", "nan", "inf", float("nan"), float("inf")],
+    "MAX_REQUEST_BYTES": [0, 10, "1k"],
+    "MAX_CONTENT_LENGTH": [0, -5, "x"],
+    "AUTOCOMMIT": ["maybe", 2, None, ""],
+    "AUDIT": ["ja", 7],
+    "CLIENT_ROLES": ["boss", ["user", "boss"], 7, [7]],
+    "JSON_CASE": ["kebab", 7, ""],
+    "FOREIGN_STATUS": [200, "x", 410],
+    "CSRF": ["off", False],
+    "URL_PREFIX": ["api", 7],
+    "TABLE_PREFIX": [7, None],
+    "JWT_LEEWAY": [31, -1, "x", "nan"],
+    "TEMPORARY_HOURS": [0, "x"],
+}
+
+
+def test_a_value_out_of_range_is_an_error(subtests):
     """A value that cannot work is refused at start, by the name of its key."""
-    with pytest.raises(ConfigurationError, match=f"CONVERSATIONS_{name}"):
-        config(**{f"CONVERSATIONS_{name}": bad})
+    for name, values in OUT_OF_RANGE.items():
+        for bad in values:
+            with subtests.test(name, value=bad), pytest.raises(ConfigurationError, match=f"CONVERSATIONS_{name}"):
+                config(**{f"CONVERSATIONS_{name}": bad})
 
 
 def test_a_host_that_sets_nothing_gets_the_documented_defaults():

@@ -17,6 +17,9 @@ from flask_conversations import (
 
 from .works import create_all, who, works
 
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what is decided before any SQL: once is enough."""
+
 
 def test_an_app_factory(host):
     """The usual pattern: objects at import, init_app in the factory."""
@@ -61,6 +64,7 @@ def test_the_database_can_come_with_init_app(host):
         works(app, conversations)
 
 
+@on_sqlite
 def test_options_can_come_with_init_app(host):
     """What init_app is given counts for that app, and more than the constructor's."""
     db = SQLAlchemy()
@@ -72,6 +76,7 @@ def test_options_can_come_with_init_app(host):
     works(app, conversations, "/chat/v1/threads")
 
 
+@on_sqlite
 def test_the_identity_can_be_decorated(host):
     """@conversations.identity_loader works before and after init_app."""
     for late in (False, True):
@@ -118,6 +123,7 @@ def test_several_extensions_share_one_database(host):
     works(apps[1][0], apps[1][1])
 
 
+@on_sqlite
 def test_setting_up_twice_is_an_error(host):
     """A second init_app on the same app is refused."""
     db = SQLAlchemy()
@@ -129,12 +135,14 @@ def test_setting_up_twice_is_an_error(host):
             again.init_app(app)
 
 
+@on_sqlite
 def test_without_an_identity_nothing_starts(host):
     """There is no default user: set-up fails and says how to name one."""
     with pytest.raises(ConfigurationError, match=r"identity_loader|CONVERSATIONS_IDENTITY"):
         Conversations(SQLAlchemy(), app=host())
 
 
+@on_sqlite
 def test_a_database_that_the_app_does_not_know(host):
     """Without db.init_app the first call, and the first request, fail with what to do."""
     conversations = Conversations(SQLAlchemy(), identity=who)
@@ -146,6 +154,7 @@ def test_a_database_that_the_app_does_not_know(host):
     assert (answer.status_code, answer.mimetype) == (500, "application/problem+json")
 
 
+@on_sqlite
 def test_another_database_than_the_apps(host):
     """An app with another SQLAlchemy() than the extension's is told so."""
     conversations = Conversations(SQLAlchemy(), identity=who)
@@ -156,6 +165,7 @@ def test_another_database_than_the_apps(host):
         conversations.as_user("ada", app=app).list_conversations()
 
 
+@on_sqlite
 def test_before_init_app_there_is_nothing(host):
     """What needs an app says so."""
     with pytest.raises(ConfigurationError, match="init_app"):
@@ -168,6 +178,7 @@ def test_before_init_app_there_is_nothing(host):
         current_conversations.list_conversations()
 
 
+@on_sqlite
 def test_outside_a_context(host):
     """current_conversations and a service without app= say what is missing."""
     with pytest.raises(RuntimeError, match="application context"):
@@ -182,6 +193,7 @@ def test_outside_a_context(host):
         conversations.as_user("ada").list_conversations()
 
 
+@on_sqlite
 def test_one_app_needs_no_context(host):
     """Where the extension knows one app only, as_user uses it."""
     app = host()
@@ -191,6 +203,7 @@ def test_one_app_needs_no_context(host):
     assert conversations.as_user("ada").create_conversation()["user_id"] == "ada"
 
 
+@on_sqlite
 def test_current_conversations_needs_an_identity(host):
     """Outside a request, and in one of a stranger, current_conversations raises IdentityRequired."""
     app = host()
@@ -211,6 +224,7 @@ def test_current_conversations_needs_an_identity(host):
     assert client.get("/mine", headers={"X-Test-User": "ada"}).get_json()["who"] == "ada"
 
 
+@on_sqlite
 def test_errors_in_a_hosts_own_route_become_answers(host):
     """NotFound in a view of the host is a 404, a refused value a 422, as problem documents."""
     app = host()
@@ -234,6 +248,7 @@ def test_errors_in_a_hosts_own_route_become_answers(host):
     assert (refused["status"], list(refused["errors"])) == (422, ["limit"])
 
 
+@on_sqlite
 def test_two_requests_two_users_one_context(host):
     """An app context that outlives a request does not carry its user into the next one."""
     app = host()
@@ -247,6 +262,7 @@ def test_two_requests_two_users_one_context(host):
     assert len(conversations.as_user("ada").list_conversations()["conversations"]) == 1
 
 
+@on_sqlite
 def test_a_host_route_with_our_address_is_a_start_up_error(host):
     """Where a host already answers one of our addresses, set-up says so instead of hiding one of the two."""
     app = host()
@@ -262,21 +278,22 @@ def test_a_host_route_with_our_address_is_a_start_up_error(host):
     Conversations(SQLAlchemy(other), app=other, identity=who, register_blueprint=False)
 
 
-@pytest.mark.parametrize(
-    ("option", "suggestion"),
-    [("identiy", "identity"), ("table_prefx", "table_prefix"), ("url_prefx", "url_prefix"), ("zzz", None)],
-)
-def test_an_unknown_option_is_refused(host, option, suggestion):
+@on_sqlite
+def test_an_unknown_option_is_refused(host, subtests):
     """A mistyped option is an error at once, which names what was probably meant."""
-    for call in (
-        lambda: Conversations(SQLAlchemy(), **{option: 1}),
-        lambda: Conversations(SQLAlchemy(), identity=who).init_app(host(), **{option: 1}),
-    ):
-        with pytest.raises(ConfigurationError, match=option) as refused:
-            call()
-        assert suggestion is None or suggestion in str(refused.value)
+    suggestions = {"identiy": "identity", "table_prefx": "table_prefix", "url_prefx": "url_prefix", "zzz": None}
+    for option, suggestion in suggestions.items():
+        for call in (
+            lambda: Conversations(SQLAlchemy(), **{option: 1}),  # noqa: B023 - called at once
+            lambda: Conversations(SQLAlchemy(), identity=who).init_app(host(), **{option: 1}),  # noqa: B023
+        ):
+            with subtests.test(option):
+                with pytest.raises(ConfigurationError, match=option) as refused:
+                    call()
+                assert suggestion is None or suggestion in str(refused.value)
 
 
+@on_sqlite
 def test_an_unsupported_database_is_named(host, monkeypatch):
     """On another database than PostgreSQL and SQLite the first call says what is supported."""
     app = host()
@@ -288,6 +305,7 @@ def test_an_unsupported_database_is_named(host, monkeypatch):
         conversations.as_user("ada", app=app).list_conversations()
 
 
+@on_sqlite
 def test_guards_titlers_and_counters_by_import_path(host):
     """Hooks can be named in the settings; a path that leads nowhere is an error that names it."""
     app = host(CONVERSATIONS_TITLER="os.path:basename", CONVERSATIONS_TOKEN_COUNTER="builtins:len")
@@ -302,6 +320,7 @@ def test_guards_titlers_and_counters_by_import_path(host):
         Conversations(SQLAlchemy(wrong), app=wrong, identity=who).as_user("ada").list_conversations()
 
 
+@on_sqlite
 def test_a_missing_conversation_is_not_found_without_a_request(host):
     """Errors are the same inside and outside requests."""
     app = host()

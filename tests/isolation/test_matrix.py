@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,62 +13,59 @@ from .declared import CALLERS, CALLERS_403, STATES, VARIANTS
 from .matrix import BODIES, CHANGING, DRESSES, QUERIES, Matrix, rows
 from .world import World, settings
 
-CACHES: dict[str, dict[str, Any]] = {"no cache": {}}
-"""Settings that change what is remembered between two requests: the matrix holds for each."""
-
 DRESSED = ("colleague in the same organisation", "same user id in another organisation", "guest")
 """Callers who also send headers that only the owner could know."""
 
 
-@pytest.fixture(params=CACHES)
-def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return CACHES[request.param]
-
-
 def run(
     make_app: Callable[..., Any],
-    cache: dict[str, Any],
     status: int,
     caller: str,
     table: Any,
     *,
+    cache: Mapping[str, Any] = MappingProxyType({}),
     empty: Callable[[], Any] = lambda: None,
 ) -> Matrix:
-    """Cold, warm, and in the other dresses; *empty* is called before the first."""
-    matrix = Matrix(World(make_app(**settings(status), **cache), caller), caller, table)
+    """Cold, warm if there is a cache to warm, and in the other dresses; *empty* is called before the first."""
+    app = make_app(**settings(status), **cache)
+    matrix = Matrix(World(app, caller), caller, table)
     empty()
     matrix.run()
-    matrix.world.warm_up()
-    matrix.run(again=True)
+    if app.extensions["flask_conversations"].cache is not None:
+        matrix.world.warm_up()
+        matrix.run(again=True)
     for dress in DRESSES if caller in DRESSED else ():
         matrix.run(dress, again=True)
     return matrix
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_every_cell_is_as_declared(make_app, cache, caller, record_property):
+def test_every_cell_is_as_declared(make_app, caller, record_property):
     """Status as declared; foreign and missing answer alike, byte for byte and statement for statement; refusals change nothing."""
-    matrix = run(make_app, cache, 404, caller, CALLERS[caller])
+    matrix = run(make_app, 404, caller, CALLERS[caller])
     record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("caller", ["owner", *DRESSED])
-@pytest.mark.parametrize("strict", [False, True], ids=["cache", "strict cache"])
+@pytest.mark.parametrize(
+    "strict", [pytest.param(False, id="cache"), pytest.param(True, id="strict cache", marks=pytest.mark.long)]
+)
 def test_every_cell_is_as_declared_with_a_cache(make_app, redis_url, caller, strict, record_property):
     """The same with the newest messages in Redis, cold and warm. The other callers: `pytest --cache on` and `--cache strict`."""
     cache = {"CONVERSATIONS_REDIS_URL": redis_url, "CONVERSATIONS_CACHE_STRICT": strict}
     with redis.Redis.from_url(redis_url) as client:
-        matrix = run(make_app, cache, 404, caller, CALLERS[caller], empty=client.flushdb)
+        matrix = run(make_app, 404, caller, CALLERS[caller], cache=cache, empty=client.flushdb)
     record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("caller", CALLERS_403)
-def test_every_cell_is_as_declared_with_foreign_status_403(make_app, cache, caller, record_property):
+def test_every_cell_is_as_declared_with_foreign_status_403(make_app, caller, record_property):
     """`CONVERSATIONS_FOREIGN_STATUS = 403` admits that a conversation is there, and nothing else."""
-    matrix = run(make_app, cache, 403, caller, CALLERS_403[caller])
+    matrix = run(make_app, 403, caller, CALLERS_403[caller])
     record_property("cells", matrix.cells)
     assert not matrix.wrong, "\n".join(matrix.wrong[:20])
 

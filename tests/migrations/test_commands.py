@@ -39,6 +39,7 @@ def test_revision_from_nothing_for_tables_that_are_there(host):
     assert app.tables() == OURS
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_revision_in_a_folder_without_migrations(host, tmp_path):
     app = host()
     said = app.run("conversations", "revision", "-d", str(tmp_path / "nowhere"), fails=True)
@@ -57,6 +58,7 @@ def test_up_and_down_without_flask_migrate(host):
     assert app.tables() == set()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_removing_the_tables_is_asked_for(host):
     app = host()
     app.run("conversations", "db", "upgrade")
@@ -64,6 +66,7 @@ def test_removing_the_tables_is_asked_for(host):
     assert app.tables() == OURS
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_unknown_step(host):
     said = host().run("conversations", "db", "upgrade", "0815", fails=True)
     assert "no step '0815'" in said
@@ -117,6 +120,7 @@ def test_another_bind_without_flask_migrate(host, database):
     assert STEP not in app.migrate()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_database_that_does_not_answer(host, tmp_path):
     app = host(url=f"sqlite:///{tmp_path}/no/such/folder.db")
     said = app.run("conversations", "db", "current", fails=True)

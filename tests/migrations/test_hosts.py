@@ -149,6 +149,7 @@ def test_an_old_host_with_rows_takes_us_in(host):
     assert after.execute("SELECT text FROM messages") == ["hello"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("migrate_first", [True, False])
 def test_the_order_of_init_app_does_not_matter(host, migrate_first):
     app = host(users, migrate_first=migrate_first)
@@ -179,6 +180,7 @@ def test_any_arguments_of_flask_migrate(host, arguments):
     assert app.migrate() == ""
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_env_py_with_include_object(host):
     """Hosts pass their own `include_object` in env.py beside Flask-Migrate's arguments."""
     app = host(users)
@@ -376,6 +378,7 @@ def test_a_substitute_mapped_by_the_host(host):
     assert app.migrate() == ""
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_substitute_under_another_name_is_refused(host):
     """Our steps would make a table that the model does not use."""
 

@@ -87,6 +87,22 @@ def second_release(tmp_path_factory):
     return path
 
 
+RUN_COMMANDS = """
+import shlex, sys
+from flask.cli import main
+
+for command in sys.argv[1:]:
+    sys.argv = ["flask", *shlex.split(command)]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(end.code)
+    print("-- next command --")
+"""
+"""Each argument is a `flask` command; the first that fails is the last."""
+
+
 class Deployment:
     """A host's folder, and the database it is deployed on."""
 
@@ -94,17 +110,33 @@ class Deployment:
         self.folder, self.url = folder, url
         (folder / "host.py").write_text(HOST.format(folder=str(folder / "instance")))
 
-    def flask(self, release: Path, *arguments: str, fails: bool = False) -> str:
+    def flask(self, release: Path, *commands: str, fails: bool = False) -> list[str]:
+        """What `flask` says to each of these commands, with that release installed: one process for all of them."""
         environment = {**os.environ, "PYTHONPATH": f"{release}:{self.folder}", "FLASK_APP": "host:create_app"}
         environment |= {"FLASK_SQLALCHEMY_DATABASE_URI": self.url, "FLASK_SECRET_KEY": "of the host"}
-        command = [sys.executable, "-m", "flask", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
-        assert (done.returncode != 0) is fails, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        environment["PYTHONUNBUFFERED"] = "1"
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_COMMANDS, *commands],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode != 0) is fails, done.stdout
+        return done.stdout.split("-- next command --")[: len(commands)]
 
     def newest_revision(self) -> str:
         files = (self.folder / "migrations" / "versions").glob("*.py")
         return max(files, key=lambda file: file.stat().st_mtime_ns).read_text()
+
+    def tables(self) -> set[str]:
+        engine = sa.create_engine(self.url)
+        try:
+            return set(sa.inspect(engine).get_table_names())
+        finally:
+            engine.dispose()
 
     def ask(self, query: str) -> list:
         engine = sa.create_engine(self.url)
@@ -117,12 +149,10 @@ class Deployment:
 
 
 def test_a_new_release_is_one_more_migration_of_the_host(database, tmp_path, second_release):
+    """The next `db migrate` writes the step, which moves the rows; the older release says what is wrong; there is a way back."""
     first, second = SOURCE.parent, second_release
     host = Deployment(tmp_path, database.empty())
-    host.flask(first, "db", "init")
-    host.flask(first, "db", "migrate", "-m", "install")
-    host.flask(first, "db", "upgrade")
-    host.flask(first, "db", "check")
+    host.flask(first, "db init", "db migrate -m install", "db upgrade", "db check")
     required = (
         "id, title_source, status, starred, temporary, version, rev, last_seq, message_count, checksum, "
         "branched, branch, created_at, updated_at, last_activity_at, org_id, user_id"
@@ -131,42 +161,37 @@ def test_a_new_release_is_one_more_migration_of_the_host(database, tmp_path, sec
     moment = "2026-11-21 10:00:00"
     host.ask(f"INSERT INTO conversations ({required}) VALUES ({values % ('0' * 32, moment, moment, moment)})")
 
-    assert "('flask_conversations', '0001', '0002')" in host.flask(second, "db", "check", fails=True)
-    host.flask(second, "db", "migrate", "-m", "new release")
+    (said,) = host.flask(second, "db check", fails=True)
+    assert "('flask_conversations', '0001', '0002')" in said
+    host.flask(second, "db migrate -m 'new release'", "db upgrade", "db check")
     written = host.newest_revision()
     assert "migrations.upgrade('0001', '0002')" in written
     assert "migrations.downgrade('0002', '0001')" in written
     assert "op." not in written.replace("from alembic import op", "").split("def upgrade")[1]
-    host.flask(second, "db", "upgrade")
-    host.flask(second, "db", "check")
     assert host.ask("SELECT mood FROM conversations") == ["calm"]
 
-    said = host.flask(first, "db", "check", fails=True)
+    (said,) = host.flask(first, "db check", fails=True)
     assert "'0002'" in said
     assert "Traceback" not in said
 
-    host.flask(second, "db", "downgrade")
-    host.flask(first, "db", "upgrade", fails=True)
+    host.flask(second, "db downgrade")
+    host.flask(first, "db upgrade", fails=True)
     assert host.ask("SELECT version FROM conversation_schema") == ["0001"]
     assert host.ask("SELECT user_id FROM conversations") == ["ada"]
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_the_whole_history_runs_on_an_empty_database(database, tmp_path, second_release):
     """Also where `create_all` of the newer release came first: its tables are not made again."""
     first, second = SOURCE.parent, second_release
     host = Deployment(tmp_path, database.empty())
-    host.flask(first, "db", "init")
-    host.flask(first, "db", "migrate")
-    host.flask(first, "db", "upgrade")
-    host.flask(second, "db", "migrate")
+    host.flask(first, "db init", "db migrate", "db upgrade")
+    host.flask(second, "db migrate")
     host.url = database.empty()
-    host.flask(second, "db", "upgrade")
-    host.flask(second, "db", "check")
-    host.flask(second, "db", "downgrade", "base")
-    assert "conversations" not in sa.inspect(sa.create_engine(host.url)).get_table_names()
+    host.flask(second, "db upgrade", "db check", "db downgrade base")
+    assert host.ask("SELECT count(*) FROM alembic_version") == [0]
+    assert "conversations" not in host.tables()
 
     host.url = database.empty()
-    host.flask(second, "conversations", "create-tables")
-    host.flask(second, "db", "upgrade")
-    host.flask(second, "db", "check")
-    assert "0002 (head)" in host.flask(second, "conversations", "db", "current")
+    said = host.flask(second, "conversations create-tables", "db upgrade", "db check", "conversations db current")
+    assert "0002 (head)" in said[-1]

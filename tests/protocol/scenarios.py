@@ -96,6 +96,9 @@ ONE_FAULT = (
 )
 """Nothing, and everything that is promised to hurt nobody."""
 
+FOUR_FAULTS = (("crash",), ("loss",), ("failover",), ("late",))
+"""One of each kind: of a process, of a key, of the server, of a command. Where a fault may happen, it may also not."""
+
 HARMLESS_TOGETHER = (
     ("crash", "crash"),
     ("crash", "rollback"),
@@ -108,6 +111,9 @@ HARMLESS_TOGETHER = (
 )
 """Any number of crashes, rollbacks and repetitions."""
 
+EACH_HARMLESS = (("crash", "unknown"), ("doubled", "rollback"))
+"""Each of them once."""
+
 LOST_AND_LEFT = (
     ("crash", "loss"),
     ("loss", "unknown"),
@@ -119,8 +125,11 @@ LOST_AND_LEFT = (
 
 TIMEOUTS = ("lost", "unanswered", "late")
 
+TIMED_OUT = tuple(itertools.combinations_with_replacement(TIMEOUTS, 2))
+"""Two commands of which nobody hears."""
+
 CUT_OFF = (
-    *itertools.combinations_with_replacement(TIMEOUTS, 2),
+    *TIMED_OUT,
     *(("crash", one) for one in TIMEOUTS),
     *(("rollback", one) for one in TIMEOUTS),
     *(("loss", one) for one in TIMEOUTS),
@@ -132,6 +141,9 @@ ANYTHING = tuple(
     itertools.combinations_with_replacement(sorted({*itertools.chain(*ONE_FAULT), "failback", "restore"}), 2)
 )
 """Any two of all faults, those that no cache can know of among them."""
+
+UNKNOWABLE = tuple(itertools.combinations_with_replacement(("failback", "restore"), 2))
+"""Any two of those that no cache can know of."""
 
 CLOSED_AT_COMMIT = {(), ("rollback",), ("crash",), ("doubled",), ("unanswered",), ("unknown",)}
 """Where not even a reader between the commit and its acknowledgement sees an older state."""

@@ -298,14 +298,15 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_lua_does_what_the_model_says(redis_url, seed, record_property):
-    """Answer, list, stamps and time to live after each of 60,000 random calls, on keys that somebody spoils now and then."""
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_the_lua_does_what_the_model_says(redis_url, seed, record_property, long):
+    """Answer, list, stamps and time to live after each of many random calls, on keys that somebody spoils now and then."""
+    wanted = 60_000 if long else 12_000
     with redis.Redis.from_url(redis_url) as client:
         bench = Bench(client, seed)
         calls = 0
-        while calls < 60_000:
+        while calls < wanted:
             calls += bench.step()
     assert set(bench.seen) == EVERYTHING
-    assert min(bench.seen.values()) > 200, bench.seen
+    assert min(bench.seen.values()) > wanted / 300, bench.seen
     record_property("conformance_steps", calls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import sqlalchemy as sa
 
@@ -9,6 +11,7 @@ from flask_conversations import Conversations
 from tests.rest.asking import URL, created, problem, said
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+NOWHERE = ("/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//messages")
 
 
 @pytest.fixture
@@ -19,12 +22,13 @@ def camel(make_app):
     return client_of(make_app(CONVERSATIONS_JSON_CASE="camel"), "ada")
 
 
-@pytest.mark.parametrize("path", ["/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//messages"])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_wrong_address_below_the_resource_is_a_problem(http, path, method):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_wrong_address_below_the_resource_is_a_problem(http, subtests):
     """No HTML and no redirect, whatever the method and whoever asks."""
-    answer = http(None).open(URL + path, method=method, json={} if method != "GET" else None)
-    problem(answer, 404, "not_found")
+    for method, path in itertools.product(METHODS, NOWHERE):
+        with subtests.test(f"{method} {path}"):
+            answer = http(None).open(URL + path, method=method, json={} if method != "GET" else None)
+            problem(answer, 404, "not_found")
 
 
 def test_real_addresses_keep_their_methods(http):

@@ -13,6 +13,7 @@ from tests.bed.apps import client_of
 from .asking import NOBODYS_UUID, URL, created, problem
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_every_answer_has_a_request_id(hers, http):
     """The caller's own if it is a plain one, else ours; the same in the body of a problem; a new one each time."""
     assert hers.get(URL, headers={"X-Request-ID": "trace-1.a_B"}).headers["X-Request-ID"] == "trace-1.a_B"
@@ -25,6 +26,7 @@ def test_every_answer_has_a_request_id(hers, http):
     assert problem(answer, 401, "identity_required")["request_id"] == "mine"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_no_answer_may_be_kept_by_a_cache(hers, http):
     """`private, no-store`, on success, on errors, on 304, on 405 and to nobody; and it varies by who asks."""
     made = created(hers)
@@ -56,17 +58,20 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("path", ALLOWED)
-def test_405_and_options_say_what_an_address_takes(hers, http, path):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_405_and_options_say_what_an_address_takes(hers, http, subtests):
     """A problem with Allow; the same to nobody, and the same for OPTIONS."""
-    url = URL + path.format(id=NOBODYS_UUID)
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - set(ALLOWED[path].split(", ")):
-        for client in (hers, http(None)):
-            answer = client.open(url, method=method)
-            problem(answer, 405, "method_not_allowed")
-            assert answer.headers["Allow"] == ALLOWED[path]
-    options = http(None).options(url)
-    assert (options.status_code, options.data, options.headers["Allow"]) == (204, b"", ALLOWED[path])
+    for path, allowed in ALLOWED.items():
+        url = URL + path.format(id=NOBODYS_UUID)
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - set(allowed.split(", ")):
+            with subtests.test(f"{method} {path}"):
+                for client in (hers, http(None)):
+                    answer = client.open(url, method=method)
+                    problem(answer, 405, "method_not_allowed")
+                    assert answer.headers["Allow"] == allowed
+        with subtests.test(f"OPTIONS {path}"):
+            options = http(None).options(url)
+            assert (options.status_code, options.data, options.headers["Allow"]) == (204, b"", allowed)
 
 
 # -- bugs and outages --------------------------------------------------------------------------------------------------
@@ -91,7 +96,8 @@ def test_a_bug_in_a_hook_is_500_without_its_insides(make_app, caplog):
     assert client.get(f"{URL}/{made['id']}").json["message_count"] == 0
 
 
-def test_a_bug_in_the_titler_or_the_resolver_is_no_other_answer(make_app):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_bug_in_the_resolver_is_no_other_answer(make_app):
     """A broken resolver lets nobody in: 500, never somebody's conversations."""
     app = make_app(options={"identity": lambda: 1 / 0})
     answer = app.test_client().get(URL)

@@ -56,15 +56,17 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), CHANGES)
-def test_a_foreign_page_changes_nothing(ada, method, path):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_foreign_page_changes_nothing(ada, subtests):
     """403 `csrf_failed`, before the body is read or anything is looked up; reading stays possible."""
     made = ada.post(URL, json={"title": "t"}, headers={"Origin": SPA}).json
     before = ada.get(f"{URL}/{made['id']}").data
-    for headers in ({"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {}):
-        answer = ada.open(URL + path.format(id=made["id"]), method=method, headers=headers, data="not json")
-        problem(answer, 403, "csrf_failed")
-    assert ada.get(f"{URL}/{made['id']}", headers={"Origin": EVIL}).data == before
+    for method, path in CHANGES:
+        with subtests.test(f"{method} {path}"):
+            for headers in ({"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {}):
+                answer = ada.open(URL + path.format(id=made["id"]), method=method, headers=headers, data="not json")
+                problem(answer, 403, "csrf_failed")
+            assert ada.get(f"{URL}/{made['id']}", headers={"Origin": EVIL}).data == before
 
 
 def test_a_token_is_a_proof_too(ada):
@@ -77,20 +79,22 @@ def test_a_token_is_a_proof_too(ada):
 
 
 # -- CORS --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("method", "path"), CHANGES)
-def test_a_preflight_needs_no_login(app, method, path):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_preflight_needs_no_login(app, subtests):
     """A browser sends it without cookies; the answer lets the page go on."""
-    headers = {
-        "Origin": SPA,
-        "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "content-type, idempotency-key, if-match",
-    }
-    answer = app.test_client().options(URL + path.format(id=NOBODYS_UUID), headers=headers)
-    assert answer.status_code in (200, 204)
-    assert answer.headers["Access-Control-Allow-Origin"] == SPA
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
-    assert method in answer.headers["Access-Control-Allow-Methods"]
-    assert "if-match" in answer.headers["Access-Control-Allow-Headers"]
+    for method, path in CHANGES:
+        with subtests.test(f"{method} {path}"):
+            headers = {
+                "Origin": SPA,
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": "content-type, idempotency-key, if-match",
+            }
+            answer = app.test_client().options(URL + path.format(id=NOBODYS_UUID), headers=headers)
+            assert answer.status_code in (200, 204)
+            assert answer.headers["Access-Control-Allow-Origin"] == SPA
+            assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+            assert method in answer.headers["Access-Control-Allow-Methods"]
+            assert "if-match" in answer.headers["Access-Control-Allow-Headers"]
 
 
 def test_a_trusted_page_works_with_credentials(ada):

@@ -21,14 +21,15 @@ def test_a_new_conversation_says_where_it_is(hers, his):
     assert (answer.json["version"], answer.json["message_count"], answer.json["title_source"]) == (1, 0, "user")
 
 
-@pytest.mark.parametrize("body", [{}, {"title": None}, {"title": "New Conversation"}, {"title": "  "}])
-def test_without_a_title_it_is_a_new_conversation(hers, body):
+def test_without_a_title_it_is_a_new_conversation(hers, subtests):
     """The title is never null, and the first message replaces it."""
-    made = hers.post(URL, json=body).json
-    assert (made["title"], made["title_source"]) == ("New Conversation", "default")
-    hers.post(f"{URL}/{made['id']}/messages", json={"content": "Where is my order?\nIt is late."})
-    found = hers.get(f"{URL}/{made['id']}").json
-    assert (found["title"], found["title_source"]) == ("Where is my order?", "auto")
+    for body in ({}, {"title": None}, {"title": "New Conversation"}, {"title": "  "}):
+        with subtests.test(body=body):
+            made = hers.post(URL, json=body).json
+            assert (made["title"], made["title_source"]) == ("New Conversation", "default")
+            hers.post(f"{URL}/{made['id']}/messages", json={"content": "Where is my order?\nIt is late."})
+            found = hers.get(f"{URL}/{made['id']}").json
+            assert (found["title"], found["title_source"]) == ("Where is my order?", "auto")
 
 
 def test_an_empty_body_is_enough(hers):
@@ -125,49 +126,46 @@ def test_a_permanently_deleted_id_is_created_anew_and_empty(hers):
     assert contents(hers, NOBODYS_UUID) == []
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "search",
-        "sync",
-        "events",
-        "export",
-        "import",
-        "bulk",
-        "tags",
-        "stats",
-        "claim",
-        "openapi.json",
-        "docs",
-        "static",
-    ],
-)
-def test_words_that_are_paths_are_no_ids(hers, word):
+WORDS = ("search", "sync", "events", "export", "import", "bulk", "tags", "stats", "claim", "openapi.json", "docs")
+WORDS += ("static",)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_words_that_are_paths_are_no_ids(hers, subtests):
     """A conversation called `search` could never be opened: 422."""
-    assert set(problem(hers.post(URL, json={"id": word}), 422, "validation_failed")["errors"]) == {"id"}
+    for word in WORDS:
+        with subtests.test(word):
+            assert set(problem(hers.post(URL, json={"id": word}), 422, "validation_failed")["errors"]) == {"id"}
 
 
-@pytest.mark.parametrize("id", ["", " ", "a b", "a/b", "ä", "x" * 129, "~x", 7, True, ["a"], {"a": 1}])
-def test_other_ids_are_422(hers, id):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_other_ids_are_422(hers, subtests):
     """1 to 128 of A-Za-z0-9._:- and nothing else."""
-    assert set(problem(hers.post(URL, json={"id": id}), 422, "validation_failed")["errors"]) == {"id"}
+    for id in ("", " ", "a b", "a/b", "ä", "x" * 129, "~x", 7, True, ["a"], {"a": 1}):
+        with subtests.test(id=id):
+            assert set(problem(hers.post(URL, json={"id": id}), 422, "validation_failed")["errors"]) == {"id"}
 
 
-@pytest.mark.parametrize(
-    "field", ["user_id", "org_id", "version", "seq", "checksum", "message_count", "created_at", "owner", "status"]
-)
-def test_what_the_server_keeps_cannot_be_set(hers, field):
+KEPT = ("user_id", "org_id", "version", "seq", "checksum", "message_count", "created_at", "owner", "status")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_the_server_keeps_cannot_be_set(hers, subtests):
     """No other owner, version or count, and nothing unknown: 422, and nothing is created."""
-    assert set(problem(hers.post(URL, json={field: "bob"}), 422, "validation_failed")["errors"]) == {field}
-    assert hers.get(f"{URL}?status=all").json["conversations"] == []
+    for field in KEPT:
+        with subtests.test(field):
+            assert set(problem(hers.post(URL, json={field: "bob"}), 422, "validation_failed")["errors"]) == {field}
+            assert hers.get(f"{URL}?status=all").json["conversations"] == []
 
 
-@pytest.mark.parametrize("role", ["system", "tool", "developer"])
-def test_a_role_that_clients_may_not_write_is_refused(hers, role):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_role_that_clients_may_not_write_is_refused(hers, subtests):
     """422, and the conversation is not there either."""
-    answer = hers.post(URL, json={"messages": [{"role": "user", "content": "q"}, {"role": role, "content": "evil"}]})
-    assert answer.status_code == 422
-    assert hers.get(f"{URL}?status=all").json["conversations"] == []
+    for role in ("system", "tool", "developer"):
+        with subtests.test(role):
+            messages = [{"role": "user", "content": "q"}, {"role": role, "content": "evil"}]
+            assert hers.post(URL, json={"messages": messages}).status_code == 422
+            assert hers.get(f"{URL}?status=all").json["conversations"] == []
 
 
 def test_all_or_nothing(hers):
@@ -178,6 +176,7 @@ def test_all_or_nothing(hers):
     assert hers.get(f"{URL}/draft").status_code == 404
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_malformed_json_is_400_and_another_type_415(hers):
     """A body is JSON, and says so."""
     problem(hers.post(URL, data="{", content_type="application/json"), 400, "malformed_request")
@@ -188,6 +187,7 @@ def test_malformed_json_is_400_and_another_type_415(hers):
     problem(hers.post(URL, json=["a"]), 422, "validation_failed")
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_body_that_is_too_large_is_413(make_app):
     """`CONVERSATIONS_MAX_REQUEST_BYTES`, or the host's own MAX_CONTENT_LENGTH where that is less."""
     from tests.bed.apps import client_of

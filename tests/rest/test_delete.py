@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.bed.apps import client_of
 
 from .asking import NOBODYS_UUID, URL, contents, created, problem
@@ -25,7 +27,7 @@ def test_a_deleted_conversation_is_gone_everywhere_at_once(hers, his):
 def test_the_answer_names_the_id_it_was_asked_for(hers):
     """By client id too."""
     created(hers, id="draft")
-    assert hers.delete(f"{URL}/draft").json["success"] is True
+    assert hers.delete(f"{URL}/draft").json == {"success": True, "id": "draft", "permanent": False}
 
 
 def test_what_is_in_the_trash_comes_back_as_it_was(hers, his):
@@ -94,6 +96,7 @@ def test_without_a_trash_deleting_is_for_good(make_app):
     assert client.post(f"{URL}/{made['id']}/restore").status_code == 404
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_permanent_that_is_neither_true_nor_false_is_422(hers):
     """Nothing is deleted on a guess."""
     made = created(hers)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from .asking import NOBODYS_UUID, URL, created, problem, said
 
 
@@ -47,34 +45,38 @@ def test_an_unchanged_conversation_is_304(hers):
         assert hers.get(url, headers={"If-None-Match": tag}).status_code == 200, tag
 
 
-@pytest.mark.parametrize("change", ["message", "title", "rating", "edit", "delete message", "archive", "star"])
-def test_every_change_is_a_new_entity_tag(hers, change):
+CHANGES = {
+    "message": lambda client, url, message: client.post(f"{url}/messages", json={"content": "more"}),
+    "title": lambda client, url, message: client.patch(url, json={"title": "other"}),
+    "rating": lambda client, url, message: client.put(f"{message}/feedback", json={"rating": "up"}),
+    "edit": lambda client, url, message: client.patch(message, json={"content": "z"}),
+    "delete message": lambda client, url, message: client.delete(message),
+    "archive": lambda client, url, message: client.post(f"{url}/archive"),
+    "star": lambda client, url, message: client.patch(url, json={"starred": True}),
+}
+
+
+def test_every_change_is_a_new_entity_tag(hers, subtests):
     """What a client polls for, it sees."""
-    made = created(hers, "x", "y")
-    url = f"{URL}/{made['id']}"
-    before = hers.get(url)
-    message = f"{url}/messages/{before.json['messages'][0]['id']}"
-    answer = {
-        "message": lambda: hers.post(f"{url}/messages", json={"content": "more"}),
-        "title": lambda: hers.patch(url, json={"title": "other"}),
-        "rating": lambda: hers.put(f"{message}/feedback", json={"rating": "up"}),
-        "edit": lambda: hers.patch(message, json={"content": "z"}),
-        "delete message": lambda: hers.delete(message),
-        "archive": lambda: hers.post(f"{url}/archive"),
-        "star": lambda: hers.patch(url, json={"starred": True}),
-    }[change]()
-    assert answer.status_code < 300
-    after = hers.get(url, headers={"If-None-Match": before.headers["ETag"]})
-    assert after.status_code == 200
-    assert after.json["version"] == before.json["version"] + 1
-    assert after.headers["ETag"] != before.headers["ETag"]
+    for name, change in CHANGES.items():
+        with subtests.test(name):
+            url = f"{URL}/{created(hers, 'x', 'y')['id']}"
+            before = hers.get(url)
+            message = f"{url}/messages/{before.json['messages'][0]['id']}"
+            assert change(hers, url, message).status_code < 300
+            after = hers.get(url, headers={"If-None-Match": before.headers["ETag"]})
+            assert after.status_code == 200
+            assert after.json["version"] == before.json["version"] + 1
+            assert after.headers["ETag"] != before.headers["ETag"]
 
 
 def test_a_stranger_with_the_right_tag_gets_404(hers, his):
-    """Not 304: an entity tag proves nothing."""
-    etag = hers.get(f"{URL}/{created(hers, id='draft')['id']}").headers["ETag"]
+    """Not 304: an entity tag proves nothing, for what is not his or for his own of the same name."""
+    url = f"{URL}/{created(hers, id='draft')['id']}"
+    tag = {"If-None-Match": hers.get(url).headers["ETag"]}
+    problem(his.get(url, headers=tag), 404, "conversation_not_found")
     created(his, id="draft")
-    assert his.get(f"{URL}/draft", headers={"If-None-Match": etag}).status_code == 200
+    assert his.get(f"{URL}/draft", headers=tag).status_code == 200
 
 
 def test_head_is_get_without_a_body(hers):
@@ -99,14 +101,13 @@ def test_the_tag_on_every_change_is_the_one_get_shows(hers):
     assert hers.get(url).headers["ETag"] == answer.headers["ETag"]
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "before=nothing", "before=-1", "before=~x", "min_version=-1", "min_version=x"]
-)
-def test_a_page_that_makes_no_sense_is_422(hers, query):
+def test_a_page_that_makes_no_sense_is_422(hers, subtests):
     """With the name of the parameter."""
-    made = created(hers, "x")
-    errors = problem(hers.get(f"{URL}/{made['id']}?{query}"), 422, "validation_failed")["errors"]
-    assert set(errors) == {query.partition("=")[0]}
+    url = f"{URL}/{created(hers, 'x')['id']}"
+    for query in ("limit=0", "before=nothing", "before=-1", "before=~x", "min_version=-1", "min_version=x"):
+        with subtests.test(query):
+            errors = problem(hers.get(f"{url}?{query}"), 422, "validation_failed")["errors"]
+            assert set(errors) == {query.partition("=")[0]}
 
 
 def test_a_cursor_of_another_conversation_is_refused(hers, his):

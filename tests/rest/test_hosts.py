@@ -51,29 +51,32 @@ def test_our_errors_become_their_http_answers(hers, http):
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize(
-    ("name", "status"),
-    [
-        ("NotFound", 404),
-        ("Forbidden", 403),
-        ("IdentityRequired", 401),
-        ("ValidationFailed", 422),
-        ("VersionConflict", 409),
-        ("ClientIdConflict", 409),
-        ("RunInProgress", 409),
-        ("RateLimited", 429),
-        ("StorageUnavailable", 503),
-    ],
-)
-def test_each_error_has_its_status(hers, name, status):
+STATUSES = {
+    "NotFound": 404,
+    "Forbidden": 403,
+    "IdentityRequired": 401,
+    "ValidationFailed": 422,
+    "VersionConflict": 409,
+    "ClientIdConflict": 409,
+    "RunInProgress": 409,
+    "RateLimited": 429,
+    "StorageUnavailable": 503,
+}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_each_error_has_its_status(hers, subtests):
     """With Retry-After where waiting helps, and the same headers as our own routes."""
-    answer = hers.get(f"/raise/{name}")
-    assert (answer.status_code, answer.json["status"]) == (status, status)
-    assert answer.mimetype == "application/problem+json"
-    assert ("Retry-After" in answer.headers) is (getattr(errors, name).retry_after is not None)
-    assert answer.headers["Cache-Control"] == "private, no-store"
+    for name, status in STATUSES.items():
+        with subtests.test(name):
+            answer = hers.get(f"/raise/{name}")
+            assert (answer.status_code, answer.json["status"]) == (status, status)
+            assert answer.mimetype == "application/problem+json"
+            assert ("Retry-After" in answer.headers) is (getattr(errors, name).retry_after is not None)
+            assert answer.headers["Cache-Control"] == "private, no-store"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_hosts_own_errors_stay_its_own(app, hers):
     """We answer for our errors, in our routes, and for nothing else."""
     answer = hers.get("/nowhere")
@@ -103,6 +106,7 @@ def guarded(request, make_app):
     return app
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_require_identity_sets_who_asks(guarded):
     """`g.identity` is the requester's, in each request anew; the view keeps its name and arguments."""
     for user, org in [("ada", "acme"), ("bob", None), ("ada", None)]:
@@ -110,6 +114,7 @@ def test_require_identity_sets_who_asks(guarded):
     assert guarded.view_functions["me"].__name__ == "me"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_require_identity_lets_nobody_through(guarded):
     """401 as a problem, and the view has not run."""
     answer = guarded.test_client().get("/me/x")
@@ -174,18 +179,23 @@ def test_with_two_apps_the_context_says_which(make_app, database):
         ada.list_conversations()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_without_a_resolver_no_app_starts(make_app):
     """There is no default user."""
     with pytest.raises(errors.ConfigurationError, match="identity"):
         make_app(options={"identity": None})
 
 
-@pytest.mark.parametrize("answer", ["", "  ", 7, True, object(), ["ada"], {"user_id": "ada"}, b"ada", "guest:1", "a\0"])
-def test_an_unsafe_resolver_answer_is_nobody(make_app, answer):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_an_unsafe_resolver_answer_is_nobody(make_app, subtests):
     """401, never somebody, never everybody."""
-    client = make_app(options={"identity": lambda: answer}).test_client()
-    problem(client.get(URL), 401, "identity_required")
-    problem(client.post(URL, json={}), 401, "identity_required")
+    answers = []
+    client = make_app(options={"identity": lambda: answers[-1]}).test_client()
+    for answer in ("", "  ", 7, True, object(), ["ada"], {"user_id": "ada"}, b"ada", "guest:1", "a\0"):
+        with subtests.test(answer=repr(answer)):
+            answers.append(answer)
+            problem(client.get(URL), 401, "identity_required")
+            problem(client.post(URL, json={}), 401, "identity_required")
 
 
 def test_a_resolver_may_answer_a_plain_user_id(make_app):

@@ -36,6 +36,7 @@ ELSEWHERE = (
 """POST routes of a conversation that need more than one, and whose retries are tested where that is at hand."""
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_every_post_is_covered(app):
     """A POST route that is not in these tests fails here."""
     refusals = (".other_methods", ".nothing_here")
@@ -46,26 +47,26 @@ def test_every_post_is_covered(app):
     assert posts == covered | elsewhere
 
 
-@pytest.fixture(params=POSTS)
-def post(request, hers):
-    """Address and body of each POST, on a conversation of Ada's."""
-    path, body = POSTS[request.param]
-    return URL + path.format(id=created(hers)["id"]), body
+@pytest.fixture
+def posts(hers):
+    """Name, address and body of each POST, on a conversation of Ada's own for each."""
+    return [(name, URL + path.format(id=created(hers)["id"]), body) for name, (path, body) in POSTS.items()]
 
 
-def test_a_retry_gets_the_first_answer(hers, post):
+def test_a_retry_gets_the_first_answer(hers, posts, subtests):
     """The same body, Location and ETag; 200 with Idempotency-Replayed; and no second effect."""
-    url, body = post
-    first = hers.post(url, json=body, headers=KEY)
-    state = hers.get(f"{URL}?status=all&include=messages").data
-    again = hers.post(url, json=body, headers=KEY)
-    assert first.status_code in (200, 201)
-    assert "Idempotency-Replayed" not in first.headers
-    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
-    assert again.data == first.data
-    for name in ("Location", "ETag", "Content-Type", "Cache-Control"):
-        assert again.headers.get(name) == first.headers.get(name)
-    assert hers.get(f"{URL}?status=all&include=messages").data == state
+    for post, url, body in posts:
+        with subtests.test(post):
+            first = hers.post(url, json=body, headers=KEY)
+            state = hers.get(f"{URL}?status=all&include=messages").data
+            again = hers.post(url, json=body, headers=KEY)
+            assert first.status_code in (200, 201)
+            assert "Idempotency-Replayed" not in first.headers
+            assert (again.status_code, again.headers["Idempotency-Replayed"]) == (200, "true")
+            assert again.data == first.data
+            for name in ("Location", "ETag", "Content-Type", "Cache-Control"):
+                assert again.headers.get(name) == first.headers.get(name)
+            assert hers.get(f"{URL}?status=all&include=messages").data == state
 
 
 def test_the_first_answer_is_kept_whatever_happens_after(hers):
@@ -75,16 +76,17 @@ def test_the_first_answer_is_kept_whatever_happens_after(hers):
     assert hers.post(URL, json={"title": "t"}, headers=KEY).data == made.data
 
 
-def test_another_body_with_the_same_key_is_422(hers, post):
+def test_another_body_with_the_same_key_is_422(hers, posts, subtests):
     """A key names one request; nothing is done, and the first answer is still there."""
-    url, body = post
-    first = hers.post(url, json=body, headers=KEY)
-    other = {"title": "other"} if url == URL else {"content": "other"}
-    if url == URL or url.endswith("/messages"):
-        problem(hers.post(url, json=other, headers=KEY), 422, "idempotency_key_reused")
-    else:
-        problem(hers.post(f"{url}?x=1", json=body, headers=KEY), 422, "idempotency_key_reused")
-    assert hers.post(url, json=body, headers=KEY).data == first.data
+    for post, url, body in posts:
+        with subtests.test(post):
+            first = hers.post(url, json=body, headers=KEY)
+            other = {"title": "other"} if url == URL else {"content": "other"}
+            if url == URL or url.endswith("/messages"):
+                problem(hers.post(url, json=other, headers=KEY), 422, "idempotency_key_reused")
+            else:
+                problem(hers.post(f"{url}?x=1", json=body, headers=KEY), 422, "idempotency_key_reused")
+            assert hers.post(url, json=body, headers=KEY).data == first.data
 
 
 def test_two_people_may_use_the_same_key(hers, his, http):
@@ -150,11 +152,13 @@ def test_a_request_that_failed_late_leaves_neither_effect_nor_key(make_app):
     assert client.post(URL, json=body, headers=KEY).status_code == 201
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "ä", "x" * 256])
-def test_a_key_that_is_none_is_400(hers, key):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_key_that_is_none_is_400(hers, subtests):
     """A key that could not be told from another is refused, never ignored."""
-    problem(hers.post(URL, json={}, headers={"Idempotency-Key": key}), 400, "malformed_request")
-    assert hers.get(URL).json["conversations"] == []
+    for key in ("", " ", "a b", "ä", "x" * 256):
+        with subtests.test(key=key):
+            problem(hers.post(URL, json={}, headers={"Idempotency-Key": key}), 400, "malformed_request")
+            assert hers.get(URL).json["conversations"] == []
 
 
 def test_a_key_is_forgotten_after_its_hours(app, hers):

@@ -15,16 +15,20 @@ def titles(client, query=""):
     return [one["title"] for one in client.get(URL + query).json["conversations"]]
 
 
-def walked(client, query):
+def walked(client, query, field="title"):
     """The titles of all pages, one page after the other."""
     found, more = [], ""
     while True:
         page = client.get(URL + query + more).json
-        found += [one["title"] for one in page["conversations"]]
+        found += [one[field] for one in page["conversations"]]
         assert page["has_more"] is (page["next_cursor"] is not None)
         if not page["has_more"]:
             return found
         more = f"&cursor={page['next_cursor']}"
+
+
+def walked_ids(client, query):
+    return walked(client, query, "id")
 
 
 def test_a_list_shows_ones_own_and_nobody_elses(hers, his):
@@ -39,6 +43,7 @@ def test_a_list_shows_ones_own_and_nobody_elses(hers, his):
     assert titles(his) == ["his"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_nobody_has_an_empty_list_of_their_own(http):
     """Without an identity there is no list, and no default user behind it."""
     problem(http(None).get(URL), 401, "identity_required")
@@ -63,16 +68,17 @@ def test_cursors_walk_the_whole_list(hers, his):
     assert walked(hers, "?limit=7") == walked(hers, "?limit=100")
 
 
-@pytest.mark.parametrize("sign", ["", "-"])
-@pytest.mark.parametrize("order", ORDERS)
-def test_every_order_is_total_and_paged(hers, order, sign):
+def test_every_order_is_total_and_paged(hers, subtests):
     """Also among equal titles: no conversation twice, none left out, and the reverse is the reverse."""
     for title in ["b", "a", "a", "ä", "B", "New Conversation"]:
         created(hers, title=title)
-    in_one = [one["id"] for one in hers.get(f"{URL}?order={sign}{order}").json["conversations"]]
-    back = "" if sign else "-"
-    assert in_one == [one["id"] for one in hers.get(f"{URL}?order={back}{order}").json["conversations"]][::-1]
-    assert walked(hers, f"?order={sign}{order}&limit=2") == titles(hers, f"?order={sign}{order}")
+    for order in ORDERS:
+        with subtests.test(order):
+            up = walked_ids(hers, f"?order={order}")
+            assert len(set(up)) == 6
+            assert walked_ids(hers, f"?order=-{order}") == up[::-1]
+            assert walked_ids(hers, f"?order={order}&limit=2") == up
+            assert walked_ids(hers, f"?order=-{order}&limit=2") == up[::-1]
 
 
 def test_an_offset_skips(hers, his):
@@ -156,11 +162,13 @@ NONSENSE += ["starred=maybe", "order=id", "order=--title", "order=title;drop", "
 NONSENSE += ["cursor=", "cursor=x", "cursor=~x", "tag=%00"]
 
 
-@pytest.mark.parametrize("query", NONSENSE)
-def test_a_query_that_makes_no_sense_is_422(hers, query):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_query_that_makes_no_sense_is_422(hers, subtests):
     """With the name of the field; nothing is guessed."""
-    errors = problem(hers.get(f"{URL}?{query}"), 422, "validation_failed")["errors"]
-    assert set(errors) == {query.partition("=")[0]}
+    for query in NONSENSE:
+        with subtests.test(query):
+            errors = problem(hers.get(f"{URL}?{query}"), 422, "validation_failed")["errors"]
+            assert set(errors) == {query.partition("=")[0]}
 
 
 def test_a_cursor_is_of_one_list_and_one_person(hers, his):

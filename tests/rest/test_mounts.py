@@ -108,6 +108,7 @@ def test_the_chat_service_of_document_002(hers, his):
     assert hers.delete(f"{THREADS}/{thread['id']}").status_code == 200
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_statuses_of_document_002(hers, http):
     """401 without a token, 404 for what is not there, 422 for invalid data."""
     assert http(None).get(THREADS).status_code == 401
@@ -172,6 +173,7 @@ def test_an_idempotency_key_holds_within_its_mount(hers):
 
 
 # -- what cannot be mounted --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_url_that_the_host_already_answers_is_a_start_up_error(make_app):
     """Not a silent loss of one of the two; the sentence names the setting."""
     app = make_app(CONVERSATIONS_REGISTER_BLUEPRINT=False)
@@ -180,6 +182,7 @@ def test_a_url_that_the_host_already_answers_is_a_start_up_error(make_app):
         app.register_blueprint(app.conversations.create_blueprint())
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_same_blueprint_twice_is_an_error(make_app):
     """Another name at the same address is too."""
     app = make_app()
@@ -187,6 +190,7 @@ def test_the_same_blueprint_twice_is_an_error(make_app):
         app.register_blueprint(app.conversations.create_blueprint(name="again"))
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_hosts_route_beside_ours_is_fine(make_app):
     """Another method or another path clashes with nothing."""
     app = make_app(CONVERSATIONS_REGISTER_BLUEPRINT=False)
@@ -196,10 +200,11 @@ def test_a_hosts_route_beside_ours_is_fine(make_app):
     assert app.test_client().get(f"{URL}/{made['id']}/summary").text == f"of {made['id']}"
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"json_case": "kebab"}, {"resource": ""}, {"resource": "a b"}, {"resource": "/x"}, {"resource": "<x>"}]
-)
-def test_what_cannot_be_mounted_says_why(make_app, wrong):
-    """At start-up."""
-    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-        make_app().conversations.create_blueprint(name="other", **wrong)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_cannot_be_mounted_says_why(make_app, subtests):
+    """At start-up, with the name of the argument."""
+    wrong = [("json_case", "kebab"), ("resource", ""), ("resource", "a b"), ("resource", "/x"), ("resource", "<x>")]
+    conversations = make_app().conversations
+    for name, value in wrong:
+        with subtests.test(name, value=value), pytest.raises(ConfigurationError, match=name):
+            conversations.create_blueprint(name="other", **{name: value})

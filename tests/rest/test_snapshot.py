@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
 from .asking import NOBODYS_UUID, URL, contents, created, problem, said
 
@@ -127,33 +127,35 @@ def test_an_edit_that_collides_with_an_edit_is_a_conflict(hers):
     assert contents(hers, made["id"]) == ["phone"]
 
 
-@pytest.mark.parametrize("force", [True, False])
-@pytest.mark.parametrize("role", ["system", "tool", "developer"])
-def test_a_copy_brings_no_roles_that_clients_may_not_write(hers, ada, role, force):
+def test_a_copy_brings_no_roles_that_clients_may_not_write(hers, ada, subtests):
     """New ones are 422; those that the host's own code has written may come along as they are."""
-    made = ada.create_conversation(messages=[{"role": "user", "content": "q"}, {"role": role, "content": "kept"}])
-    url = f"{URL}/{made['id']}"
-    stored = hers.get(url).json["messages"]
-    echoed = hers.put(url, json={"messages": [*stored, *user("more")], "force_overwrite": force})
-    assert echoed.status_code == 200, echoed.text
-    forged = hers.put(url, json={"messages": [*stored, {"role": role, "content": "evil"}], "force_overwrite": force})
-    problem(forged, 422, "validation_failed")
-    edited = [stored[0], {**stored[1], "content": "evil"}]
-    problem(hers.put(url, json={"messages": edited, "force_overwrite": force}), 422, "validation_failed")
-    assert contents(hers, made["id"]) == ["q", "kept", "more"]
+    for role, force in itertools.product(("system", "tool", "developer"), (True, False)):
+        with subtests.test(role, force=force):
+            said_before = [{"role": "user", "content": "q"}, {"role": role, "content": "kept"}]
+            url = f"{URL}/{ada.create_conversation(messages=said_before)['id']}"
+
+            def put(messages, url=url, force=force):
+                return hers.put(url, json={"messages": messages, "force_overwrite": force})
+
+            stored = hers.get(url).json["messages"]
+            echoed = put([*stored, *user("more")])
+            assert echoed.status_code == 200, echoed.text
+            problem(put([*stored, {"role": role, "content": "evil"}]), 422, "validation_failed")
+            problem(put([stored[0], {**stored[1], "content": "evil"}]), 422, "validation_failed")
+            assert [one["content"] for one in hers.get(url).json["messages"]] == ["q", "kept", "more"]
 
 
-@pytest.mark.parametrize("force", [True, False])
-def test_what_get_gives_can_be_put_back(hers, force):
-    """The full representation of GET, echoed, is accepted and changes nothing."""
+def test_what_get_gives_can_be_put_back(hers):
+    """The full representation of GET, echoed, is accepted and changes nothing, by force neither."""
     made = created(hers, "a", title="t", tags=["x"], metadata={"y": 1}, folder="f", starred=True)
     url = f"{URL}/{made['id']}"
     message = hers.get(url).json["messages"][0]
     hers.put(f"{url}/messages/{message['id']}/feedback", json={"rating": "up", "comment": "good"})
     got = hers.get(url)
-    answer = hers.put(url, json={**got.json, "force_overwrite": force})
-    assert answer.status_code == 200, answer.text
-    assert hers.get(url).data == got.data
+    for force in (True, False):
+        answer = hers.put(url, json={**got.json, "force_overwrite": force})
+        assert answer.status_code == 200, answer.text
+        assert hers.get(url).data == got.data
 
 
 def test_if_match_guards_a_copy(hers):

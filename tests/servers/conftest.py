@@ -1,5 +1,5 @@
-"""Real servers, with the figures and the lengths of the chaos tests."""
+"""Real servers, with the figures of the chaos tests."""
 
-from tests.chaos.conftest import figure, long
+from tests.chaos.conftest import figure
 
-__all__ = ["figure", "long"]
+__all__ = ["figure"]

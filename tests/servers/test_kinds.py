@@ -17,7 +17,12 @@ from tests.chaos.turns import Talk, stored_parts, workers
 from . import script
 from .reader import HEADERS, HOST, ask, state_of, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)]
+LONG = pytest.mark.long
+ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql", pytest.param("sqlite", marks=LONG)], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=LONG)], indirect=True)
+"""The kind of server is what is tested here, so that one database does for each in the suite."""
+
+pytestmark = pytest.mark.slow
 
 TEXT = "".join(script.words(40))
 
@@ -36,6 +41,7 @@ def listen(server_port, path, body, *, stop_after=None):
         return connection.getresponse().read(stop_after).decode()
 
 
+@ON_POSTGRESQL
 def test_async_views_send_and_record(ada, database, tmp_path):
     """A view awaits a whole turn; another streams what an asynchronous model says, and who leaves early loses nothing of it."""
     with workers(tmp_path, "gthread", database.url) as server:
@@ -55,6 +61,7 @@ def _settled(ada, chat, count):
     return messages if len(messages) == count and {each["status"] for each in messages} == {"delivered"} else None
 
 
+@ON_POSTGRESQL
 def test_a_turn_outlives_its_request_on_a_sync_worker(ada, database, tmp_path):
     """One request at a time: the answer goes on after 202 and after a reader who has left, while others are served."""
     with workers(tmp_path, "sync", database.url) as server:
@@ -70,6 +77,7 @@ def test_a_turn_outlives_its_request_on_a_sync_worker(ada, database, tmp_path):
             assert talk.messages[1]["status"] == "delivered"
 
 
+@ON_SQLITE
 def test_flask_run_streams(ada, database, tmp_path):
     """Flask's own server tells a stream and answers others meanwhile."""
     port = ports.free()

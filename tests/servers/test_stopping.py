@@ -27,40 +27,44 @@ def ada(make_app):
     return app.conversations.as_user("ada", app=app)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_path, kind, name):
+def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_path, kind):
     """Who is connected is told the rest; a turn that nobody hears is interrupted, with its text, when its worker exits.
 
-    The lease of an hour shows that nobody had to wait for it.
+    First by SIGHUP, which puts another worker in its place, then that one by SIGTERM. The lease of an hour shows that nobody
+    had to wait for it.
     """
     pytest.importorskip(kind if kind == "gevent" else "gunicorn")
     settings = {"CONVERSATIONS_RUN_LEASE": 3600, "arguments": ["--graceful-timeout", "20"]}
     with workers(tmp_path, kind, database.url, **settings) as server:
-        connected = [Talk(ada, tmp_path, pause=0.03) for _ in range(5)]
-        detached = [Talk(ada, tmp_path, pause=0.01, gate=12) for _ in range(5)]
-        at_once(connected, lambda talk: (talk.send(server.port), talk.read_events(5)))
-        at_once(detached, lambda talk: talk.send_and_leave(server.port))
-        said = script.parts(script.SCRIPT[:12])
-        for talk in detached:
-            until(
-                lambda talk=talk: len(talk.messages) == 2 and stored_parts(talk.messages[1]) == said, "so far it goes"
-            )
-        (worker,) = server.workers
-        os.kill(server.process.pid, getattr(signal, name))
-        at_once(connected, lambda talk: talk.reader.read_to_end())
-        until(lambda: not _is_alive(worker), "the worker has gone")
-        for talk in connected:
-            assert talk.reader.parts == WHOLE == stored_parts(talk.messages[1])
-            assert talk.messages[1]["status"] == "delivered"
-        for talk in detached:
-            _, answer = talk.messages
-            assert answer["status"] == "interrupted"
-            assert answer["metadata"]["error"]["detail"] == "The server was stopped."
-            assert stored_parts(answer) == said
-            assert talk.service.get_state(talk.conversation_id)["state"] == "idle"
-        if name == "SIGHUP":
-            shown = until(lambda: state_of(server.port, detached[0].conversation_id), "another worker answers")
-            assert (shown["state"], shown["messages"][1]["status"]) == ("idle", "interrupted")
+        interrupted = _stop_the_worker(ada, tmp_path, server, signal.SIGHUP)
+        shown = until(lambda: state_of(server.port, interrupted[0].conversation_id), "another worker answers")
+        assert (shown["state"], shown["messages"][1]["status"]) == ("idle", "interrupted")
+        _stop_the_worker(ada, tmp_path, server, signal.SIGTERM)
+
+
+def _stop_the_worker(ada, tmp_path, server, how):
+    """Send *how* to the master while five talks are heard and five are not; the five that nobody heard."""
+    connected = [Talk(ada, tmp_path, pause=0.03) for _ in range(5)]
+    detached = [Talk(ada, tmp_path, pause=0.01, gate=12) for _ in range(5)]
+    at_once(connected, lambda talk: (talk.send(server.port), talk.read_events(5)))
+    at_once(detached, lambda talk: talk.send_and_leave(server.port))
+    said = script.parts(script.SCRIPT[:12])
+    for talk in detached:
+        until(lambda talk=talk: len(talk.messages) == 2 and stored_parts(talk.messages[1]) == said, "so far it goes")
+    (worker,) = server.workers
+    os.kill(server.process.pid, how)
+    at_once(connected, lambda talk: talk.reader.read_to_end())
+    until(lambda: not _is_alive(worker), "the worker has gone")
+    for talk in connected:
+        assert talk.reader.parts == WHOLE == stored_parts(talk.messages[1])
+        assert talk.messages[1]["status"] == "delivered"
+    for talk in detached:
+        _, answer = talk.messages
+        assert answer["status"] == "interrupted"
+        assert answer["metadata"]["error"]["detail"] == "The server was stopped."
+        assert stored_parts(answer) == said
+        assert talk.service.get_state(talk.conversation_id)["state"] == "idle"
+    return detached
 
 
 def _is_alive(pid):

@@ -13,8 +13,13 @@ from .tools import NEVER, check, contents, everything, nobody_else, sequence, sq
 def chat(ada, bob):
     """Ada's conversation of four messages; Bob has one too."""
     bob.create_conversation(id="his", messages=[{"role": "user", "content": "his"}])
-    batch = [{"role": "user", "content": text, "client_id": text, "metadata": {"n": text}} for text in "abcd"]
-    return ada.create_conversation(messages=batch)["id"]
+    return of_letters(ada, "abcd")
+
+
+def of_letters(service, letters):
+    """A conversation with a message for each letter, which is its client id too."""
+    batch = [{"role": "user", "content": text, "client_id": text, "metadata": {"n": text}} for text in letters]
+    return service.create_conversation(messages=batch)["id"]
 
 
 def untouched(bob):
@@ -127,17 +132,18 @@ def test_a_message_is_changed_by_its_owner_in_its_conversation_only(ada, bob, ch
 # -- rate -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rating", ["up", "down", 5, -10, 0])
-def test_a_rating_is_kept_with_its_reason(ada, chat, rating):
-    """Thumbs or a number, with reason and comment; None takes it back."""
-    rated = ada.rate_message(chat, "a", rating, reason="wrong", comment="ünsinn")
-    assert rated["rating"] == rating
-    assert type(rated["rating"]) is type(rating)
-    assert rated["feedback"] == {"rating": rating, "reason": "wrong", "comment": "ünsinn"}
-    assert ada.get_message(chat, "a") == rated
-    assert (rated["edited_at"], check(ada, chat)["version"]) == (None, 2)
-    taken_back = ada.rate_message(chat, "a", None)
-    assert (taken_back["rating"], taken_back["feedback"]) == (None, None)
+def test_a_rating_is_kept_with_its_reason(ada, chat, subtests):
+    """Thumbs or a number, with reason and comment; None takes it back. Each is one step of the version."""
+    for number, rating in enumerate(("up", "down", 5, -10, 0)):
+        with subtests.test(rating=rating):
+            rated = ada.rate_message(chat, "a", rating, reason="wrong", comment="ünsinn")
+            assert rated["rating"] == rating
+            assert type(rated["rating"]) is type(rating)
+            assert rated["feedback"] == {"rating": rating, "reason": "wrong", "comment": "ünsinn"}
+            assert ada.get_message(chat, "a") == rated
+            assert (rated["edited_at"], check(ada, chat)["version"]) == (None, 2 + 2 * number)
+            taken_back = ada.rate_message(chat, "a", None)
+            assert (taken_back["rating"], taken_back["feedback"]) == (None, None)
 
 
 def test_an_odd_rating_is_refused(ada, chat):
@@ -156,22 +162,25 @@ def test_an_odd_rating_is_refused(ada, chat):
 # -- delete -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ["abcd", "dcba", "bcad", "cbda"])
-def test_deleting_keeps_every_counter_exact(app, ada, bob, chat, order):
+def test_deleting_keeps_every_counter_exact(app, ada, bob, chat, subtests):
     """However messages go, count, checksum, preview and parents fit what is left, and the sequence has no gap."""
-    left = list("abcd")
-    for step, name in enumerate(order, 1):
-        before = ada.get_message(chat, name)
-        assert ada.delete_message(chat, name) == before
-        left.remove(name)
-        assert contents(ada, chat) == left
-        found = check(ada, chat)
-        assert (found["version"], found["message_count"]) == (1 + step, len(left))
-    assert sequence(app, chat) == [1, 2, 3, 4]
-    new = ada.save_message(chat, "user", "e")
-    assert (new["seq"], new["parent_id"]) == (5, None)
-    check(ada, chat)
+    for order in ("abcd", "dcba", "bcad", "cbda"):
+        with subtests.test(order):
+            own = of_letters(ada, "abcd")
+            left = list("abcd")
+            for step, name in enumerate(order, 1):
+                before = ada.get_message(own, name)
+                assert ada.delete_message(own, name) == before
+                left.remove(name)
+                assert contents(ada, own) == left
+                found = check(ada, own)
+                assert (found["version"], found["message_count"]) == (1 + step, len(left))
+            assert sequence(app, own) == [1, 2, 3, 4]
+            new = ada.save_message(own, "user", "e")
+            assert (new["seq"], new["parent_id"]) == (5, None)
+            check(ada, own)
     untouched(bob)
+    assert contents(ada, chat) == list("abcd")
 
 
 def test_a_tombstone_says_nothing(app, ada, chat):
@@ -267,33 +276,37 @@ def user(*texts):
     return [{"role": "user", "content": text} for text in texts]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "kept"),
-    [
-        ("abcd", "abcd"),
-        ("abc", "abc"),
-        ("abcde", "abcd"),
-        ("acd", "acd"),
-        ("xabcd", ""),
-        ("abxd", "ab"),
-        ("dcba", "d"),
-        ("aabcd", "a"),
-        ("", ""),
-        ("xyz", ""),
-    ],
-)
-def test_replace_keeps_the_ids_of_what_stays(app, ada, bob, chat, wanted, kept):
+REPLACED = {
+    "abcd": "abcd",
+    "abc": "abc",
+    "abcde": "abcd",
+    "acd": "acd",
+    "xabcd": "",
+    "abxd": "ab",
+    "dcba": "d",
+    "aabcd": "a",
+    "": "",
+    "xyz": "",
+}
+"""By what takes the place of "abcd": what of it stays where it was."""
+
+
+def test_replace_keeps_the_ids_of_what_stays(app, ada, bob, chat, subtests):
     """The messages are afterwards the wanted ones in the wanted order; those that stay in place keep their ids."""
-    ids = {message["content"]: message["id"] for message in everything(ada, chat)}
-    result = ada.replace_messages(chat, user(*wanted))
-    assert result == everything(ada, chat)
-    assert [m["content"] for m in result] == list(wanted)
-    assert [m["content"] for m in result if m["id"] in ids.values()] == list(kept)
-    assert [m["id"] for m in result[: len(kept)]] == [ids[text] for text in kept]
-    found = check(ada, chat)
-    assert found["version"] == (1 if wanted == "abcd" else 2)
-    assert sequence(app, chat) == list(range(1, len(sequence(app, chat)) + 1))
+    for wanted, kept in REPLACED.items():
+        with subtests.test(wanted):
+            own = of_letters(ada, "abcd")
+            ids = {message["content"]: message["id"] for message in everything(ada, own)}
+            result = ada.replace_messages(own, user(*wanted))
+            assert result == everything(ada, own)
+            assert [m["content"] for m in result] == list(wanted)
+            assert [m["content"] for m in result if m["id"] in ids.values()] == list(kept)
+            assert [m["id"] for m in result[: len(kept)]] == [ids[text] for text in kept]
+            found = check(ada, own)
+            assert found["version"] == (1 if wanted == "abcd" else 2)
+            assert sequence(app, own) == list(range(1, len(sequence(app, own)) + 1))
     untouched(bob)
+    assert contents(ada, chat) == list("abcd")
 
 
 def test_replace_by_id_edits_in_place(ada, chat):

@@ -47,6 +47,7 @@ def test_an_edit_is_guarded_too(make_app):
     assert contents(ada, chat["id"]) == ["B"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("guard", "stored"),
     [

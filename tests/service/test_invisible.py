@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 import unicodedata
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,18 +72,19 @@ INVISIBLE = [
 """Each of them shows nothing between two Latin letters."""
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, *EMOJI])
-def test_what_people_write_stays(name):
+def test_what_people_write_stays(subtests):
     """Letter by letter, also inside a sentence in another script."""
-    text = {**ORDINARY, **EMOJI}[name]
-    assert visible(text) == text
-    assert visible(f"abc {text} def") == f"abc {text} def"
+    for name, text in (ORDINARY | EMOJI).items():
+        with subtests.test(name):
+            assert visible(text) == text
+            assert visible(f"abc {text} def") == f"abc {text} def"
 
 
-@pytest.mark.parametrize("hidden", INVISIBLE, ids=ascii)
-def test_what_nobody_sees_goes(hidden):
+def test_what_nobody_sees_goes(subtests):
     """At the beginning, in the middle, at the end, and in any number."""
-    assert visible(f"{hidden}pay{hidden * 3} Bob{hidden}") == "pay Bob"
+    for hidden in INVISIBLE:
+        with subtests.test(ascii(hidden)):
+            assert visible(f"{hidden}pay{hidden * 3} Bob{hidden}") == "pay Bob"
 
 
 def test_a_text_hidden_in_tags_or_selectors_goes():
@@ -184,6 +184,7 @@ def test_what_is_no_message_is_left_to_be_refused(content):
     assert remove_invisible({"role": "user", "content": content})["content"] == content
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("configured", [PATH, [PATH], f"{PATH}, {PATH}", (remove_invisible,), remove_invisible])
 def test_it_is_switched_on_by_its_path(make_app, configured):
     """As text, which may come from the environment, as a list, or as the function itself; edits are cleaned as well."""
@@ -215,11 +216,12 @@ def test_over_http_too(make_app):
     assert client.post(address, json={"content": "a\x00b"}).status_code == 422
 
 
-@pytest.mark.parametrize(
-    "configured",
-    ["no.such.module", "flask_conversations.guards.nothing", 7, [None], "flask_conversations.guards._TITLES"],
-)
-def test_a_guard_that_is_none_stops_the_start(make_app, configured: Any):
+NO_GUARDS = ["no.such.module", "flask_conversations.guards.nothing", 7, [None], "flask_conversations.guards._TITLES"]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_guard_that_is_none_stops_the_start(make_app, subtests):
     """A typing mistake in the settings must not switch a guard off in silence."""
-    with pytest.raises(ConfigurationError, match="CONVERSATIONS_GUARDS"):
-        make_app(CONVERSATIONS_GUARDS=configured)
+    for configured in NO_GUARDS:
+        with subtests.test(configured=configured), pytest.raises(ConfigurationError, match="CONVERSATIONS_GUARDS"):
+            make_app(CONVERSATIONS_GUARDS=configured)

@@ -17,23 +17,25 @@ def app(make_app):
     return make_app(CONVERSATIONS_MAX_PARTS=3, CONVERSATIONS_MAX_CONTENT_LENGTH=10)
 
 
-@pytest.mark.parametrize("field", ["content", "parts", "attachments"])
-def test_a_message_has_so_many_parts_at_most(ada, field):
+def test_a_message_has_so_many_parts_at_most(ada, subtests):
     """As content, beside it, and attached; the error names the field, and the limit itself is allowed."""
-    chat = ada.create_conversation()
-    fields = {"content": "x", field: [TEXT] * 3}
-    saved = ada.save_message(chat["id"], "user", **fields)
-    for refused in (
-        lambda: ada.save_message(chat["id"], "user", **{**fields, field: [TEXT] * 4}),
-        lambda: ada.save_messages(chat["id"], [{"role": "user", **fields, field: [TEXT] * 4}]),
-        lambda: ada.create_conversation(messages=[{"role": "user", **fields, field: [TEXT] * 4}]),
-    ):
-        with pytest.raises(ValidationFailed, match="not valid") as failed:
-            refused()
-        assert f"'{field}': ['At most 3 entries.']" in repr(failed.value.errors)
-    assert len(contents(ada, chat["id"])) == 1
-    with pytest.raises(ValidationFailed, match="content"):
-        ada.update_message(chat["id"], saved["id"], content=[TEXT] * 4)
+    for field in ("content", "parts", "attachments"):
+        with subtests.test(field):
+            chat = ada.create_conversation()
+            fields = {"content": "x", field: [TEXT] * 3}
+            saved = ada.save_message(chat["id"], "user", **fields)
+            too_many = {"role": "user", **fields, field: [TEXT] * 4}
+            for refused in (
+                lambda: ada.save_message(chat["id"], **too_many),  # noqa: B023 - called at once
+                lambda: ada.save_messages(chat["id"], [too_many]),  # noqa: B023
+                lambda: ada.create_conversation(messages=[too_many]),  # noqa: B023
+            ):
+                with pytest.raises(ValidationFailed, match="not valid") as failed:
+                    refused()
+                assert f"'{field}': ['At most 3 entries.']" in repr(failed.value.errors)
+            assert len(contents(ada, chat["id"])) == 1
+            with pytest.raises(ValidationFailed, match="content"):
+                ada.update_message(chat["id"], saved["id"], content=[TEXT] * 4)
 
 
 def test_over_http_it_is_422(app, ada):
@@ -55,24 +57,28 @@ def test_both_limits_hold_at_once(ada):
 
 
 def test_a_thousand_unless_it_is_set_otherwise(make_app):
-    """No host meets the limit by accident; None takes it away."""
+    """No host meets the limit by accident."""
     app = make_app()
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()
     ada.save_message(chat["id"], "user", [TEXT] * 1000)
     with pytest.raises(ValidationFailed, match="content"):
         ada.save_message(chat["id"], "user", [TEXT] * 1001)
+    assert contents(ada, chat["id"]) == [[TEXT] * 1000]
 
 
 def test_none_is_no_limit(make_app):
     """For hosts that bound it elsewhere."""
     app = make_app(CONVERSATIONS_MAX_PARTS=None)
     ada = app.conversations.as_user("ada", app=app)
-    ada.save_message(ada.create_conversation()["id"], "user", [TEXT] * 1001)
+    chat = ada.create_conversation()
+    ada.save_message(chat["id"], "user", [TEXT] * 1001)
+    assert contents(ada, chat["id"]) == [[TEXT] * 1001]
 
 
-@pytest.mark.parametrize("value", [0, -1, "many", 1.5, True])
-def test_a_limit_that_is_none_stops_the_start(make_app, value):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_limit_that_is_none_stops_the_start(make_app, subtests):
     """A whole number from 1 on."""
-    with pytest.raises(ConfigurationError, match="CONVERSATIONS_MAX_PARTS"):
-        make_app(CONVERSATIONS_MAX_PARTS=value)
+    for value in (0, -1, "many", 1.5, True):
+        with subtests.test(value=value), pytest.raises(ConfigurationError, match="CONVERSATIONS_MAX_PARTS"):
+            make_app(CONVERSATIONS_MAX_PARTS=value)

@@ -112,27 +112,38 @@ CONVERSATIONS = {
 }
 
 
-def cases(columns):
-    """One test per database and column."""
-    return [pytest.param(name, column, id=f"{name}-{column}") for name in columns for column in columns[name]]
+def begun(service):
+    """A conversation of three messages."""
+    messages = [{"role": "user", "content": content, "metadata": {}} for content in "abc"]
+    return service.create_conversation("T", messages=messages)["id"]
 
 
 @pytest.fixture
-def spoilt(app, ada, bob, database):
-    """Sets one column of Ada's conversation, or of its second message, to raw SQL."""
-    chat = ada.create_conversation("T", messages=[{"role": "user", "content": c, "metadata": {}} for c in "abc"])
+def spoil(app, bob, database):
+    """Sets one column of a conversation, or of its second message, to raw SQL; Bob has a conversation that stays well."""
     bob.create_conversation("his", messages=[{"role": "user", "content": "his"}])
-    key = chat["id"].replace("-", "") if database.name == "sqlite" else chat["id"]
 
-    def spoil(table, column, value):
+    def spoil(conversation_id, table, column, value):
+        key = conversation_id.replace("-", "") if database.name == "sqlite" else conversation_id
         where = f"id = '{key}'" if table == "conversations" else f"conversation_id = '{key}' AND seq = 2"
         with app.app_context(), app.db.engine.begin() as connection:
             if database.name == "sqlite":
                 connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             connection.exec_driver_sql(f"UPDATE {table} SET {column} = {value.replace('%', '%%')} WHERE {where}")
-        return chat["id"]
 
     return spoil
+
+
+@pytest.fixture
+def spoilt(ada, spoil):
+    """Spoils Ada's only conversation."""
+    conversation_id = begun(ada)
+
+    def spoil_it(table, column, value):
+        spoil(conversation_id, table, column, value)
+        return conversation_id
+
+    return spoil_it
 
 
 def strict(answer):
@@ -147,7 +158,7 @@ def read_everything(service, client, conversation_id):
     assert service.conversation_exists(conversation_id)
     for form in ("openai", "responses", "anthropic", "langchain", "ui"):
         service.get_conversation_history(conversation_id, format=form)
-        service.get_conversation_history(conversation_id, format=form, max_tokens=100)
+    service.get_conversation_history(conversation_id, max_tokens=100)
     found = everything(service, conversation_id, 2)
     for message in found:
         if message["seq"] != 2:
@@ -155,42 +166,50 @@ def read_everything(service, client, conversation_id):
     path = f"/api/conversations/{conversation_id}"
     assert len(strict(client.get(path))["messages"]) == 3
     assert len(strict(client.get(f"{path}/messages"))["messages"]) == 3
-    for query in ("", "?include=messages", "?status=all&order=title", "?status=all&order=-updated_at"):
-        strict(client.get(f"/api/conversations{query}"))
+    strict(client.get("/api/conversations?include=messages"))
     return found
 
 
-@pytest.mark.parametrize(("database", "column"), cases(MESSAGES), indirect=["database"])
-def test_a_spoilt_message_leaves_its_conversation_readable(app, ada, bob, http, database, spoilt, column):
+def test_a_spoilt_message_leaves_its_conversation_readable(app, conversations, bob, http, database, spoil, subtests):
     """Whatever a message's column holds, all messages are shown, new ones can be saved, and the spoilt one can be deleted."""
-    for number, value in enumerate(MESSAGES[database.name][column]):
-        conversation_id = spoilt("conversation_messages", column, value)
-        found = read_everything(ada, http("ada"), conversation_id)[:3]
-        assert [message["seq"] for message in found] == [1, 2, 3], value[:50]
-        assert [found[0]["content"], found[2]["content"]] == ["a", "c"]
-        ada.save_message(conversation_id, "user", f"new {number}")
-        ada.pop_message(conversation_id)
-    ada.delete_message(conversation_id, found[1]["id"])
-    assert contents(ada, conversation_id) == ["a", "c"]
+    for column, values in MESSAGES[database.name].items():
+        with subtests.test(column):
+            owner = conversations.as_user(column, app=app)
+            conversation_id = begun(owner)
+            for number, value in enumerate(values):
+                spoil(conversation_id, "conversation_messages", column, value)
+                found = read_everything(owner, http(column), conversation_id)[:3]
+                assert [message["seq"] for message in found] == [1, 2, 3], value[:50]
+                assert [found[0]["content"], found[2]["content"]] == ["a", "c"]
+                owner.save_message(conversation_id, "user", f"new {number}")
+                owner.pop_message(conversation_id)
+            owner.delete_message(conversation_id, found[1]["id"])
+            assert contents(owner, conversation_id) == ["a", "c"]
+            assert in_use(app) == 0
     assert [one["title"] for one in bob.list_conversations()["conversations"]] == ["his"]
-    assert in_use(app) == 0
 
 
-@pytest.mark.parametrize(("database", "column"), cases(CONVERSATIONS), indirect=["database"])
-def test_a_spoilt_conversation_stays_readable(app, ada, bob, http, database, spoilt, column):
+def test_a_spoilt_conversation_stays_readable(app, conversations, bob, http, database, spoil, subtests):
     """Whatever a conversation's own column holds, it can be read, listed, written to, renamed and deleted."""
-    for value in CONVERSATIONS[database.name][column]:
-        conversation_id = spoilt("conversations", column, value)
-        found = read_everything(ada, http("ada"), conversation_id)
-        assert [message["content"] for message in found] == ["a", "b", "c"], value[:50]
-        ada.save_message(conversation_id, "user", "new")
-        ada.pop_message(conversation_id)
-        ada.save_conversation({"id": conversation_id, "title": "S", "messages": found}, base_version=1)
-        ada.update_conversation(conversation_id, title="U", tags=["t"], metadata={"x": 1}, folder="f", status="active")
-        assert ada.get_conversation(conversation_id)["title"] == "U"
-    assert ada.delete_conversation(conversation_id, permanent=True) is True
+    for column, values in CONVERSATIONS[database.name].items():
+        with subtests.test(column):
+            owner = conversations.as_user(column, app=app)
+            conversation_id = begun(owner)
+            for value in values:
+                spoil(conversation_id, "conversations", column, value)
+                found = read_everything(owner, http(column), conversation_id)
+                assert [message["content"] for message in found] == ["a", "b", "c"], value[:50]
+                for query in ("", "?status=all&order=title", "?status=all&order=-updated_at"):
+                    strict(http(column).get(f"/api/conversations{query}"))
+                owner.save_message(conversation_id, "user", "new")
+                owner.pop_message(conversation_id)
+                owner.save_conversation({"id": conversation_id, "title": "S", "messages": found}, base_version=1)
+                fields = {"tags": ["t"], "metadata": {"x": 1}, "folder": "f", "status": "active"}
+                owner.update_conversation(conversation_id, title="U", **fields)
+                assert owner.get_conversation(conversation_id)["title"] == "U"
+            assert owner.delete_conversation(conversation_id, permanent=True) is True
+            assert in_use(app) == 0
     assert [one["title"] for one in bob.list_conversations()["conversations"]] == ["his"]
-    assert in_use(app) == 0
 
 
 def test_a_spoilt_conversation_does_not_end_the_list(ada, http, database, spoilt):

@@ -28,14 +28,15 @@ def numbers(first, last):
 # -- history ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("limit", "first"), [(1, 10), (3, 8), (10, 1), (11, 1), (1_000_000, 1)])
-def test_the_newest_in_chronological_order(ada, bob, chat, limit, first):
+def test_the_newest_in_chronological_order(ada, bob, chat, subtests):
     """limit means the newest N, oldest first, as role and content."""
-    found = ada.get_conversation_history(chat, limit)
-    assert said(found) == numbers(first, 10)
-    assert found[-1] == {"role": "assistant", "content": "10"}
-    with pytest.raises(NotFound):
-        bob.get_conversation_history(chat, limit)
+    for limit, first in ((1, 10), (3, 8), (10, 1), (11, 1), (1_000_000, 1)):
+        with subtests.test(limit=limit):
+            found = ada.get_conversation_history(chat, limit)
+            assert said(found) == numbers(first, 10)
+            assert found[-1] == {"role": "assistant", "content": "10"}
+            with pytest.raises(NotFound):
+                bob.get_conversation_history(chat, limit)
 
 
 def test_an_empty_history(ada):
@@ -76,13 +77,14 @@ def test_max_tokens_keeps_the_newest_that_fit(make_app):
     assert said(ada.get_conversation_history(chat, 1, max_tokens=100)) == ["cc"]
 
 
-@pytest.mark.parametrize("form", ["openai", "responses", "anthropic", "langchain", "ui"])
-def test_every_format_passes_through(ada, form):
+def test_every_format_passes_through(ada, subtests):
     """The format is that of the model's API; the newest message is in it."""
     chat = ada.create_conversation(messages=[{"role": "user", "content": "hello there"}])
-    found = ada.get_conversation_history(chat["id"], format=form)
-    assert len(found) == 1
-    assert "hello there" in repr(found)
+    for form in ("openai", "responses", "anthropic", "langchain", "ui"):
+        with subtests.test(form):
+            found = ada.get_conversation_history(chat["id"], format=form)
+            assert len(found) == 1
+            assert "hello there" in repr(found)
 
 
 def test_history_hides_what_is_deleted_and_shows_what_is_edited(ada, chat):
@@ -121,16 +123,17 @@ def test_the_newest_page_first(ada, bob, chat):
         bob.get_messages(chat)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 9, 10, 11, 100])
-def test_walking_back_and_forth(ada, chat, limit):
+def test_walking_back_and_forth(ada, chat, subtests):
     """Pages of any size, backwards from the newest or forwards from the first, show every message once."""
-    assert said(everything(ada, chat, limit)) == numbers(1, 10)
-    found, place = [], 0
-    while place is not None:
-        page = ada.get_messages(chat, limit=limit, after=place)
-        found += page["messages"]
-        place = page["next_cursor"]
-    assert said(found) == numbers(1, 10)
+    for limit in (1, 2, 3, 4, 5, 9, 10, 11, 100):
+        with subtests.test(limit=limit):
+            assert said(everything(ada, chat, limit)) == numbers(1, 10)
+            found, place = [], 0
+            while place is not None:
+                page = ada.get_messages(chat, limit=limit, after=place)
+                found += page["messages"]
+                place = page["next_cursor"]
+            assert said(found) == numbers(1, 10)
 
 
 def test_walking_back_while_others_write(ada, chat):
@@ -146,14 +149,14 @@ def test_walking_back_while_others_write(ada, chat):
     assert said(found) == numbers(1, 10)
 
 
-@pytest.mark.parametrize("name", ["id", "client_id", "seq", "digits"])
-def test_a_place_by_id_client_id_or_seq(ada, chat, name):
+def test_a_place_by_id_client_id_or_seq(ada, chat, subtests):
     """before and after take a message id, a client id or a seq, and leave that message out."""
     message = everything(ada, chat)[4]
-    place = str(message["seq"]) if name == "digits" else message[name]
-    before, after = ada.get_messages(chat, limit=3, before=place), ada.get_messages(chat, limit=3, after=place)
-    assert (said(before["messages"]), before["has_more"]) == (numbers(2, 4), True)
-    assert (said(after["messages"]), after["has_more"]) == (numbers(6, 8), True)
+    for place in (message["id"], message["client_id"], message["seq"], str(message["seq"])):
+        with subtests.test(place=place):
+            before, after = ada.get_messages(chat, limit=3, before=place), ada.get_messages(chat, limit=3, after=place)
+            assert (said(before["messages"]), before["has_more"]) == (numbers(2, 4), True)
+            assert (said(after["messages"]), after["has_more"]) == (numbers(6, 8), True)
 
 
 def test_places_at_the_ends(ada, chat):
@@ -259,10 +262,13 @@ def test_one_message(ada, bob, chat):
 def test_every_read_takes_min_version(ada, chat):
     """A read may ask to be at least as new as a version seen before."""
     version = ada.get_conversation(chat)["version"]
-    ada.get_conversation(chat, min_version=version)
-    ada.get_message(chat, "k1", min_version=version)
-    ada.get_messages(chat, min_version=version)
-    ada.get_conversation_history(chat, min_version=version)
-    for read in (ada.get_conversation, ada.get_messages):
-        with pytest.raises(ValidationFailed):
-            read(chat, min_version="1")
+    for read, *arguments in (
+        (ada.get_conversation,),
+        (ada.get_message, "k1"),
+        (ada.get_messages,),
+        (ada.get_conversation_history,),
+    ):
+        assert read(chat, *arguments, min_version=version) == read(chat, *arguments)
+        with pytest.raises(ValidationFailed) as refused:
+            read(chat, *arguments, min_version="1")
+        assert list(refused.value.errors) == ["min_version"]

@@ -56,14 +56,15 @@ RAW = [
 ]
 
 
-@pytest.mark.parametrize("raw", RAW)
-def test_a_frameworks_own_item_comes_back_equal(ada, raw):
+def test_a_frameworks_own_item_comes_back_equal(ada, subtests):
     """Any JSON object in `raw` is given back equal: numbers keep value and type, keys their order."""
-    chat = ada.create_conversation()
-    saved = ada.save_message(chat["id"], "assistant", "", raw=raw)
-    found = ada.get_messages(chat["id"])["messages"][0]
-    assert found["raw"] == saved["raw"] == raw
-    assert repr(found["raw"]) == repr(raw)
+    for place, raw in enumerate(RAW):
+        with subtests.test(place=place):
+            chat = ada.create_conversation()
+            saved = ada.save_message(chat["id"], "assistant", "", raw=raw)
+            found = ada.get_messages(chat["id"])["messages"][0]
+            assert found["raw"] == saved["raw"] == raw
+            assert repr(found["raw"]) == repr(raw)
 
 
 def test_what_was_saved_does_not_change_with_the_callers_object(ada):
@@ -92,27 +93,29 @@ def test_a_list_of_parts_is_kept_verbatim(ada):
     assert (found["title"], found["preview"]) == ("Hello", "Hello world")
 
 
-@pytest.mark.parametrize("content", ["", " ", "\n", "x" * 1_000_000, "é\u0301\r\n\t\u0085", []])
-def test_odd_but_valid_contents(ada, content):
+def test_odd_but_valid_contents(ada, subtests):
     """Empty, blank, very long and oddly spaced contents are stored unchanged."""
+    for content in ("", " ", "\n", "x" * 1_000_000, "é\u0301\r\n\t\u0085", []):
+        with subtests.test(content=content[:20]):
+            chat = ada.create_conversation()
+            ada.save_message(chat["id"], "user", content)
+            assert contents(ada, chat["id"]) == [content]
+            check(ada, chat["id"])
+
+
+def test_every_role_and_every_status(ada, subtests):
+    """The five roles and the five statuses are stored as given."""
     chat = ada.create_conversation()
-    ada.save_message(chat["id"], "user", content)
-    assert contents(ada, chat["id"]) == [content]
-    check(ada, chat["id"])
-
-
-@pytest.mark.parametrize("role", ["user", "assistant", "system", "tool", "developer"])
-def test_every_role(ada, role):
-    """The five roles are stored as given."""
-    chat = ada.create_conversation()
-    assert ada.save_message(chat["id"], role, "x")["role"] == role
-
-
-@pytest.mark.parametrize("status", ["pending", "streaming", "delivered", "interrupted", "failed"])
-def test_every_status(ada, status):
-    """The five statuses are stored as given."""
-    chat = ada.create_conversation()
-    assert ada.save_message(chat["id"], "assistant", "x", status=status)["status"] == status
+    roles = [{"role": role} for role in ("user", "assistant", "system", "tool", "developer")]
+    statuses = [
+        {"role": "assistant", "status": status}
+        for status in ("pending", "streaming", "delivered", "interrupted", "failed")
+    ]
+    for fields in (*roles, *statuses):
+        with subtests.test(**fields):
+            saved = ada.save_message(chat["id"], content="x", **fields)
+            assert saved.items() >= fields.items()
+            assert ada.get_message(chat["id"], saved["id"]) == saved
 
 
 def test_messages_stand_in_a_row(ada, bob):
@@ -147,21 +150,22 @@ def test_an_imported_old_message_does_not_push_activity_back(ada):
     assert found["last_message_at"] == "2020-01-01T00:00:00.000000Z"
 
 
-@pytest.mark.parametrize(
-    ("given", "stored"),
-    [
-        ("2024-01-02T03:04:05Z", "2024-01-02T03:04:05.000000Z"),
-        ("2024-01-02T03:04:05.1+02:00", "2024-01-02T01:04:05.100000Z"),
-        ("2024-01-02 03:04", "2024-01-02T03:04:00.000000Z"),
-        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000Z"),
-        ("9000-12-31T23:59:59.999999Z", "9000-12-31T23:59:59.999999Z"),
-    ],
-)
-def test_times_come_back_in_utc(ada, given, stored):
+TIMES = {
+    "2024-01-02T03:04:05Z": "2024-01-02T03:04:05.000000Z",
+    "2024-01-02T03:04:05.1+02:00": "2024-01-02T01:04:05.100000Z",
+    "2024-01-02 03:04": "2024-01-02T03:04:00.000000Z",
+    "1970-01-01T00:00:00Z": "1970-01-01T00:00:00.000000Z",
+    "9000-12-31T23:59:59.999999Z": "9000-12-31T23:59:59.999999Z",
+}
+
+
+def test_times_come_back_in_utc(ada, subtests):
     """A time in any offset is the same moment in UTC, on every database."""
-    chat = ada.create_conversation()
-    saved = ada.save_message(chat["id"], "user", "x", created_at=given)
-    assert saved["created_at"] == stored == everything(ada, chat["id"])[0]["created_at"]
+    for given, stored in TIMES.items():
+        with subtests.test(given):
+            chat = ada.create_conversation()
+            saved = ada.save_message(chat["id"], "user", "x", created_at=given)
+            assert saved["created_at"] == stored == everything(ada, chat["id"])[0]["created_at"]
 
 
 def test_several_at_once(ada, bob):
@@ -205,35 +209,38 @@ def test_none_at_once(ada):
         ada.save_messages(NEVER, [])
 
 
-@pytest.mark.parametrize(
-    ("bad", "where"),
-    [
-        ({"role": "boss", "content": "x"}, ["role"]),
-        ({"role": "user"}, ["content"]),
-        ({"content": "x"}, ["role"]),
-        ({"role": "user", "content": "x", "seq": 7}, ["seq"]),
-        ({"role": "user", "content": "x", "nonsense": 1, "status": "new"}, ["nonsense", "status"]),
-    ],
-)
-def test_all_or_none(ada, bad, where):
+BAD_IN_A_BATCH = [
+    ({"role": "boss", "content": "x"}, ["role"]),
+    ({"role": "user"}, ["content"]),
+    ({"content": "x"}, ["role"]),
+    ({"role": "user", "content": "x", "seq": 7}, ["seq"]),
+    ({"role": "user", "content": "x", "nonsense": 1, "status": "new"}, ["nonsense", "status"]),
+]
+
+
+def test_all_or_none(ada, subtests):
     """One invalid message refuses the whole batch, naming its position and every wrong field."""
     chat = ada.create_conversation()
     good = {"role": "user", "content": "x"}
-    with pytest.raises(ValidationFailed) as refused:
-        ada.save_messages(chat["id"], [good, bad, good])
-    assert list(refused.value.errors) == ["messages"]
-    assert sorted(refused.value.errors["messages"]["1"]) == where
-    assert ada.get_conversation(chat["id"]) == chat
+    for bad, where in BAD_IN_A_BATCH:
+        with subtests.test(bad=bad):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.save_messages(chat["id"], [good, bad, good])
+            assert list(refused.value.errors) == ["messages"]
+            assert sorted(refused.value.errors["messages"]["1"]) == where
+            assert ada.get_conversation(chat["id"]) == chat
 
 
-@pytest.mark.parametrize("bad", [None, "x", b"x", 7, {"role": "user", "content": "x"}, [None], ["x"], [[]]])
-def test_a_batch_is_a_list_of_objects(app, ada, bad):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_batch_is_a_list_of_objects(app, ada, subtests):
     """Anything but a list of objects is refused, and nothing is stored."""
     chat = ada.create_conversation()
-    with pytest.raises(ValidationFailed) as refused:
-        ada.save_messages(chat["id"], bad)
-    assert list(refused.value.errors) == ["messages"]
-    assert rows(app)["conversation_messages"] == 0
+    for bad in (None, "x", b"x", 7, {"role": "user", "content": "x"}, [None], ["x"], [[]]):
+        with subtests.test(batch=bad):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.save_messages(chat["id"], bad)
+            assert list(refused.value.errors) == ["messages"]
+            assert rows(app)["conversation_messages"] == 0
 
 
 def test_a_failure_in_the_middle_leaves_nothing(app, ada, bob):
@@ -262,27 +269,28 @@ def test_a_retry_returns_the_first_message(ada):
     assert ada.get_conversation(chat["id"]) == before
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"role": "assistant", "content": "hi"},
-        {"role": "user", "content": "hi!"},
-        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-        {"role": "user", "content": "hi", "metadata": {}},
-        {"role": "user", "content": "hi", "status": "failed"},
-        {"role": "user", "content": "hi", "created_at": "2024-01-01T00:00:00Z"},
-    ],
-)
-def test_a_client_id_is_for_one_message(ada, other):
+OTHERS = [
+    {"role": "assistant", "content": "hi"},
+    {"role": "user", "content": "hi!"},
+    {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+    {"role": "user", "content": "hi", "metadata": {}},
+    {"role": "user", "content": "hi", "status": "failed"},
+    {"role": "user", "content": "hi", "created_at": "2024-01-01T00:00:00Z"},
+]
+
+
+def test_a_client_id_is_for_one_message(ada, subtests):
     """The same client_id with another message is a conflict, and nothing is stored."""
     chat = ada.create_conversation()
     ada.save_message(chat["id"], "user", "hi", client_id="k")
     before = ada.get_conversation(chat["id"])
-    with pytest.raises(ClientIdConflict):
-        ada.save_message(chat["id"], client_id="k", **other)
-    with pytest.raises(ClientIdConflict):
-        ada.save_messages(chat["id"], [{**other, "client_id": "k"}])
-    assert ada.get_conversation(chat["id"]) == before
+    for other in OTHERS:
+        with subtests.test(**other):
+            with pytest.raises(ClientIdConflict):
+                ada.save_message(chat["id"], client_id="k", **other)
+            with pytest.raises(ClientIdConflict):
+                ada.save_messages(chat["id"], [{**other, "client_id": "k"}])
+            assert ada.get_conversation(chat["id"]) == before
 
 
 def test_a_retry_after_an_edit_is_still_the_same_message(ada):
@@ -336,14 +344,19 @@ def test_the_same_client_id_twice_in_one_batch_is_refused(ada):
     assert contents(ada, chat["id"]) == []
 
 
-@pytest.mark.parametrize("bad", ["", " ", "a b", "a/b", "é", "x" * 129, 7, True, b"k", ["k"], "\x00", "..", "~k"])
-def test_odd_client_ids_are_refused(ada, bad):
+ODD_CLIENT_IDS = ["", " ", "a b", "a/b", "é", "x" * 129, 7, True, b"k", ["k"], "\x00", "..", "~k"]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_odd_client_ids_are_refused(ada, subtests):
     """A client_id is 1 to 128 of A-Za-z0-9._:- and nothing else."""
     chat = ada.create_conversation()
-    with pytest.raises(ValidationFailed) as refused:
-        ada.save_message(chat["id"], "user", "x", client_id=bad)
-    assert list(refused.value.errors) == ["client_id"]
-    assert ada.get_conversation(chat["id"]) == chat
+    for bad in ODD_CLIENT_IDS:
+        with subtests.test(client_id=bad):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.save_message(chat["id"], "user", "x", client_id=bad)
+            assert list(refused.value.errors) == ["client_id"]
+            assert ada.get_conversation(chat["id"]) == chat
 
 
 def test_a_message_id_of_ones_own_is_kept_once(ada, bob):
@@ -386,40 +399,41 @@ def test_answering_an_older_message_begins_a_branch(ada):
     assert contents(ada, chat["id"]) == ["q", "new", "next"]
 
 
-@pytest.mark.parametrize("bad", [NEVER, "unknown", "", 7, "\x00"])
-def test_an_unknown_parent_is_refused(ada, bob, bad):
+def test_an_unknown_parent_is_refused(ada, bob, subtests):
     """A parent must be a message of this conversation; another user's is as unknown as any."""
     chat, his = ada.create_conversation(), bob.create_conversation()
     foreign = bob.save_message(his["id"], "user", "his")["id"]
-    for parent in (bad, foreign):
-        with pytest.raises(ValidationFailed) as refused:
-            ada.save_message(chat["id"], "user", "x", parent_id=parent)
-        assert list(refused.value.errors) == ["parent_id"]
-    assert ada.get_conversation(chat["id"]) == chat
+    for parent in (NEVER, "unknown", "", 7, "\x00", foreign):
+        with subtests.test(parent="another user's" if parent == foreign else parent):
+            with pytest.raises(ValidationFailed) as refused:
+                ada.save_message(chat["id"], "user", "x", parent_id=parent)
+            assert list(refused.value.errors) == ["parent_id"]
+            assert ada.get_conversation(chat["id"]) == chat
 
 
 # -- titles and previews ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("said", "title"),
-    [
-        ("Hello, AI!", "Hello, AI!"),
-        ("\n\n  first line \n second", "first line"),
-        ("x" * 300, "x" * 80),
-        ("word " * 40, ("word " * 16).strip()),
-        ("a\u00a0b\t c", "a b c"),
-        ("日本語" * 50, ("日本語" * 27)[:80]),
-        ("👩‍👩‍👧 family", "👩‍👩‍👧 family"),
-    ],
-)
-def test_the_first_user_message_gives_the_title(ada, said, title):
+TITLES = {
+    "Hello, AI!": "Hello, AI!",
+    "\n\n  first line \n second": "first line",
+    "x" * 300: "x" * 80,
+    "word " * 40: ("word " * 16).strip(),
+    "a\u00a0b\t c": "a b c",
+    "日本語" * 50: ("日本語" * 27)[:80],
+    "👩‍👩‍👧 family": "👩‍👩‍👧 family",
+}
+
+
+def test_the_first_user_message_gives_the_title(ada, subtests):
     """The first line with words, at most 80 characters, cut at a word."""
-    chat = ada.create_conversation()
-    ada.save_message(chat["id"], "user", said)
-    found = ada.get_conversation(chat["id"])
-    assert (found["title"], found["title_source"]) == (title, "auto")
-    assert len(found["title"]) <= 80
+    for said, title in TITLES.items():
+        with subtests.test(title):
+            chat = ada.create_conversation()
+            ada.save_message(chat["id"], "user", said)
+            found = ada.get_conversation(chat["id"])
+            assert (found["title"], found["title_source"]) == (title, "auto")
+            assert len(found["title"]) <= 80
 
 
 def test_only_the_first_user_message_does(ada):
@@ -461,37 +475,54 @@ def test_a_blank_first_message_gives_no_title(ada):
     assert ada.get_conversation(chat["id"])["title"] == "words"
 
 
-@pytest.mark.parametrize(
-    ("answer", "title"),
-    [
-        ("Better", "Better"),
-        (None, "plain words"),
-        ("", "plain words"),
-        (" ", "plain words"),
-        ("y" * 300, "plain words"),
-    ],
-)
-def test_a_titler_can_do_better(make_app, answer, title):
+ANSWERS = {"please": "Better", "in vain": None, "wordless": "", "blankly": " ", "at length": "y" * 300}
+"""By the question, what a titler answers."""
+
+
+def test_a_titler_can_do_better(make_app, subtests):
     """The host's titler makes a better title later, also for messages given at creation; None leaves it as it is."""
-    app = make_app(options={"titler": lambda text: answer})
+    app = make_app(options={"titler": ANSWERS.get})
     ada = app.conversations.as_user("ada", app=app)
-    message = {"role": "user", "content": "plain words"}
-    saved = ada.create_conversation()
-    ada.save_messages(saved["id"], [message])
-    created = ada.create_conversation(messages=[message])
-    assert [ada.get_conversation(chat["id"])["title"] for chat in (saved, created)] == [title, title]
+    for question in ANSWERS:
+        with subtests.test(question):
+            message = {"role": "user", "content": question}
+            saved = ada.create_conversation()
+            ada.save_messages(saved["id"], [message])
+            created = ada.create_conversation(messages=[message])
+            title = "Better" if question == "please" else question
+            assert [ada.get_conversation(chat["id"])["title"] for chat in (saved, created)] == [title, title]
 
 
-@pytest.mark.parametrize("answer", ["a\x00b", "\ud800x", "two\nlines", 7, b"x", ["x"]])
-def test_what_a_titler_must_not_answer_does_no_harm(make_app, answer):
+ODD_ANSWERS = {
+    "nul": "a\x00b",
+    "half a character": "\ud800x",
+    "two lines": "two\nlines",
+    "a number": 7,
+    "bytes": b"x",
+    "a list": ["x"],
+    "an error": ZeroDivisionError(),
+}
+
+
+def test_what_a_titler_must_not_answer_does_no_harm(make_app, subtests):
     """A titler's odd answer, or its error, costs no message."""
-    app = make_app(options={"titler": lambda text: answer})
+
+    def titler(text):
+        answer = ODD_ANSWERS[text]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    app = make_app(options={"titler": titler})
     ada = app.conversations.as_user("ada", app=app)
-    chat = ada.create_conversation()
-    ada.save_message(chat["id"], "user", "plain words")
-    found = check(ada, chat["id"])
-    assert found["title_source"] == "auto"
-    found["title"].encode()
+    for question in ODD_ANSWERS:
+        with subtests.test(question):
+            chat = ada.create_conversation()
+            ada.save_message(chat["id"], "user", question)
+            assert contents(ada, chat["id"]) == [question]
+            found = check(ada, chat["id"])
+            assert found["title_source"] == "auto"
+            found["title"].encode()
 
 
 def test_the_preview_is_the_newest_message(ada):

@@ -196,37 +196,45 @@ def test_a_message_of_another_conversation_is_not_moved(ada, chat):
     check(ada, chat["id"])
 
 
-@pytest.mark.parametrize(
-    ("snapshot", "field"),
-    [
-        (None, "snapshot"),
-        ([], "snapshot"),
-        ({"nonsense": 1}, "nonsense"),
-        ({"title": 7}, "title"),
-        ({"title": "\x00"}, "title"),
-        ({"tags": "x"}, "tags"),
-        ({"id": "a b"}, "id"),
-        ({"messages": "x"}, "messages"),
-        ({"messages": 7}, "messages"),
-        ({"messages": {"a": 1}}, "messages"),
-        ({"messages": [7]}, "messages"),
-        ({"messages": [{"role": "boss", "content": "x"}]}, "messages"),
-        ({"status": "deleted"}, "status"),
-    ],
-)
-def test_a_bad_snapshot_names_its_field(app, ada, snapshot, field):
-    """What is no snapshot is refused by name, for a new conversation and an old one, and nothing is stored."""
-    with pytest.raises(ValidationFailed) as refused:
-        ada.save_conversation(snapshot)
-    assert list(refused.value.errors) == [field]
-    assert not any(rows(app).values())
-    if isinstance(snapshot, dict) and field != "id":
-        ada.create_conversation(id="c-1")
-        for force in (False, True):
+NO_SNAPSHOTS = [
+    (None, "snapshot"),
+    ([], "snapshot"),
+    ({"nonsense": 1}, "nonsense"),
+    ({"title": 7}, "title"),
+    ({"title": "\x00"}, "title"),
+    ({"tags": "x"}, "tags"),
+    ({"id": "a b"}, "id"),
+    ({"messages": "x"}, "messages"),
+    ({"messages": 7}, "messages"),
+    ({"messages": {"a": 1}}, "messages"),
+    ({"messages": [7]}, "messages"),
+    ({"messages": [{"role": "boss", "content": "x"}]}, "messages"),
+    ({"status": "deleted"}, "status"),
+]
+
+
+def test_a_bad_snapshot_names_its_field(app, ada, subtests):
+    """What is no snapshot is refused by name, and nothing is stored."""
+    for snapshot, field in NO_SNAPSHOTS:
+        with subtests.test(snapshot=snapshot):
             with pytest.raises(ValidationFailed) as refused:
-                ada.save_conversation({"id": "c-1", **snapshot}, force_overwrite=force)
+                ada.save_conversation(snapshot)
             assert list(refused.value.errors) == [field]
-        assert check(ada, "c-1")["version"] == 1
+            assert not any(rows(app).values())
+
+
+def test_a_bad_snapshot_changes_nothing(ada, subtests):
+    """The same for a conversation that is there, whether the snapshot would be merged or take its place."""
+    ada.create_conversation(id="c-1")
+    for snapshot, field in NO_SNAPSHOTS:
+        if not isinstance(snapshot, dict) or field == "id":
+            continue  # it names no conversation
+        for force in (False, True):
+            with subtests.test(snapshot=snapshot, force=force):
+                with pytest.raises(ValidationFailed) as refused:
+                    ada.save_conversation({"id": "c-1", **snapshot}, force_overwrite=force)
+                assert list(refused.value.errors) == [field]
+                assert check(ada, "c-1")["version"] == 1
 
 
 def test_load_brings_each_conversation_with_its_newest_messages(ada, bob, chat):

@@ -7,7 +7,13 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import signals
-from flask_conversations.errors import ConfigurationError, NotFound, ValidationFailed, VersionConflict
+from flask_conversations.errors import (
+    ClientIdConflict,
+    ConfigurationError,
+    NotFound,
+    ValidationFailed,
+    VersionConflict,
+)
 
 from .tools import NEVER, check, contents, failing, in_use, nobody_else, rows
 
@@ -167,13 +173,13 @@ def test_an_error_caught_inside_undoes_that_call_only(host, hers, elsewhere):
         chat = hers.create_conversation(id="c-1")
         hers.save_message("c-1", "user", "a", client_id="k")
         host.db.session.add(host.Note(text="kept"))
-        for call in (
-            lambda: hers.save_messages("c-1", [{"role": "user", "content": "b"}, {"role": "user"}]),
-            lambda: hers.save_message("c-1", "user", "other", client_id="k"),
-            lambda: hers.get_conversation(NEVER),
-            lambda: hers.update_conversation("c-1", title="x", expected_version=99),
+        for error, call in (
+            (ValidationFailed, lambda: hers.save_messages("c-1", [{"role": "user", "content": "b"}, {"role": "user"}])),
+            (ClientIdConflict, lambda: hers.save_message("c-1", "user", "other", client_id="k")),
+            (NotFound, lambda: hers.get_conversation(NEVER)),
+            (VersionConflict, lambda: hers.update_conversation("c-1", title="x", expected_version=99)),
         ):
-            with pytest.raises((NotFound, ValidationFailed, VersionConflict, Exception)):
+            with pytest.raises(error):
                 call()
         hers.save_message("c-1", "user", "c")
     assert contents(elsewhere, "c-1") == ["a", "c"]

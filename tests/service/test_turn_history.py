@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -49,12 +50,12 @@ def test_a_turn_is_given_out_as_it_went(ada, chat):
         ]
 
 
-@pytest.mark.parametrize("format", VALIDATORS)
-def test_any_limit_and_any_budget_is_accepted(ada, chat, format):
+def test_any_limit_and_any_budget_is_accepted(ada, chat, subtests):
     """Wherever the window begins, and whatever of it fits; the host's counter counts each step of a turn."""
-    for limit in range(8):
-        for max_tokens in (None, 0, 20, 60):
-            VALIDATORS[format](ada.get_conversation_history(chat["id"], limit, format=format, max_tokens=max_tokens))
+    for format, validate in VALIDATORS.items():
+        with subtests.test(format):
+            for limit, max_tokens in itertools.product(range(8), (None, 0, 20, 60)):
+                validate(ada.get_conversation_history(chat["id"], limit, format=format, max_tokens=max_tokens))
 
 
 def test_another_branch_has_its_own_history(ada, chat):

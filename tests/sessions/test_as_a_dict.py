@@ -48,12 +48,12 @@ def test_the_newest_come_back_as_they_were_appended(ours, ada):
     assert (conversation["message_count"], conversation["title"]) == (5, "0")
 
 
-@pytest.mark.parametrize("index", [3, -4])
-def test_an_index_beyond_the_end(ours, index):
+def test_an_index_beyond_the_end(ours):
     """As a deque's."""
     ours["s1"].extend([said(f"{n}") for n in range(5)])
-    with pytest.raises(IndexError, match="deque index out of range"):
-        ours["s1"][index]
+    for index in (3, -4):
+        with pytest.raises(IndexError, match="deque index out of range"):
+            ours["s1"][index]
 
 
 def test_slices_are_refused_as_a_deque_refuses_them(ours):
@@ -289,12 +289,12 @@ def test_assigning_what_goes_on_from_the_end_keeps_the_messages(ours, ada):
     assert ("s1" in ours, list(ours["s1"])) == (True, [])
 
 
-@pytest.mark.parametrize("value", ["text", b"bytes", {"role": "user"}, 3, None])
-def test_what_is_no_deque_cannot_be_assigned(ours, value):
+def test_what_is_no_deque_cannot_be_assigned(ours):
     """A text would be taken apart into letters."""
-    with pytest.raises(TypeError, match="A session is a deque or a list of items"):
-        ours["s1"] = value
-    assert "s1" not in ours
+    for value in ("text", b"bytes", {"role": "user"}, 3, None):
+        with pytest.raises(TypeError, match="A session is a deque or a list of items"):
+            ours["s1"] = value
+        assert "s1" not in ours
 
 
 def test_a_deleted_key_begins_anew(ours, ada):
@@ -367,18 +367,19 @@ def test_conversations_of_other_origin_are_no_keys(ours, ada):
 def test_keys_are_listed_over_all_pages(sessions_of):
     """More keys than a page, in the order in which they were made."""
     ours = sessions_of("ada")
-    names = [f"key {n}" for n in range(120)]
+    names = [f"key {n}" for n in range(105)]
     for name in names:
         ours.setdefault(name)
     assert list(ours) == names
-    assert len(ours) == 120
+    assert len(ours) == 105
 
 
-@pytest.mark.parametrize("maxlen", [0, -1, 2.5, True, "20"])
-def test_a_maxlen_that_is_none(conversations, maxlen):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_maxlen_that_is_none(conversations):
     """Refused where the sessions are made, not when they are used."""
-    with pytest.raises(ValueError, match="maxlen"):
-        conversations.sessions(maxlen)
+    for maxlen in (0, -1, 2.5, True, "20"):
+        with pytest.raises(ValueError, match="maxlen"):
+            conversations.sessions(maxlen)
 
 
 def test_without_a_request_somebody_must_be_named(app, conversations):

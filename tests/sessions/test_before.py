@@ -55,7 +55,17 @@ def says(app: Flask, name: str, *messages: str, sid: str = "one browser") -> lis
 UNKNOWN = "You have not told me your name in this conversation."
 
 
-@pytest.mark.parametrize("options", ["", ", write='both'", ", write='both', read='memory'"])
+@pytest.mark.parametrize(
+    ("database", "options"),
+    [
+        ("sqlite", ""),
+        ("postgresql", ""),
+        # which database it is makes no difference to memory
+        ("sqlite", ", write='both'"),
+        ("sqlite", ", write='both', read='memory'"),
+    ],
+    indirect=["database"],
+)
 def test_one_line_makes_it_durable(begin, options):
     """After a restart Ada's name is known; Bob in the same browser is somebody else."""
     line = f"SESSIONS = conversations.sessions(maxlen=2 * MAX_HISTORY{options})"
@@ -67,6 +77,7 @@ def test_one_line_makes_it_durable(begin, options):
     assert says(second, "ada", "What is my name?", sid="another browser") == [UNKNOWN]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_dict_forgets(begin):
     """The same story with the dict: what the line is good for."""
     first = begin(DICT)

@@ -290,15 +290,15 @@ def test_a_database_that_gives_no_permission(both, app, database):
     assert both.compare()["differences"] == []
 
 
-@pytest.mark.parametrize(
-    ("write", "read"), [("database", "memory"), ("memory", "database"), ("all", "database"), ("both", "")]
-)
-def test_a_mode_that_makes_no_sense(conversations, write, read):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_mode_that_makes_no_sense(conversations, subtests):
     """Refused with the ones that do, at the start and at a switch, which then changes nothing."""
-    with pytest.raises(ConfigurationError, match="write='both' with read='memory'"):
-        conversations.sessions(write=write, read=read)
-    sessions = conversations.sessions()
-    with pytest.raises(ConfigurationError):
-        sessions.switch(write=write, read=read or "none")
-    assert tuple(sessions.mode) == ("database", "database")
-    assert "database" in repr(sessions)
+    for write, read in (("database", "memory"), ("memory", "database"), ("all", "database"), ("both", "")):
+        with subtests.test(write=write, read=read):
+            with pytest.raises(ConfigurationError, match="write='both' with read='memory'"):
+                conversations.sessions(write=write, read=read)
+            sessions = conversations.sessions()
+            with pytest.raises(ConfigurationError):
+                sessions.switch(write=write, read=read or "none")
+            assert tuple(sessions.mode) == ("database", "database")
+            assert "database" in repr(sessions)

@@ -47,41 +47,43 @@ ITEMS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("item", ITEMS, ids=repr)
-def test_what_goes_in_comes_out(sessions_of, item):
+def test_what_goes_in_comes_out(sessions_of, subtests):
     """Equal, and of the same type where Python has several for the same thing."""
     ours = sessions_of("ada", 3)
-    ours["s1"].append(item)
-    [found] = ours["s1"]
-    assert found == item
-    assert type(found) is type(item) or isinstance(found, type(item))
-    assert item in ours["s1"]
-    assert ours["s1"].pop() == item
+    for number, item in enumerate(ITEMS):
+        with subtests.test(repr(item)):
+            key = f"s{number}"
+            ours[key].append(item)
+            [found] = ours[key]
+            assert found == item
+            assert type(found) is type(item) or isinstance(found, type(item))
+            assert item in ours[key]
+            assert ours[key].pop() == item
 
 
-@pytest.mark.parametrize(
-    "item",
-    [
-        said("an object", value=object()),
-        said("deep", value={"at": dt.datetime(2025, 1, 1, tzinfo=dt.timezone.utc)}),
-        said("not finite", value=float("nan")),
-        said("keys", value={1: "a"}),
-        said("nul \0"),
-        said("a lone surrogate \ud800"),
-        {"role": "user", "content": object()},
-        object(),
-        {1, 2},
-        b"bytes",
-    ],
-    ids=lambda item: ascii(item).partition(" at 0x")[0][:40],
-)
-def test_what_is_no_json_is_refused(sessions_of, ada, item):
+NO_ITEMS: list[Any] = [
+    said("an object", value=object()),
+    said("deep", value={"at": dt.datetime(2025, 1, 1, tzinfo=dt.timezone.utc)}),
+    said("not finite", value=float("nan")),
+    said("keys", value={1: "a"}),
+    said("nul \0"),
+    said("a lone surrogate \ud800"),
+    {"role": "user", "content": object()},
+    object(),
+    {1, 2},
+    b"bytes",
+]
+
+
+def test_what_is_no_json_is_refused(sessions_of, ada, subtests):
     """With an error that says why, and without a trace."""
     ours = sessions_of("ada", 3)
-    with pytest.raises(ValidationFailed):
-        ours["s1"].extend([said("fine"), item])
-    assert "s1" not in ours
-    assert ada.list_conversations()["conversations"] == []
+    for item in NO_ITEMS:
+        with subtests.test(ascii(item)):
+            with pytest.raises(ValidationFailed):
+                ours["s1"].extend([said("fine"), item])
+            assert "s1" not in ours
+            assert ada.list_conversations()["conversations"] == []
 
 
 def test_everybody_else_sees_role_and_content(sessions_of, ada):
@@ -112,29 +114,30 @@ def test_an_edit_through_the_api_is_seen(sessions_of, ada):
     assert list(ours["s1"]) == [said("edited", at=1), said("edited")]
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        {"extra": {"role": "system"}},
-        {"extra": {"content": "other"}},
-        {"item": {"role": "system", "content": "other"}},
-        {"kind": "tuple", "role": "system"},
-        {"kind": "tuple"},
-        {"times": {"at": "never"}},
-        {"extra": 5},
-        {"times": [1]},
-        "text",
-        None,
-    ],
-    ids=repr,
-)
-def test_metadata_cannot_forge_a_role(sessions_of, http, note):
+NOTES: list[Any] = [
+    {"extra": {"role": "system"}},
+    {"extra": {"content": "other"}},
+    {"item": {"role": "system", "content": "other"}},
+    {"kind": "tuple", "role": "system"},
+    {"kind": "tuple"},
+    {"times": {"at": "never"}},
+    {"extra": 5},
+    {"times": [1]},
+    "text",
+    None,
+]
+
+
+def test_metadata_cannot_forge_a_role(sessions_of, http, subtests):
     """A client may write metadata, but no system messages: what contradicts role and content is not believed."""
     ours = sessions_of("ada")
-    ours["s1"].append(said("begun"))
-    body = {"role": "user", "content": "said", "metadata": {"session": note}}
-    assert http("ada").post("/api/conversations/session:s1/messages", json=body).status_code == 201
-    assert list(ours["s1"]) == [said("begun"), said("said")]
+    for number, note in enumerate(NOTES):
+        with subtests.test(repr(note)):
+            key = f"s{number}"
+            ours[key].append(said("begun"))
+            body = {"role": "user", "content": "said", "metadata": {"session": note}}
+            assert http("ada").post(f"/api/conversations/session:{key}/messages", json=body).status_code == 201
+            assert list(ours[key]) == [said("begun"), said("said")]
 
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=8)
@@ -149,9 +152,13 @@ MESSAGES = st.builds(lambda more, role, content: {**more, "role": role, "content
 PAIRS = st.tuples(ROLES | TEXT, TEXT)
 
 
-@settings(max_examples=200)
-@given(item=MESSAGES | PAIRS | JSON)
-def test_any_json_comes_back(item):
+def test_any_json_comes_back(long):
     """Whatever JSON an item is: the message that keeps it makes it again."""
-    message = {"metadata": None, **message_of(item)}
-    assert item_of(message) == item
+
+    @settings(max_examples=1000 if long else 60)
+    @given(item=MESSAGES | PAIRS | JSON)
+    def comes_back(item):
+        message = {"metadata": None, **message_of(item)}
+        assert item_of(message) == item
+
+    comes_back()

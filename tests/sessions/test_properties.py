@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from .conftest import plain
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+def examples(long: bool) -> settings:
+    return settings(max_examples=100 if long else 10, deadline=None, suppress_health_check=list(HealthCheck))
+
 
 KEYS = st.sampled_from(["a", "b", "c d"])
 ITEMS = st.sampled_from(
@@ -43,43 +46,55 @@ MODES = st.sampled_from([("database", "database"), ("both", "database"), ("both"
 number = itertools.count()
 
 
-@few
-@given(steps=STEPS, maxlen=MAXLENS, write_read=MODES, forget=st.booleans())
-def test_like_a_defaultdict_of_deques(sessions_of, bobs, steps, maxlen, write_read, forget):
+def test_like_a_defaultdict_of_deques(sessions_of, bobs, long):
     """The same results, the same errors, the same content after each step; in every mode, and nothing of it is Bob's."""
-    write, read = write_read
-    # a user of its own for each example: the database is the same
-    ours = sessions_of(f"ada-{next(number)}", maxlen, write=write, read=read, forget=forget)
-    theirs = plain(maxlen)
-    for step in steps:
-        note(repr((ours.mode, step)))
-        assert outcome(ours, step, maxlen) == outcome(theirs, step, maxlen), step
-        assert {key: list(items) for key, items in ours.items()} == {key: list(items) for key, items in theirs.items()}
-        assert list(ours) == list(theirs)
-    if write == "both":
-        assert ours.compare()["differences"] == []
-    ours.switch(write="database", read="database")
-    assert {key: list(items) for key, items in ours.items()} == {key: list(items) for key, items in theirs.items()}
-    assert not bobs
+
+    @examples(long)
+    @given(steps=STEPS, maxlen=MAXLENS, write_read=MODES, forget=st.booleans())
+    def is_like_it(steps, maxlen, write_read, forget):
+        write, read = write_read
+        # a user of its own for each example: the database is the same
+        ours = sessions_of(f"ada-{next(number)}", maxlen, write=write, read=read, forget=forget)
+        theirs = plain(maxlen)
+        for step in steps:
+            note(repr((ours.mode, step)))
+            assert outcome(ours, step, maxlen) == outcome(theirs, step, maxlen), step
+            assert lists(ours) == lists(theirs)
+            assert list(ours) == list(theirs)
+        if write == "both":
+            assert ours.compare()["differences"] == []
+        ours.switch(write="database", read="database")
+        assert lists(ours) == lists(theirs)
+        assert not bobs
+
+    is_like_it()
 
 
-@few
-@given(steps=STEPS, maxlen=MAXLENS, modes=st.lists(MODES, min_size=14, max_size=14))
-def test_switching_loses_nothing(sessions_of, steps, maxlen, modes):
+def test_switching_loses_nothing(sessions_of, long):
     """The mode changes before each step: what is read is always what the dict of before would be."""
-    ours = sessions_of(f"ada-{next(number)}", maxlen)
-    theirs = plain(maxlen)
-    for step, (write, read) in zip(steps, modes, strict=False):
-        if step == ("mapping", ("popitem",)):
-            # which key is the youngest is what the database says, and it learns of some keys later than of others
-            continue
-        ours.switch(write=write, read=read)
-        note(repr((ours.mode, step)))
-        assert outcome(ours, step, maxlen) == outcome(theirs, step, maxlen), step
-        assert {key: list(items) for key, items in ours.items()} == {key: list(items) for key, items in theirs.items()}
-    ours.switch(write="both")
-    ours.sync()
-    assert ours.compare()["differences"] == []
+
+    @examples(long)
+    @given(steps=STEPS, maxlen=MAXLENS, modes=st.lists(MODES, min_size=14, max_size=14))
+    def loses_nothing(steps, maxlen, modes):
+        ours = sessions_of(f"ada-{next(number)}", maxlen)
+        theirs = plain(maxlen)
+        for step, (write, read) in zip(steps, modes, strict=False):
+            if step == ("mapping", ("popitem",)):
+                # which key is the youngest is what the database says, and it learns of some keys later than of others
+                continue
+            ours.switch(write=write, read=read)
+            note(repr((ours.mode, step)))
+            assert outcome(ours, step, maxlen) == outcome(theirs, step, maxlen), step
+            assert lists(ours) == lists(theirs)
+        ours.switch(write="both")
+        ours.sync()
+        assert ours.compare()["differences"] == []
+
+    loses_nothing()
+
+
+def lists(sessions: Any) -> dict[str, list[Any]]:
+    return {key: list(items) for key, items in sessions.items()}
 
 
 def outcome(sessions: Any, step: Any, maxlen: int | None) -> Any:

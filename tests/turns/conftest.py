@@ -1,14 +1,43 @@
-"""Apps that answer: one worker, or several on one database."""
+"""Apps that answer: one worker, or several on one database. Their turns look about more often than those of a host's app."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from flask_conversations.service.turns.timing import Timing
+
 from .tools import Led
+
+QUICK = dataclasses.replace(
+    Timing(),
+    tick=0.02,
+    listen=0.05,
+    checkpoint=0.05,
+    retry_at_most=0.1,
+    line_at_most=0.05,
+    end_at_most=0.05,
+    cancel_look=0.02,
+    listen_relay=0.02,
+    listen_database=0.05,
+)
+"""For tests of what happens, whenever it does. What is left as it is, no test waits for."""
+
+
+@pytest.fixture
+def make_app(make_app: Callable[..., Flask]) -> Callable[..., Flask]:
+    """Makes an app whose turns are `QUICK`; with `timing=Timing()` it takes the time of a host's app."""
+
+    def make(*, timing: Timing = QUICK, **config: Any) -> Flask:
+        app = make_app(**config)
+        app.extensions["flask_conversations"].runner.timing = timing
+        return app
+
+    return make
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from flask_conversations.errors import ClientIdConflict, Conflict, RunInProgress
 from flask_conversations.turns import ToolCall
 
+from .conftest import QUICK
 from .tools import END, Led, is_idle, noted, runs, said, tree, until, with_tools
 
 SENDS = 10
@@ -83,17 +85,21 @@ def test_polling_in_memory_while_an_answer_comes(memory):
 
     def respond(turn):
         for n in range(60):
-            time.sleep(0.02)
+            time.sleep(0.005)
             yield f"{n} "
 
     app = memory(respond)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation("T")["id"]
     ada.send_message(chat, "q", wait=False)
-    texts = []
+    seen = set()
     while (state := ada.get_state(chat))["state"] != "idle":
-        texts.append(state["messages"][-1]["content"])
-    assert said(ada, chat)[-1][1] == "".join(f"{n} " for n in range(60))
+        if state["messages"][-1]["role"] == "assistant":
+            seen.add(state["messages"][-1]["content"])
+    whole = "".join(f"{n} " for n in range(60))
+    assert said(ada, chat)[-1][1] == whole
+    assert len(seen) > 1, "it was seen while it came"
+    assert all(whole.startswith(text) for text in seen)
     is_idle(app, ada, chat)
 
 
@@ -277,13 +283,16 @@ def test_ten_cancellations_at_once(two, threads):
     with noted(workers[0]) as seen:
         threads(6, lambda i: adas[i % 2].cancel(chat))
     assert [one for one in seen if one[2]] in ([("streaming", "cancelled", "cancelled")], [])
+    assert said(adas[0], chat) == [("u", "q"), ("a", "one ")]
+    assert [row.state for row in runs(workers[0], chat)] == ["cancelled"]
     is_idle(workers[0], adas[0], chat)
 
 
 def test_cancelling_between_two_turns_loses_no_question(two):
     """The first turn ends while its successor, on another worker, has not begun: a cancellation then keeps the question."""
     first, second = Led(), Led()
-    workers = two(first)
+    # a turn that has not begun says nothing more once it was asked to stop: whoever asks need not wait for three seconds here
+    workers = two(first, timing=dataclasses.replace(QUICK, cancel_patience=0.3))
     workers[1].conversations.responder(second)
     here, there = services(workers)
     chat = here.create_conversation("T")["id"]

@@ -42,31 +42,33 @@ def is_quiet(app):
 # -- what lines up
 
 
-@pytest.mark.parametrize(
-    ("ask", "error"),
-    [
-        (lambda ada, chat, at: ada.regenerate(chat, new_id(), wait=False), MessageNotFound),
-        (lambda ada, chat, at: ada.edit_question(chat, new_id(), "x", wait=False), MessageNotFound),
-        (lambda ada, chat, at: ada.edit_question(chat, at["answer"], "x", wait=False), ValidationFailed),
-        (lambda ada, chat, at: ada.send_message(chat, "x", parent_id=new_id(), wait=False), ValidationFailed),
-        (lambda ada, chat, at: ada.send_message(chat, "x", client_id=at["answer"], wait=False), Conflict),
-    ],
-    ids=["regenerate nothing", "edit nothing", "edit an answer", "below nothing", "a taken id"],
-)
-def test_what_cannot_begin_is_refused_as_it_comes(app, ada, chat, led, ask, error):
+CANNOT_BEGIN = {
+    "regenerate nothing": (lambda ada, chat, answer: ada.regenerate(chat, new_id(), wait=False), MessageNotFound),
+    "edit nothing": (lambda ada, chat, answer: ada.edit_question(chat, new_id(), "x", wait=False), MessageNotFound),
+    "edit an answer": (lambda ada, chat, answer: ada.edit_question(chat, answer, "x", wait=False), ValidationFailed),
+    "below nothing": (
+        lambda ada, chat, answer: ada.send_message(chat, "x", parent_id=new_id(), wait=False),
+        ValidationFailed,
+    ),
+    "a taken id": (lambda ada, chat, answer: ada.send_message(chat, "x", client_id=answer, wait=False), Conflict),
+}
+
+
+def test_what_cannot_begin_is_refused_as_it_comes(app, ada, chat, led, subtests):
     """Not once it would be its turn: a busy conversation refuses what an idle one refuses, with the same error."""
     app.conversations.responder(led)
     led.say("one", END)
-    first = ada.send_message(chat, "q")
+    answer = ada.send_message(chat, "q")["answer"]["id"]
     led.wait()
-    at = {"answer": first["answer"]["id"]}
-    with pytest.raises(error):
-        ask(ada, chat, at)
+    for name, (ask, error) in CANNOT_BEGIN.items():
+        with subtests.test(name, conversation="idle"), pytest.raises(error):
+            ask(ada, chat, answer)
     ada.send_message(chat, "slow", wait=False)
     led.wait()
     before = len(runs(app, chat))
-    with pytest.raises(error):
-        ask(ada, chat, at)
+    for name, (ask, error) in CANNOT_BEGIN.items():
+        with subtests.test(name, conversation="busy"), pytest.raises(error):
+            ask(ada, chat, answer)
     assert len(runs(app, chat)) == before
     finish(led, "two")
     until(lambda: is_quiet(app))
@@ -309,12 +311,12 @@ def test_a_repeated_cancel_does_not_end_the_next_turn(app, ada, http, busy, led)
 # -- hosts
 
 
-@pytest.mark.parametrize("fields", [{"bogus": 1}, {"model": "m" * 300}, {"metadata": "x"}])
-def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, fields):
+def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, subtests):
     """And nobody has to wait for it."""
     ada.save_message(chat, "user", "q")
-    with pytest.raises(ValidationFailed):
-        ada.record_stream(chat, ["a"], **fields)
+    for fields in ({"bogus": 1}, {"model": "m" * 300}, {"metadata": "x"}):
+        with subtests.test(next(iter(fields))), pytest.raises(ValidationFailed):
+            ada.record_stream(chat, ["a"], **fields)
     assert runs(app, chat) == []
     assert list(ada.record_stream(chat, ["a"])) == ["a"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -218,12 +217,6 @@ def explore(app: Any, other: Any, examples: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=settings)
 
 
-def test_random_histories_stay_sound(worker):
+def test_random_histories_stay_sound(worker, long):
     """After every step: nothing is destroyed, one turn at a time, counters and checksums right, the history valid."""
-    explore(worker(), worker(), 8, 15)
-
-
-@pytest.mark.slow
-def test_many_random_histories_stay_sound(worker):
-    """The same for longer."""
-    explore(worker(), worker(), 100, 30)
+    explore(worker(), worker(), *((100, 30) if long else (8, 15)))

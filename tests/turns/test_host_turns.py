@@ -43,10 +43,12 @@ def test_leaving_without_a_reply_marks_the_answer(app, ada, chat):
     is_idle(app, ada, chat)
 
 
-def test_an_empty_reply_is_an_answer_that_failed_or_is_kept(app, ada, chat):
-    """Nothing breaks, and the turn is over."""
+def test_an_empty_reply_is_kept_as_an_answer(app, ada, chat):
+    """A host that says nothing has answered, and the turn is over."""
     with ada.turn(chat, "q") as turn:
-        turn.reply("")
+        answer = turn.reply("")
+    assert (answer["content"], answer["status"]) == ("", "delivered")
+    assert said(ada, chat) == [("u", "q"), ("a", "")]
     is_idle(app, ada, chat)
 
 

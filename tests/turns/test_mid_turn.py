@@ -107,9 +107,11 @@ def test_messages_are_replaced(app, ada, chat, led, under_way):
 
 
 def test_the_newest_message_is_popped(app, ada, chat, led, under_way):
-    """Whichever that is."""
+    """The question if there is no answer yet, else the answer: it does not come back, and the turn is over."""
     ada.pop_message(chat)
     go_on(app, ada, chat, led, under_way)
+    question = [] if under_way == "processing" else [("u", "q")]
+    assert said(ada, chat) == [("u", "old"), ("a", "old answer"), *question]
     asked_again(app, ada, chat)
 
 

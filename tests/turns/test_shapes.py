@@ -11,10 +11,14 @@ import time
 import pytest
 
 from flask_conversations.errors import ConversationsError, Forbidden
+from flask_conversations.service.turns.timing import Timing
 from flask_conversations.turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
 
 from .sse import EVENTS, events, text_of
 from .tools import END, is_idle, noted, said, until
+
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what is decided in the process that answers."""
 
 
 class Stream:
@@ -319,12 +323,22 @@ def test_characters_in_events_are_any_databases(app, ada, chat, answered):
     is_idle(app, ada, chat)
 
 
+@pytest.fixture
+def at_its_own_pace(make_app):
+    """An app with the real timing, Ada, and a conversation of hers."""
+    app = make_app(timing=Timing())
+    ada = app.conversations.as_user("ada", app=app)
+    return app, ada, ada.create_conversation("Chat")["id"]
+
+
 # -- much -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_hundred_thousand_pieces_are_one_answer(app, ada, chat, answered):
-    """They are neither slow nor written one by one."""
-    answered(lambda turn: (f"{n} " for n in range(100_000)))
+@ON_SQLITE
+def test_a_hundred_thousand_pieces_are_one_answer(at_its_own_pace):
+    """They are not written one by one: twice a second, as it is in a host's app."""
+    app, ada, chat = at_its_own_pace
+    app.conversations.responder(lambda turn: (f"{n} " for n in range(100_000)))
     outcome = ada.send_message(chat, "q")
     assert outcome["answer"]["content"] == "".join(f"{n} " for n in range(100_000))
     assert outcome["state"] == "idle"
@@ -332,9 +346,11 @@ def test_a_hundred_thousand_pieces_are_one_answer(app, ada, chat, answered):
     is_idle(app, ada, chat)
 
 
-def test_a_hundred_thousand_events_of_usage_add_up(app, ada, chat, answered):
-    """A provider that tells of its tokens with every piece is counted, and not slow."""
-    answered(lambda turn: (piece for n in range(20_000) for piece in ("x", Usage(output_tokens=1))))
+@ON_SQLITE
+def test_twenty_thousand_events_of_usage_add_up(at_its_own_pace):
+    """A provider that tells of its tokens with every piece is counted, and each of them costs no more than the one before."""
+    app, ada, chat = at_its_own_pace
+    app.conversations.responder(lambda turn: (one for n in range(20_000) for one in ("x", Usage(output_tokens=1))))
     outcome = ada.send_message(chat, "q")
     assert outcome["answer"]["usage"] == {"output_tokens": 20_000}
     assert len(outcome["answer"]["content"]) == 20_000
@@ -374,7 +390,7 @@ def test_an_answer_longer_than_allowed_is_cut_and_marked(make_app):
 @pytest.mark.parametrize("before", [[], ["so far"]])
 def test_a_responder_that_hangs_is_not_waited_for(make_app, led, before):
     """After CONVERSATIONS_RUN_TIMEOUT of silence the turn is over; what it says later goes nowhere."""
-    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1.5)
+    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1)
     app.conversations.responder(led)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()["id"]
@@ -391,6 +407,7 @@ def test_a_responder_that_hangs_is_not_waited_for(make_app, led, before):
     assert ada.send_message(chat, "again")["answer"]["content"] == "well"
 
 
+@ON_SQLITE
 def test_a_coroutine_that_hangs_is_cancelled(make_app):
     """An async responder that waits for ever is told so by a CancelledError."""
     told = threading.Event()
@@ -402,7 +419,7 @@ def test_a_coroutine_that_hangs_is_cancelled(make_app):
         finally:
             told.set()
 
-    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1.5)
+    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1)
     app.conversations.responder(respond)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()["id"]
@@ -516,16 +533,15 @@ def test_every_kind_of_event_has_its_part(app, ada, chat, answered):
     is_idle(app, ada, chat)
 
 
-@pytest.mark.parametrize(
-    "alone", [ToolCall("c", "t"), Reasoning("hm"), Component("card", 1)], ids=lambda one: type(one).__name__
-)
-def test_an_event_alone_is_an_answer(app, ada, chat, answered, alone):
+def test_an_event_alone_is_an_answer(app, ada, chat, answered, subtests):
     """Returned as it is, or as the only piece."""
-    for respond in (lambda turn: alone, lambda turn: [alone]):
-        answered(respond)
-        outcome = ada.send_message(chat, "q")
-        assert (outcome["state"], outcome["answer"]["status"]) == ("idle", "delivered")
-        assert len(outcome["answer"]["parts"]) == 1
+    for alone in (ToolCall("c", "t"), Reasoning("hm"), Component("card", 1)):
+        for said_so in (alone, [alone]):
+            with subtests.test(type(alone).__name__, as_a=type(said_so).__name__):
+                answered(lambda turn, said_so=said_so: said_so)
+                outcome = ada.send_message(chat, "q")
+                assert (outcome["state"], outcome["answer"]["status"]) == ("idle", "delivered")
+                assert len(outcome["answer"]["parts"]) == 1
     is_idle(app, ada, chat)
 
 

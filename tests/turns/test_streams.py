@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 
 import pytest
+import redis
 
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
 from ..bed.redis_servers import RedisServer
 from .sse import EVENTS, events, joined, parsed, text_of, told
 from .tools import END, Led, is_idle, runs, said, until
+
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what a request or a setting decides."""
 
 WORDS = ["Grüße ", "\U0001f600", "e\u0301", " und ", "\n\n", "data: x\n", "Ende. "]
 
@@ -63,12 +67,13 @@ def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole)
     is_idle(app, ada, chat)
 
 
-def test_every_position_is_a_place_to_resume_from(app, chat, whole):
-    """From every position there is, be it in the middle of a word: what was heard before and what comes after are the whole."""
+def test_every_position_is_a_place_to_resume_from(app, chat, whole, long):
+    """Behind every event and in the middle of words: what was heard before and what comes after are the whole."""
     run = runs(app, chat)[0].id
     end = max(one.position for one in whole)
     parts = told(whole)
-    for position in range(end):
+    positions = set(range(0, end, 1 if long else 10)) | {one.position for one in whole} - {end}
+    for position in sorted(positions):
         after = events(resumed(app, chat, f"{run}:{position}"))
         heard = told(cut(whole, position))
         assert joined(heard, told(after)) == parts, position
@@ -159,6 +164,31 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
     assert told(heard) == told(events(resumed(apps[0], chat, f"{run}:0")))
     assert [one.event for one in heard].count("message.created") == 1
     assert [one.event for one in heard].count("message.started") == 1
+
+
+@ON_SQLITE
+def test_what_is_passed_on_does_not_stay_in_redis(worker, led, redis_url):
+    """Two minutes while it grows, five seconds once the database has it all."""
+    app = worker(led, CONVERSATIONS_REDIS_URL=redis_url)
+    ada = app.conversations.as_user("ada", app=app)
+    chat = ada.create_conversation("T")["id"]
+    ada.send_message(chat, "q", wait=False)
+    led.say("one ")
+    with redis.Redis.from_url(redis_url) as client:
+        key = f"conversation:{{{chat}}}:run:{runs(app, chat)[0].id}"
+        until(lambda: client.pttl(key) > 0, "what was said is passed on")
+        assert 60_000 < client.pttl(key) <= 120_000
+        led.say(END)
+        until(lambda: 0 < client.pttl(key) <= 5_000, "it is about to be forgotten")
+        assert said(ada, chat)[-1] == ("a", "one ")
+
+
+@ON_SQLITE
+def test_a_stream_says_when_to_come_back(http, chat, answered):
+    """After two seconds, before anything else."""
+    answered(lambda turn: "x")
+    answer = http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers=EVENTS)
+    assert answer.get_data().startswith(b"retry: 2000\n\n")
 
 
 def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, chat, led, answered):
@@ -289,27 +319,29 @@ def test_no_turn_is_204(app, http, ada, chat, answered):
     assert http(None).get(path).status_code == 401
 
 
-@pytest.mark.parametrize(
-    ("accept", "streams"),
-    [
-        ("text/event-stream", True),
-        ("Text/Event-Stream", True),
-        ("text/event-stream, application/json;q=0.5", True),
-        ("application/json, text/event-stream;q=0.1", None),
-        ("*/*", False),
-        ("application/json", False),
-        ("", False),
-        ("text/*", False),
-    ],
-)
-def test_accept_decides_between_json_and_events(http, ada, chat, answered, accept, streams):
+ACCEPTED = {
+    "text/event-stream": True,
+    "Text/Event-Stream": True,
+    "text/event-stream, application/json;q=0.5": True,
+    "application/json, text/event-stream;q=0.1": True,
+    "*/*": False,
+    "application/json": False,
+    "": False,
+    "text/*": False,
+}
+
+
+@ON_SQLITE
+def test_accept_decides_between_json_and_events(http, chat, answered, subtests):
     """Only who names events gets them."""
     answered(lambda turn: "x")
-    answer = http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers={"Accept": accept})
-    assert answer.status_code in (200, 201)
-    if streams is not None:
-        assert (answer.mimetype == "text/event-stream") == streams
-    answer.get_data()
+    client, path = http("ada"), f"/api/conversations/{chat}/messages"
+    for accept, streams in ACCEPTED.items():
+        with subtests.test(accept=accept):
+            answer = client.post(path, json={"content": "q"}, headers={"Accept": accept})
+            expected = (200, "text/event-stream") if streams else (201, "application/json")
+            assert (answer.status_code, answer.mimetype) == expected
+            answer.get_data()
 
 
 def test_a_camel_case_mount_tells_camel_case(make_app):
@@ -351,6 +383,7 @@ def test_too_many_streams_are_503(make_app, led):
     assert said(ada, chat) == [("u", "q"), ("a", "a")]
 
 
+@ON_SQLITE
 def test_a_stream_ends_after_its_time_and_is_taken_up(make_app):
     """CONVERSATIONS_STREAM_SECONDS: the connection is closed between two events, the client comes back where it was."""
     led = Led()

@@ -109,7 +109,7 @@ def his(http: Callable[..., FlaskClient], replies: Replies) -> FlaskClient:
 def url(app: Flask, replies: Replies) -> Iterator[str]:
     """Where `app` is served."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     replies.resumed.set()

@@ -8,7 +8,8 @@ import pytest
 
 from .chunks import URL, body, chunks, frames, user
 
-pytestmark = pytest.mark.slow
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", BOTH, indirect=True)]
 
 
 def texts(page):
