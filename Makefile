@@ -5,6 +5,8 @@ PY ?= python3
 VENV ?= .venv
 PYTHON = $(VENV)/bin/python
 ARGS ?=
+# modules are compiled once, and not by each of the processes that the tests start
+export PYTHONDONTWRITEBYTECODE =
 
 # uv if it is here and new enough to know dependency groups, else venv and pip
 UV := $(shell uv pip install --help 2>/dev/null | grep -q -e --group && echo uv)

@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="give every app a Redis cache that says nothing of it",
     )
     parser.addoption(
-        "--long", action="store_true", help="only the tests that have a long form, with every seed, place and repetition"
+        "--long",
+        action="store_true",
+        help="only the tests that have a long form, with every seed, place and repetition",
     )
 
 

@@ -17,6 +17,7 @@ from flask_conversations.api.description import STATIC, described
 from flask_conversations.api.spelling import camel, to_camel
 from flask_conversations.schemas import forms, turn_forms, ui_forms
 from tests.api.judge import closed
+from tests.bed import services
 from tests.bed.apps import identity_from_headers
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,7 +27,7 @@ SHIPPED = json.loads((STATIC / "openapi.json").read_text("utf-8"))
 
 @pytest.fixture
 def generator() -> ModuleType:
-    pytest.importorskip("apispec")
+    services.need_module("apispec")
     spec = importlib.util.spec_from_file_location("openapi_description", DOCS / "openapi.py")
     assert spec
     assert spec.loader
@@ -47,7 +48,7 @@ def test_the_shipped_description_is_current(generator):
 @pytest.mark.parametrize("case", ["snake", "camel"])
 def test_the_description_is_valid(case):
     """It is OpenAPI 3.1, and every schema in it is JSON Schema 2020-12."""
-    validator = pytest.importorskip("openapi_spec_validator")
+    validator = services.need_module("openapi_spec_validator")
     document = described("conversations", case, "/api")
     validator.OpenAPIV31SpecValidator(document).validate()
     for schema in document["components"]["schemas"].values():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 
 import jwt
 import pytest
 
+from tests.bed import services
 from tests.bed.demo import TREE
 
 
@@ -34,12 +34,10 @@ def test_ten_lines_are_enough(make_durable):
 
 def test_the_patch_is_one_for_git_too(make_durable, tmp_path):
     """`git apply` makes the same of before.py as the script does."""
-    if shutil.which("git") is None:
-        pytest.skip("NO GIT")
     before = tmp_path / "example_app" / "before.py"
     before.parent.mkdir()
     before.write_text(make_durable.BEFORE.read_text())
-    subprocess.run(["git", "apply", str(make_durable.PATCH)], cwd=tmp_path, check=True)
+    subprocess.run([services.need_program("git"), "apply", str(make_durable.PATCH)], cwd=tmp_path, check=True)
     assert before.read_text() == make_durable.patched(make_durable.BEFORE.read_text(), make_durable.PATCH.read_text())
 
 

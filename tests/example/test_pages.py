@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed import services
 from tests.bed.demo import TREE, environment
 from tests.house.test_docs import blocks_of
 
@@ -59,8 +59,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path):
     """An empty folder with a shell."""
-    if shutil.which("curl") is None:
-        pytest.skip("NO CURL")
+    services.need_program("curl")
     terminal = Terminal(tmp_path)
     yield terminal
     terminal.close()

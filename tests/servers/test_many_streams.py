@@ -8,6 +8,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
 
 from .reader import ask, state_of, until
@@ -45,7 +46,7 @@ def turn_threads(told):
 @pytest.mark.parametrize("streams", [50, pytest.param(200, marks=pytest.mark.long)])
 def test_open_streams_hold_nothing(ada, database, tmp_path, kind, streams, figure):
     """While the model is silent no connection is taken; then each reader is told every word; afterwards all is as before."""
-    pytest.importorskip(kind if kind == "gevent" else "gunicorn")
+    services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"SQLALCHEMY_ENGINE_OPTIONS": POOL, "CONVERSATIONS_RUN_LEASE": 30}
     with workers(tmp_path, kind, database.url, threads=streams + 30, **settings) as server:
         state_of(server.port, ada.create_conversation()["id"])

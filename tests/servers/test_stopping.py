@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
 
 from . import script
@@ -33,7 +34,7 @@ def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_pa
     First by SIGHUP, which puts another worker in its place, then that one by SIGTERM. The lease of an hour shows that nobody
     had to wait for it.
     """
-    pytest.importorskip(kind if kind == "gevent" else "gunicorn")
+    services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"CONVERSATIONS_RUN_LEASE": 3600, "arguments": ["--graceful-timeout", "20"]}
     with workers(tmp_path, kind, database.url, **settings) as server:
         interrupted = _stop_the_worker(ada, tmp_path, server, signal.SIGHUP)
