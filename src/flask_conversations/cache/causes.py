@@ -114,7 +114,7 @@ def refusal(said: str) -> str | None:
         if part in said:
             return text
     if is_denied(said):
-        if "one of the keys" in said:
+        if "one of the keys" in said or "access a key" in said:  # Redis 7.0 and before; Redis 7.2 and later, Valkey
             return NO_KEYS
         name = said.split("'")[1].upper() if said.count("'") > 1 else "a command"
         commands = dict.fromkeys(("EVAL", "EVALSHA", *COMMANDS, *([] if name == "a command" else [name])))
