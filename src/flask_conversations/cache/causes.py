@@ -114,7 +114,7 @@ def refusal(said: str) -> str | None:
         if part in said:
             return text
     if is_denied(said):
-        if "one of the keys" in said or "access a key" in said:  # Redis 7.0 and before; Redis 7.2 and later, Valkey
+        if denies_keys(said):
             return NO_KEYS
         name = said.split("'")[1].upper() if said.count("'") > 1 else "a command"
         commands = dict.fromkeys(("EVAL", "EVALSHA", *COMMANDS, *([] if name == "a command" else [name])))
@@ -179,3 +179,8 @@ def _other(error: BaseException) -> str:
 def is_denied(said: str) -> bool:
     said = said.lower()
     return any(part in said for part in ("noperm", "no permission", "can't run this command", "can't access"))
+
+
+def denies_keys(said: str) -> bool:
+    """Whether the refusal is about keys and not about a command: as Redis says it up to 7.0, and since 7.2 as Valkey does."""
+    return "one of the keys" in said or "access a key" in said

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import redis.exceptions as refusals
 
 from ..config import Config
-from .causes import NO_KEYS, cause, is_denied, refusal
+from .causes import NO_KEYS, cause, denies_keys, is_denied, refusal
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 
@@ -154,7 +154,7 @@ def _split(refused: str) -> tuple[str, str, str]:
 
 
 def _lacks(commands: Any, said: str) -> str:
-    if "one of the keys" in said or "access at least one" in said:
+    if denies_keys(said):
         return NO_KEYS
     wanted = " ".join(f"+{name.lower()}" for name in commands)
     return f"The user may not run {', '.join(commands)}. Run: ACL SETUSER <name> {wanted}"
