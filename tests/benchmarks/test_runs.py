@@ -19,6 +19,7 @@ def test_a_quick_run_measures_every_row(database, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_of_the_cached_half_measures_every_row(capsys):
     """`--only cache` starts a Redis too, and gunicorn: each mode is there, with its statements and round trips."""
     main(["--quick", "--database", "sqlite", "--only", "cache"])

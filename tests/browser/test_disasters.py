@@ -24,7 +24,7 @@ WORDS = [f"{number}{'.' if number == 40 else ' '}" for number in range(1, 41)]
 WHOLE = "".join(WORDS)
 EVERYWHERE = range(len(WORDS) + 1)
 """Words after which an answer stands still when it happens; before the first and after the last too."""
-SOMEWHERE = [0, 1, 20, 40]
+SOMEWHERE = [0, 20]
 """Those that are tried where there is no time for all."""
 AT_ONCE = 14
 """Tabs that wait at as many places when it happens."""

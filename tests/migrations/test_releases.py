@@ -148,6 +148,7 @@ class Deployment:
             engine.dispose()
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_a_new_release_is_one_more_migration_of_the_host(database, tmp_path, second_release):
     """The next `db migrate` writes the step, which moves the rows; the older release says what is wrong; there is a way back."""
     first, second = SOURCE.parent, second_release
@@ -180,7 +181,7 @@ def test_a_new_release_is_one_more_migration_of_the_host(database, tmp_path, sec
     assert host.ask("SELECT user_id FROM conversations") == ["ada"]
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.long
 def test_the_whole_history_runs_on_an_empty_database(database, tmp_path, second_release):
     """Also where `create_all` of the newer release came first: its tables are not made again."""
     first, second = SOURCE.parent, second_release

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -90,16 +91,18 @@ def runs(app: Flask, conversation_id: str) -> list[Any]:
 
 
 def expire(app: Flask, conversation_id: str) -> None:
-    """Let the leases of the turns of a conversation end, as if their workers had not been heard of."""
-    run = app.conversations.models.Run.__table__  # type: ignore[attr-defined]
-    past = sa.func.clock_timestamp() - sa.text("interval '1 hour'")
-    with app.app_context(), app.db.engine.begin() as connection:  # type: ignore[attr-defined]
-        if connection.dialect.name == "sqlite":
-            import datetime as dt
+    """Let the leases of the turns of a conversation end, one after the other, as if their workers had not been heard of."""
+    for row in runs(app, conversation_id):
+        if row.expires_at is not None:
+            expire_turn(app, row)
 
-            past = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)  # type: ignore[assignment]
-        query = sa.update(run).where(run.c.conversation_id == conversation_id, run.c.expires_at.is_not(None))
-        connection.execute(query.values(expires_at=past))
+
+def expire_turn(app: Flask, row: Any) -> None:
+    """Let the lease of one turn end: long ago, and earlier than those of the turns behind it."""
+    run = app.conversations.models.Run.__table__  # type: ignore[attr-defined]
+    past = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(minutes=row.number)
+    with app.app_context(), app.db.engine.begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(sa.update(run).where(run.c.id == row.id).values(expires_at=past))
 
 
 def abandon(app: Flask, conversation_id: str) -> None:
