@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-import sqlalchemy as sa
 
 from flask_conversations.turns import ToolCall
 
 from ..bed.apps import client_of
 from ..cli.tools import run as command
-from .tools import END, Led, abandon, expire, is_idle, noted, runs, said, tree, until, with_tools
+from .tools import END, Led, abandon, expire, expire_turns, is_idle, noted, runs, said, tree, until, with_tools
 
 
 @pytest.fixture
@@ -161,11 +160,7 @@ def test_a_waiting_turn_whose_worker_died_keeps_its_question(first, second, led,
                 work = app.extensions["flask_conversations"].runner.find(row.id)
                 if work is not None:
                     work.lose()
-            with first.app_context(), first.db.engine.begin() as connection:
-                run = first.conversations.models.Run.__table__
-                connection.execute(
-                    sa.update(run).where(run.c.id == row.id).values(expires_at=sa.text("'2001-01-01 00:00:00.000000'"))
-                )
+            expire_turns(first, [row])
         assert there.get_state(chat)["state"] == "streaming"
         assert said(there, chat) == [("u", "q"), ("a", "one ")]
         led.say(END)

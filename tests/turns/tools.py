@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -91,18 +91,20 @@ def runs(app: Flask, conversation_id: str) -> list[Any]:
 
 
 def expire(app: Flask, conversation_id: str) -> None:
-    """Let the leases of the turns of a conversation end, one after the other, as if their workers had not been heard of."""
-    for row in runs(app, conversation_id):
-        if row.expires_at is not None:
-            expire_turn(app, row)
+    """Let the leases of the turns of a conversation end, as if their workers had not been heard of."""
+    expire_turns(app, [row for row in runs(app, conversation_id) if row.expires_at is not None])
 
 
-def expire_turn(app: Flask, row: Any) -> None:
-    """Let the lease of one turn end: long ago, and earlier than those of the turns behind it."""
+def expire_turns(app: Flask, rows: Iterable[Any]) -> None:
+    """Let the leases of these turns end at once: those that were begun first have ended first."""
     run = app.conversations.models.Run.__table__  # type: ignore[attr-defined]
-    past = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(minutes=row.number)
+    long_ago = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)
     with app.app_context(), app.db.engine.begin() as connection:  # type: ignore[attr-defined]
-        connection.execute(sa.update(run).where(run.c.id == row.id).values(expires_at=past))
+        for row in rows:
+            ended = long_ago + dt.timedelta(minutes=row.number)
+            connection.execute(
+                sa.update(run).where(run.c.id == row.id, run.c.expires_at.is_not(None)).values(expires_at=ended)
+            )
 
 
 def abandon(app: Flask, conversation_id: str) -> None:
