@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,8 +73,8 @@ def rows(app: Flask) -> list[str]:
 class Matrix:
     """One caller's cells on one world."""
 
-    def __init__(self, world: World, caller: str, declared: Table) -> None:
-        self.world, self.caller, self.declared = world, caller, declared
+    def __init__(self, world: World, caller: str, declared: Table, states: Sequence[str] = STATES) -> None:
+        self.world, self.caller, self.declared, self.states = world, caller, declared, states
         self.client = client_of(world.app, caller)
         self.wrong: list[str] = []
         self.baseline = ""
@@ -153,11 +153,11 @@ class Matrix:
     def _changes(row: str, declared: int) -> bool:
         return row.startswith(CHANGING) and declared < 400
 
-    def _states(self, row: str) -> list[str]:
+    def _states(self, row: str) -> Sequence[str]:
         """One state is enough where nothing looks for the object: that no SQL runs is checked."""
         if self._looks_at_nothing(row):
             return ["full"]
-        return STATES if "{" in row or row.endswith("+id") else ["never"]
+        return self.states if "{" in row or row.endswith("+id") else ["never"]
 
     def _looks_at_nothing(self, row: str) -> bool:
         """Whether every state has the same answer since none is looked for: no such method, nobody known, a foreign page."""
