@@ -256,7 +256,8 @@ def test_an_id_can_be_used_again(ada, stored, uncached):
 
 def prune(app, chat):
     long_ago = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=99)
-    sql(app, "UPDATE conversations SET temporary = TRUE, updated_at = :at", at=long_ago.replace(tzinfo=None))
+    at = f"{long_ago:%Y-%m-%d %H:%M:%S.%f}"
+    sql(app, "UPDATE conversations SET temporary = TRUE, updated_at = :at", at=at)
     return app.conversations.as_system(app=app).prune()
 
 
