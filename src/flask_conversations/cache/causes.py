@@ -182,5 +182,5 @@ def is_denied(said: str) -> bool:
 
 
 def denies_keys(said: str) -> bool:
-    """Whether the refusal is about keys and not about a command: as Redis says it up to 7.0, and since 7.2 as Valkey does."""
+    """Whether the refusal is about keys and not about a command, in the words of Redis 7.0 or of Redis 7.2 and Valkey."""
     return "one of the keys" in said or "access a key" in said

@@ -13,7 +13,7 @@ NOTE = "flask_conversations.identity.cookie_borne"
 SENT_BY_BROWSERS = frozenset({"basic", "digest", "negotiate", "ntlm"})
 """Authorization schemes that a browser repeats by itself, also for a request that a foreign page started."""
 
-# Flask 3.2 keeps the session in the app's context, and warns of everybody who asks for the request's
+# Flask 3.2 keeps the session in the app context, and deprecates request_ctx
 _context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 
