@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE =
 # uv if it is here and new enough to know dependency groups, else venv and pip
 UV := $(shell uv pip install --help 2>/dev/null | grep -q -e --group && echo uv)
 
-.PHONY: help demo demo-full test chaos lint format docs bench clean
+.PHONY: help demo demo-full test long chaos lint format docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ demo-full: $(VENV)/.has-demo-full ## Run the example app on a PostgreSQL and a R
 test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL and a Redis that it starts itself
 	$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
-chaos: $(VENV)/.has-test ## Break everything in every place, with every seed, and say the figures
-	$(PYTHON) -m pytest --long -n 2 --dist worksteal $(ARGS)
+long: $(VENV)/.has-test ## Run the tests that have a long form in that form: every seed, every place
+	$(PYTHON) -m pytest --long -n 2 --dist worksteal --ignore=tests/chaos $(ARGS)
+
+chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for ten minutes, one test at a time, and say the figures
+	$(PYTHON) -m pytest --long tests/chaos $(ARGS)
 
 lint: $(VENV)/.has-test $(VENV)/.has-lint ## Check style and types
 	$(PYTHON) -m ruff check
