@@ -1,8 +1,8 @@
 """Plants each fault in a copy of the tree, runs the tests that should see it, and compares with what `record.json` says.
 
-python -m tests.faults                      every fault, two at a time: exit code 1 if one is missed that the record says is seen
-python -m tests.faults turn-lease-ignored   these
-python -m tests.faults --record             and write down what came out
+python -m tests.faults                             every fault; exit code 1 if one is missed that the record calls seen
+python -m tests.faults etag-ignores-the-revision   only this one, or several
+python -m tests.faults --record                    and write down what came out
 """
 
 from __future__ import annotations

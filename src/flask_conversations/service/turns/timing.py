@@ -14,7 +14,7 @@ class Timing:
     tick: float = 0.25
     """Seconds between two looks of a worker at its turns: what is to be saved, passed on, or renewed."""
     listen: float = 1.0
-    """Seconds between two looks whether somebody on another worker wants a turn to end."""
+    """Seconds between two looks whether a user has cancelled a turn through another worker."""
     checkpoint: float = 0.5
     """Seconds after which what was said is saved: no more of it can be lost with a worker."""
     patience: float = 60.0
