@@ -23,7 +23,7 @@ demo-full: $(VENV)/.has-demo-full ## Run the example app on a PostgreSQL and a R
 	$(PYTHON) -m example_app --full $(ARGS)
 
 test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL and a Redis that it starts itself
-	$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
+	$(PYTHON) -m pytest -n 3 --dist worksteal $(ARGS)
 
 long: $(VENV)/.has-test ## Run the tests that have a long form in that form: every seed, every place
 	$(PYTHON) -m pytest --long -n 2 --dist worksteal --ignore=tests/chaos $(ARGS)

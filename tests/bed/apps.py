@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import sqlalchemy as sa
 from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_migrate import Migrate
@@ -43,6 +44,22 @@ class SharedRule(Rule):
         return self._generated[key]
 
 
+class Compiled:
+    """What SQLAlchemy compiles for the default tables, kept from app to app: it keeps statements by dialect object."""
+
+    def __init__(self) -> None:
+        self.dialects: dict[str, sa.Dialect] = {}
+        self.statements: dict[Any, Any] = {}
+
+    def share_with(self, engine: sa.Engine) -> None:
+        """Let *engine*, which has nothing but its address of its own, find what others compiled."""
+        if engine.dialect.name not in self.dialects:
+            with engine.connect():  # which tells its dialect what the server can do
+                self.dialects[engine.dialect.name] = engine.dialect
+        engine.dialect = self.dialects[engine.dialect.name]
+        engine.update_execution_options(compiled_cache=self.statements)
+
+
 class Apps:
     """Makes apps, and closes their connections after the test."""
 
@@ -77,6 +94,9 @@ class Apps:
         if db is not None:
             db.init_app(app)
             Migrate(app, db)
+            if db is _shared_db and not any(name.startswith("SQLALCHEMY_") for name in config):
+                with app.app_context():
+                    _compiled.share_with(db.engine)
         conversations.init_app(app)
         db = db or app.extensions["sqlalchemy"]
         app.conversations, app.db = conversations, db  # type: ignore[attr-defined]
@@ -91,6 +111,9 @@ class Apps:
                 db.session.remove()
                 for engine in db.engines.values():
                     engine.dispose()
+
+
+_compiled = Compiled()
 
 
 def shared_db() -> SQLAlchemy:

@@ -178,7 +178,9 @@ def frail(chromium, tmp_path):
     started.stop()
 
 
-@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+@pytest.mark.parametrize(
+    "is_open", [pytest.param(True, id="open"), pytest.param(False, id="closed", marks=pytest.mark.long)]
+)
 def test_the_server_is_killed_and_the_part_so_far_is_marked(browser, frail, is_open):
     """With -9 in the middle of an answer: the page shows what was kept of it, says that it is not whole, and tries again."""
     context = browser.new_context(locale="en-GB")

@@ -19,14 +19,14 @@ def look(person):
 def test_words_appear_before_the_answer_is_complete(person, errors):
     """The question is there at once, the answer grows, and the list shows the conversation meanwhile."""
     ada = person("ada")
-    ada.ask("count to 200")
+    ada.ask("count to 100")
     expect(ada.answers).to_have_text(BEGUN)
     expect(ada.page.locator("#messages")).to_have_attribute("data-state", "answering")
     expect(ada.page.locator(".message.assistant")).to_have_attribute("data-status", "streaming")
-    assert "200." not in ada.answers.inner_text()
-    expect(ada.list.locator(".title")).to_have_text("count to 200")
+    assert "100." not in ada.answers.inner_text()
+    expect(ada.list.locator(".title")).to_have_text("count to 100")
     ada.hears_out()
-    assert ada.answers.inner_text() == " ".join(map(str, range(1, 201))) + "."
+    assert ada.answers.inner_text() == " ".join(map(str, range(1, 101))) + "."
     assert errors == []
 
 
@@ -204,9 +204,9 @@ def test_two_tabs_show_the_same(person):
     ada = person("ada")
     ada.say("Hello")
     other = ada.new_tab()
-    ada.ask("count to 200")
+    ada.ask("count to 100")
     look(other)
-    expect(other.messages.nth(2)).to_have_text("count to 200")
+    expect(other.messages.nth(2)).to_have_text("count to 100")
     expect(other.messages.nth(3)).to_have_text(BEGUN)
     expect(other.page.get_by_role("button", name="Stop the answer")).to_be_visible()
     other.press("Stop the answer")

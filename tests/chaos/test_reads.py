@@ -13,7 +13,16 @@ def plain(make_app):
     return make_app(CONVERSATIONS_REDIS_URL=None, CONVERSATIONS_CACHE=False)
 
 
-@pytest.mark.parametrize("mode", ["default", pytest.param("strict", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("database", "mode"),
+    [
+        pytest.param("postgresql", "default"),
+        pytest.param("postgresql", "strict", marks=pytest.mark.long),
+        pytest.param("sqlite", "default", marks=pytest.mark.long),
+        pytest.param("sqlite", "strict", marks=pytest.mark.long),
+    ],
+    indirect=["database"],
+)
 def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long, seed, figure):
     """Evictions, restarts, old dumps, a failover, cut, doubled and late commands, failing statements: no read is wrong.
 
@@ -38,5 +47,6 @@ def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long
     if mode == "strict":
         assert not ours.judge.verdicts["older"]
     assert ours.reads > (100 if long else 20) * seconds
-    assert all(ours.cache[name] for name in ("hits", "applied", "filled"))
+    if long:
+        assert all(ours.cache[name] for name in ("hits", "applied", "filled"))
     assert naive.share_wrong > (0.01 if long else 0)

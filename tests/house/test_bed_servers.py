@@ -483,7 +483,9 @@ def test_a_replica_catches_up():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [True, False], ids=["killed", "planned"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param(True, id="killed"), pytest.param(False, id="planned", marks=pytest.mark.long)]
+)
 def test_sentinels_fail_over(killed):
     """The replica takes the master's place, and clients that ask the Sentinels find it."""
     with RedisServer(requirepass="secret") as first, first.replica() as second, sentinels(3, first) as watch:
@@ -555,7 +557,7 @@ def test_servers_do_not_outlive_the_test_run():
 # PostgreSQL
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.long), "immediate"])
 def test_acknowledged_commits_survive_a_restart(mode):
     """Under load: clients fail meanwhile, and every row that one was told of is there."""
     with PostgresqlServer() as server:

@@ -7,6 +7,10 @@ suite. One number stands for all states.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
+
 STATES = ["empty", "full", "archived", "resolved", "trash", "gone", "never", "temporary"]
 STATES += ["key", "upper", "forked", "same", "odd", "mixed", "buried"]
 """The objects, all of Ada's at acme but for `same` and `mixed`:
@@ -405,6 +409,37 @@ CALLERS = {
     "unsigned token": NOBODY,
     "token without organisation": NOBODY,
 }
+
+AS_ON_SQLITE = {
+    "owner by session",
+    "stranger in another organisation",
+    "user id and organisation swapped",
+    "colleague who says to be the owner",
+    "expired token",
+    "forged token",
+    "forged token beside the owner's session",
+    "unsigned token",
+    "token without organisation",
+}
+"""Callers who are to a database what another one is: PostgreSQL meets them in the long run only."""
+
+
+def on_each_database(callers: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrizes a test with these callers on both databases."""
+    return pytest.mark.parametrize(
+        ("database", "caller"),
+        [
+            pytest.param(
+                database,
+                caller,
+                marks=[pytest.mark.long] * (database == "postgresql" and caller in AS_ON_SQLITE),
+            )
+            for database in ("sqlite", "postgresql")
+            for caller in callers
+        ],
+        indirect=["database"],
+    )
+
 
 CALLERS_403 = {
     "owner": OWNER,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from .declared import CALLERS, CALLERS_403, STATES, VARIANTS
+from .declared import CALLERS, CALLERS_403, STATES, VARIANTS, on_each_database
 from .matrix import BODIES, CHANGING, DRESSES, QUERIES, Matrix, rows
 from .world import World, settings
 
@@ -48,7 +48,7 @@ def run(
     return matrix
 
 
-@pytest.mark.parametrize("caller", CALLERS)
+@on_each_database(CALLERS)
 def test_every_cell_is_as_declared(make_app, caller, long, record_property):
     """Status as declared; foreign and missing answer alike, byte for byte and statement for statement; refusals change nothing."""
     matrix = run(make_app, 404, caller, CALLERS, long)
@@ -57,9 +57,13 @@ def test_every_cell_is_as_declared(make_app, caller, long, record_property):
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("caller", ["owner", *DRESSED])
 @pytest.mark.parametrize(
-    "strict", [pytest.param(False, id="cache"), pytest.param(True, id="strict cache", marks=pytest.mark.long)]
+    ("caller", "strict"),
+    [
+        pytest.param(caller, strict, marks=[pytest.mark.long] * (strict or caller not in ("owner", DRESSED[0])))
+        for caller in ("owner", *DRESSED)
+        for strict in (False, True)
+    ],
 )
 def test_every_cell_is_as_declared_with_a_cache(make_app, redis_url, caller, strict, long, record_property):
     """The same with the newest messages in Redis, cold and warm. The other callers: `pytest --cache on` and `--cache strict`."""

@@ -18,7 +18,7 @@ from flask_conversations.service import ConversationService
 from flask_conversations.service.branches import Branches
 from flask_conversations.service.turns.shapes import Asked
 
-from .declared import STATES
+from .declared import STATES, on_each_database
 from .world import IDENTITIES, MARKER, Target, World, client_of, settings
 
 MESSAGE = {"role": "user", "content": "taken over"}
@@ -202,7 +202,7 @@ def outcome(verb: Verb, service: Any, target: Target) -> Any:
         return type(error).__name__, error.status, error.code, error.detail, error.args, vars(error)
 
 
-@pytest.mark.parametrize("caller", IDENTITIES)
+@on_each_database(IDENTITIES)
 def test_no_verb_finds_what_is_anothers(world, caller):
     """Foreign and missing are told apart by no word of the error, and nothing of anybody's changes."""
     it = world(caller)
@@ -220,7 +220,7 @@ def test_no_verb_finds_what_is_anothers(world, caller):
         assert it.digest() == before, name
 
 
-@pytest.mark.parametrize("caller", IDENTITIES)
+@on_each_database(IDENTITIES)
 def test_no_verb_takes_what_is_anothers(world, caller):
     """An id that is taken is refused with words that fit every id; a free one is free."""
     it = world(caller)
@@ -244,7 +244,7 @@ def test_no_verb_takes_what_is_anothers(world, caller):
         assert it.digest() == before, name
 
 
-@pytest.mark.parametrize("caller", IDENTITIES)
+@on_each_database(IDENTITIES)
 def test_verbs_without_an_id_see_only_ones_own(world, caller):
     """Lists show nothing of Ada's, pruning removes nothing of hers, and her idempotency keys are not the stranger's."""
     it = world(caller)
@@ -255,7 +255,7 @@ def test_verbs_without_an_id_see_only_ones_own(world, caller):
         assert it.digest(only_of=it.ada.identity) == before, name
 
 
-@pytest.mark.parametrize("caller", IDENTITIES)
+@on_each_database(IDENTITIES)
 def test_anothers_message_is_no_message_of_ones_own_conversation(world, caller):
     """A foreign message id inside one's own conversation names nothing, for reading, changing, and as a parent."""
     it = world(caller)

@@ -178,7 +178,7 @@ def test_every_place_to_come_in_is_valid(played, hers):
         assert said.endswith("".join(part["text"] for part in message["parts"] if "text" in part))
 
 
-@pytest.mark.parametrize("version", ["ai-5", "ai-6"])
+@pytest.mark.parametrize("version", ["ai-5", pytest.param("ai-6", marks=pytest.mark.long)])
 def test_older_versions_read_it_too(played, version, replies):
     """What holds for the newest version holds for those before it; version 5 knows no approvals and no replay."""
     assert texts(played("sends", version=version))[3] == ("assistant", "You said second.")
