@@ -85,7 +85,7 @@ CACHE = [
         path=f"{PACKAGE}/cache/core.py",
         right="if len(entry.bodies) < wanted and not entry.is_whole:",
         wrong="if not entry.bodies and not entry.is_whole:",
-        tests=("tests/chaos/test_reads.py",),
+        tests=("tests/cache/test_warm_is_cold.py",),
     ),
     Fault(
         name="redis-client-errors-reach-the-caller",
