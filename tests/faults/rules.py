@@ -298,7 +298,7 @@ from flask import g
         wrong="""\
             if sent.position - size > end:
 """,
-        tests=("tests/chaos/test_turns.py",),
+        tests=("tests/turns/test_streams.py",),
     ),
     Fault(
         name="answer-taken-for-the-question-before-it",
