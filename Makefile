@@ -11,6 +11,9 @@ export PYTHONDONTWRITEBYTECODE =
 # uv if it is here and new enough to know dependency groups, else venv and pip
 UV := $(shell uv pip install --help 2>/dev/null | grep -q -e --group && echo uv)
 
+# what tests/chaos does while a load runs, and measures: all but the failures one by one
+MEASURING = $(filter-out %/test_nth_failure.py,$(wildcard tests/chaos/test_*.py))
+
 .PHONY: help demo demo-full test long chaos lint format docs bench clean
 
 help: ## Show this list
@@ -26,10 +29,10 @@ test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL a
 	$(PYTHON) -m pytest -n 3 --dist worksteal $(ARGS)
 
 long: $(VENV)/.has-test ## Run the tests that have a long form in that form: every seed, every place
-	$(PYTHON) -m pytest --long -n 2 --dist worksteal --ignore=tests/chaos $(ARGS)
+	$(PYTHON) -m pytest --form=long -n 2 --dist worksteal $(addprefix --ignore=,$(MEASURING)) $(ARGS)
 
 chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for ten minutes, one test at a time, and say the figures
-	$(PYTHON) -m pytest --long tests/chaos $(ARGS)
+	$(PYTHON) -m pytest --form=all tests/chaos $(ARGS)
 
 lint: $(VENV)/.has-test $(VENV)/.has-lint ## Check style and types
 	$(PYTHON) -m ruff check

@@ -36,16 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="give every app a Redis cache that says nothing of it",
     )
     parser.addoption(
-        "--long",
-        action="store_true",
-        help="only the tests that have a long form, with every seed, place and repetition",
+        "--form",
+        default="short",
+        choices=("short", "long", "all"),
+        help="long: only the tests that have a long form, with every seed, place and repetition; all: the others too",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the services once, before xdist starts the workers, which find them in their environment."""
     config.addinivalue_line("markers", "slow: takes more than a few seconds; left out of the quick legs of CI")
-    config.addinivalue_line("markers", "long: a seed, place or repetition of the long form, which --long runs")
+    config.addinivalue_line("markers", "long: a seed, place or repetition of the long form, which --form=long runs")
     # what a test leaves behind is little: looking for it as often as Python does by default takes a fifth of the time
     gc.set_threshold(50_000, 10, 10)
     if hasattr(config, "workerinput") or config.option.collectonly:
@@ -112,13 +113,14 @@ def _passed(terminalreporter: Any) -> list[pytest.TestReport]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What this run leaves out is not there, instead of skipped a thousand times."""
-    without_postgresql, long = "postgresql" in config.getoption("--without"), config.getoption("--long")
+    without_postgresql, form = "postgresql" in config.getoption("--without"), config.getoption("--form")
 
     def is_left_out(item: pytest.Item) -> bool:
         if without_postgresql and _database_of(item) == "postgresql":
             return True
         only_long = item.get_closest_marker("long") is not None
-        return not (only_long or "long" in getattr(item, "fixturenames", ())) if long else only_long
+        has_long_form = only_long or "long" in getattr(item, "fixturenames", ())
+        return {"short": only_long, "long": not has_long_form, "all": False}[form]
 
     config.hook.pytest_deselected(items=[item for item in items if is_left_out(item)])
     items[:] = [item for item in items if not is_left_out(item)]
@@ -132,7 +134,7 @@ def _database_of(item: pytest.Item) -> str | None:
 @pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether this is the long run, with time for every seed, place and repetition. A test that asks for it takes part there."""
-    return bool(request.config.getoption("--long"))
+    return str(request.config.getoption("--form")) != "short"
 
 
 @pytest.fixture(scope="session")

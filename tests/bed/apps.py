@@ -45,7 +45,10 @@ class SharedRule(Rule):
 
 
 class Compiled:
-    """What SQLAlchemy compiles for the default tables, kept from app to app: it keeps statements by dialect object."""
+    """What SQLAlchemy compiles for the default tables, kept from app to app: it keeps statements by dialect object.
+
+    A listener for the events of a dialect (`do_connect`, `handle_error`) would reach every later app: listen to the pool instead.
+    """
 
     def __init__(self) -> None:
         self.dialects: dict[str, sa.Dialect] = {}

@@ -135,7 +135,7 @@ MEMBERS = (
 
 
 def test_what_fifteen_messages_of_a_kilobyte_take(ada, client, record_property):
-    """22 KB in Redis: 15 of text, 0.4 that each message carries besides, and by how much Redis rounds up what it allocates."""
+    """22 KB: 15 of text, and 0.45 that each message carries besides; and up to a quarter more, as Redis rounds up what it takes."""
     chat = ada.create_conversation()["id"]
     for n in range(30):
         ada.save_message(chat, (USER, ASSISTANT)[n % 2], f"{n:04} " + "x" * 1019)

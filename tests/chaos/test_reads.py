@@ -47,6 +47,6 @@ def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long
     if mode == "strict":
         assert not ours.judge.verdicts["older"]
     assert ours.reads > (100 if long else 20) * seconds
-    if long:
-        assert all(ours.cache[name] for name in ("hits", "applied", "filled"))
+    used = [ours.cache[name] for name in ("hits", "applied", "filled")]
+    assert all(used) if long else any(used)
     assert naive.share_wrong > (0.01 if long else 0)

@@ -18,4 +18,4 @@ class Fault:
     wrong: str
     """What stands there instead."""
     tests: tuple[str, ...]
-    """The folders or files of tests that should fail, from the top of the tree."""
+    """The folders or files of tests that should fail, or the one test: as pytest takes them."""

@@ -274,6 +274,13 @@ from flask import g
         tests=("tests/turns/test_states.py",),
     ),
     Fault(
+        name="words-saved-five-times-as-seldom",
+        path=f"{TURNS}/timing.py",
+        right="checkpoint: float = 0.5",
+        wrong="checkpoint: float = 2.5",
+        tests=("tests/house/test_settings.py",),
+    ),
+    Fault(
         name="turn-given-up-when-the-database-is-out-for-a-moment",
         path=f"{TURNS}/running.py",
         right="if time.monotonic() > deadline or not error.retryable:",

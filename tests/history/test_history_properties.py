@@ -39,6 +39,7 @@ def test_rows_that_nobody_should_have_written_never_raise(long: bool) -> None:
     def promise(messages: list[Any]) -> None:
         for format, validate in VALIDATORS.items():
             validate(render(messages, format=format))
+            validate(render(messages, format=format, max_tokens=20))
         assert isinstance(history.system_prompt(messages), str)
 
     holds_for_all(long, promise, messages=POISONED)

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from flask_conversations.config import Config
+from flask_conversations.service.turns.timing import Timing
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -50,3 +51,26 @@ def test_no_page_names_a_setting_that_does_not_exist():
     text = "\n".join(page.read_text() for page in pages if "_build" not in page.parts)
     named = set(re.findall(r"\bCONVERSATIONS_([A-Z0-9_]*[A-Z0-9])\b", text))
     assert named <= known, f"no such settings: {sorted(named - known)}"
+
+
+PACE = {
+    "checkpoint": (0.5, "every 0.5 seconds while there is more"),
+    "tick": (0.25, "four times a second"),
+    "listen_relay": (0.1, "ten times a second"),
+    "trust": (2, "every two seconds"),
+    "listen_database": (0.5, "twice a second"),
+    "lingers": (5, "expires 5 seconds after the end"),
+    "kept": (120, "120 seconds after the last word"),
+    "heartbeat": (15, "after 15 seconds at most"),
+    "patience": (60, "up to a minute"),
+}
+"""What people may rely on, in seconds, and the words of docs/explanation/turns.md."""
+
+
+def test_turns_keep_the_pace_that_their_page_tells():
+    """The tests of turns run at another pace, so that nothing else would notice."""
+    page = " ".join((DOCS / "explanation" / "turns.md").read_text().split())
+    kept = dataclasses.asdict(Timing())
+    for name, (seconds, words) in PACE.items():
+        assert kept[name] == seconds, name
+        assert words in page, name

@@ -1,6 +1,6 @@
 """Every order of steps of the shipped protocol: nobody is ever shown an older state than was acknowledged before they asked.
 
-Every scenario is explored here, with `--long` each with more designs and faults. `python -m tests.protocol` prints a table.
+Every scenario is explored here, with `--form=long` each with more designs and faults. `python -m tests.protocol` prints a table.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_with_the_share_lock_a_reservation_may_be_lost_together_with_its_writer(
 
 
 def test_strict_reads_are_right_whatever_happens(explored, long):
-    """A database restored from a backup and a Redis that returns to an old copy, twice or both; with `--long` any two faults."""
+    """A database restored from a backup and a Redis that returns to an old copy, twice or both; in the long form any two faults."""
     assert not broken(explored(STRICT, SMALL[COLD], ANYTHING if long else UNKNOWABLE), "read")
 
 

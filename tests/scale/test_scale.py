@@ -1,6 +1,6 @@
 """Large data: every page of thousands of messages and conversations comes from an index, in the order it is asked for.
 
-They are 10,000 and 5,000, which is enough for a database to see that an index is worth while; with `--long` 50,000 and 20,000.
+They are 10,000 and 5,000, which is enough for a database to see that an index is worth while; with `--form=long` 50,000 and 20,000.
 """
 
 from __future__ import annotations

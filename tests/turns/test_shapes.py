@@ -336,7 +336,7 @@ def at_its_own_pace(make_app):
 
 @ON_SQLITE
 def test_a_hundred_thousand_pieces_are_one_answer(at_its_own_pace):
-    """They are not written one by one: twice a second, as it is in a host's app."""
+    """They are not written one by one, as fast as they come in a host's app."""
     app, ada, chat = at_its_own_pace
     app.conversations.responder(lambda turn: (f"{n} " for n in range(100_000)))
     outcome = ada.send_message(chat, "q")
@@ -348,7 +348,7 @@ def test_a_hundred_thousand_pieces_are_one_answer(at_its_own_pace):
 
 @ON_SQLITE
 def test_twenty_thousand_events_of_usage_add_up(at_its_own_pace):
-    """A provider that tells of its tokens with every piece is counted, and each of them costs no more than the one before."""
+    """A provider that tells of its tokens with every piece is counted to the last."""
     app, ada, chat = at_its_own_pace
     app.conversations.responder(lambda turn: (one for n in range(20_000) for one in ("x", Usage(output_tokens=1))))
     outcome = ada.send_message(chat, "q")
