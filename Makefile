@@ -31,7 +31,7 @@ test: $(VENV)/.has-test ## Run the whole suite: on SQLite, and on a PostgreSQL a
 long: $(VENV)/.has-test ## Run the tests that have a long form in that form: every seed, every place
 	$(PYTHON) -m pytest --form=long -n 2 --dist worksteal $(addprefix --ignore=,$(MEASURING)) $(ARGS)
 
-chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for ten minutes, one test at a time, and say the figures
+chaos: $(VENV)/.has-test ## Break Redis, PostgreSQL and workers for a quarter of an hour, one test at a time, and say the figures
 	$(PYTHON) -m pytest --form=all tests/chaos $(ARGS)
 
 lint: $(VENV)/.has-test $(VENV)/.has-lint ## Check style and types

@@ -46,7 +46,7 @@ def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long
     assert not ours.judge.wrong, "\n".join(f"{kind}: {ours.judge.explain(read)}" for kind, read in ours.judge.wrong[:4])
     if mode == "strict":
         assert not ours.judge.verdicts["older"]
-    assert ours.reads > (100 if long else 20) * seconds
+    assert ours.reads >= (5_000 if long else 40)
     used = [ours.cache[name] for name in ("hits", "applied", "filled")]
     assert all(used) if long else any(used)
     assert naive.share_wrong > (0.01 if long else 0)
