@@ -186,7 +186,7 @@ def test_the_server_is_killed_and_the_part_so_far_is_marked(browser, frail, is_o
     context = browser.new_context(locale="en-GB")
     ada = Person(context.new_page(), frail, "ada")
     ada.ask(QUESTION)
-    expect(ada.answers).to_have_text(re.compile(r"\b22\b"))
+    expect(ada.answers).to_have_text(re.compile(r"\b12\b"))
     address = ada.page.url
     frail.process.kill()
     frail.process.wait()
