@@ -146,7 +146,7 @@ def _costs(app: Flask, call: Callable[[int], object], calls: int = 10) -> tuple[
 
 def _until_first_words(service: Any, chat: str) -> None:
     asked = service.send_message(chat, "words", wait=False)
-    for sent in service.follow(chat, asked["run"]["id"]):
+    for sent in service.follow(chat, asked["turn"]["id"]):
         if sent is not None and sent.event == "message.delta":
             break
     service.cancel(chat)
@@ -159,7 +159,7 @@ def _events_a_second(service: Any, count: int) -> float:
 
     def listen(number: int) -> None:
         asked = service.send_message(chats[number], "words", wait=False)
-        for sent in service.follow(chats[number], asked["run"]["id"]):
+        for sent in service.follow(chats[number], asked["turn"]["id"]):
             told[number] += len(sent.data["delta"].split()) if sent is not None and sent.event == "message.delta" else 0
 
     threads = [threading.Thread(target=listen, args=[number]) for number in range(count)]
@@ -179,7 +179,7 @@ def _idle_cpu(service: Any, count: int, seconds: float = 10.0) -> float:
 
     def listen(chat: str) -> None:
         asked = service.send_message(chat, "silence", wait=False)
-        for sent in service.follow(chat, asked["run"]["id"]):
+        for sent in service.follow(chat, asked["turn"]["id"]):
             if sent is not None and sent.event == "message.delta":
                 heard.release()
 

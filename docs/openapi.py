@@ -136,7 +136,7 @@ BRANCH = {
     "preview": "Nectar, and pollen for the young.",
 }
 PAGE = {"messages": [QUESTION, ANSWER], "next_cursor": None, "has_more": False}
-RUN = {
+TURN = {
     "id": "019aa5d2-8b10-7e02-b7a1-41d0c2f9e3a7",
     "conversation_id": ID,
     "kind": "send",
@@ -155,7 +155,7 @@ STATE = {
     **PAGE,
     "siblings": {},
     "state": "idle",
-    "run": RUN,
+    "turn": TURN,
     "pending_actions": [],
     "waiting": [],
     "branches": [{**BRANCH, "name": "main", "active": True}],

@@ -317,14 +317,14 @@ function bubbleFor(message, last) {
 function markOf({ id, status, metadata }) {
   if (status === "failed") return metadata?.error?.detail ?? "This question could not be answered.";
   if (status !== "interrupted") return "";
-  const isStopped = thread.run?.answer_id === id && thread.run.outcome === "cancelled";
+  const isStopped = thread.turn?.answer_id === id && thread.turn.outcome === "cancelled";
   return isStopped ? "You stopped this answer." : "This answer was interrupted and is not complete.";
 }
 
 function unsentOf(spoken) {
   const sent = outbox.get(activeConversationId);
   const mine = sent ? [{ id: sent.clientId, client_id: sent.clientId, content: sent.text, created_at: sent.at }] : [];
-  const others = thread.waiting.map((each) => ({ id: each.run_id, created_at: new Date().toISOString(), ...each }));
+  const others = thread.waiting.map((each) => ({ id: each.turn_id, created_at: new Date().toISOString(), ...each }));
   const known = new Set(spoken.map(({ client_id }) => client_id).filter(Boolean));
   if (sent && known.has(sent.clientId)) outbox.delete(activeConversationId);
   const all = [...others, ...mine.filter(({ id }) => !others.some(({ client_id }) => client_id === id))];

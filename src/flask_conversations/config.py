@@ -115,11 +115,11 @@ class Config:
     """Write one row per call into the query log."""
 
     # -- turns --------------------------------------------------------------------------------------------------------
-    run_lease: float = 30.0
+    turn_lease: float = 30.0
     """Seconds after which a turn counts as dead whose worker was not heard of; its answer so far is kept."""
-    run_timeout: float = 300.0
+    turn_timeout: float = 300.0
     """Seconds that a responder may say nothing before its turn is ended."""
-    run_queue: int = 20
+    turn_queue: int = 20
     """Turns that may wait for another one in a conversation, in order; 0 answers 409 instead."""
     stream_seconds: float = 300.0
     """Seconds after which a stream of events is closed; the client takes it up where it was."""
@@ -192,9 +192,9 @@ class Config:
             "cache_ttl": 1,
             "cache_max_staleness": 0.001,
             "redis_timeout": 0.001,
-            "run_lease": 1,
-            "run_timeout": 0.1,
-            "run_queue": 0,
+            "turn_lease": 1,
+            "turn_timeout": 0.1,
+            "turn_queue": 0,
             "stream_seconds": 1,
             "stream_limit": 0,
         }
@@ -207,7 +207,7 @@ class Config:
         if self.jwt_leeway > 30:
             raise ConfigurationError(f"{_key('jwt_leeway')} is {self.jwt_leeway!r}, but may be 30 seconds at most.")
         most = {"cache_limit": 1000, "cache_ttl": 30 * 86400, "cache_max_staleness": 86400, "redis_timeout": 60}
-        most |= {"run_lease": 3600, "run_timeout": 86400, "run_queue": 1000, "stream_seconds": 86400}
+        most |= {"turn_lease": 3600, "turn_timeout": 86400, "turn_queue": 1000, "stream_seconds": 86400}
         for name, limit in most.items():
             if getattr(self, name) > limit:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but may be at most {limit}.")

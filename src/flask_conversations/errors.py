@@ -132,10 +132,10 @@ class BranchInUse(Conflict):
     code = "branch_in_use"
 
 
-class RunInProgress(Conflict):
+class TurnInProgress(Conflict):
     """Another turn is running in this conversation."""
 
-    code, retryable, retry_after = "run_in_progress", True, 1
+    code, retryable, retry_after = "turn_in_progress", True, 1
 
 
 class RequestInProgress(Conflict):

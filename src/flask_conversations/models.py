@@ -25,10 +25,10 @@ MAIN = "main"
 """The branch that every conversation has from the start."""
 WAITING, PROCESSING, STREAMING, AWAITING = "waiting", "processing", "streaming", "awaiting_approval"
 COMPLETED, FAILED, CANCELLED, INTERRUPTED = "completed", "failed", "cancelled", "interrupted"
-ACTIVE_RUNS = (PROCESSING, STREAMING, AWAITING)
-"""States of a run of which a conversation has one at most."""
-LIVE_RUNS = (WAITING, *ACTIVE_RUNS)
-"""States of a run that has not ended."""
+ACTIVE_STATES = (PROCESSING, STREAMING, AWAITING)
+"""States of a turn of which a conversation has one at most."""
+LIVE_STATES = (WAITING, *ACTIVE_STATES)
+"""States of a turn that has not ended."""
 NO_ORG = ""
 """Stored for an identity without organisation, since a unique key takes two NULLs for different."""
 
@@ -85,7 +85,7 @@ CONVERSATIONS = "conversations"
 MESSAGES = "conversation_messages"
 TAGS = "conversation_tags"
 BRANCHES = "conversation_branches"
-RUNS = "conversation_runs"
+TURNS = "conversation_turns"
 IDEMPOTENCY = "conversation_idempotency"
 QUERY_LOG = "conversation_query_log"
 VERSION = "conversation_schema"
@@ -300,7 +300,7 @@ class BranchMixin:
         return _arguments(cls, BRANCHES)
 
 
-class RunMixin:
+class TurnMixin:
     """One turn of a conversation: a question, and what became of answering it."""
 
     __names__: Names
@@ -338,27 +338,27 @@ class RunMixin:
 
     @declared_attr
     def conversation_id(cls) -> Mapped[str]:
-        return _child_key(cls, RUNS)
+        return _child_key(cls, TURNS)
 
     @declared_attr.directive
     def __tablename__(cls) -> str:
-        return cls.__names__.table(RUNS)
+        return cls.__names__.table(TURNS)
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[Any, ...]:
         name = cls.__names__.object
         unique = [
-            ("active", f"state IN ({', '.join(map(repr, ACTIVE_RUNS))})", ["conversation_id"]),
+            ("active", f"state IN ({', '.join(map(repr, ACTIVE_STATES))})", ["conversation_id"]),
             ("client_id", "client_id IS NOT NULL", ["conversation_id", "client_id"]),
             ("key", "key IS NOT NULL", ["conversation_id", "key"]),
         ]
         return _arguments(
             cls,
-            RUNS,
-            sa.UniqueConstraint("conversation_id", "id", name=name("uq", RUNS, "id")),
+            TURNS,
+            sa.UniqueConstraint("conversation_id", "id", name=name("uq", TURNS, "id")),
             *(
                 sa.Index(
-                    name("uq", RUNS, what),
+                    name("uq", TURNS, what),
                     *columns,
                     unique=True,
                     postgresql_where=sa.text(where),
@@ -366,7 +366,7 @@ class RunMixin:
                 )
                 for what, where, columns in unique
             ),
-            sa.Index(name("ix", RUNS, "expires_at"), "expires_at"),
+            sa.Index(name("ix", TURNS, "expires_at"), "expires_at"),
         )
 
 
@@ -463,7 +463,7 @@ class Models:
     Message: Any
     Tag: Any
     Branch: Any
-    Run: Any
+    Turn: Any
     Idempotency: Any
     QueryLog: Any
     SchemaVersion: Any
@@ -478,7 +478,7 @@ class Models:
             self.Message,
             self.Tag,
             self.Branch,
-            self.Run,
+            self.Turn,
             self.Idempotency,
             self.QueryLog,
             self.SchemaVersion,
@@ -488,7 +488,7 @@ class Models:
     @property
     def owned(self) -> tuple[Any, ...]:
         """The classes whose rows belong to a conversation and carry its owner."""
-        return (self.Message, self.Tag, self.Branch, self.Run)
+        return (self.Message, self.Tag, self.Branch, self.Turn)
 
 
 _KEY = "flask_conversations"
@@ -517,7 +517,7 @@ def _is_mapped(cls: Any) -> bool:
 
 def _refuse_clash(metadata: sa.MetaData, names: Names, own: set[Any]) -> None:
     substituted = {cls.__table__.key for cls in own}
-    for name in (CONVERSATIONS, MESSAGES, TAGS, BRANCHES, RUNS, IDEMPOTENCY, QUERY_LOG, VERSION):
+    for name in (CONVERSATIONS, MESSAGES, TAGS, BRANCHES, TURNS, IDEMPOTENCY, QUERY_LOG, VERSION):
         key = f"{names.schema}.{names.table(name)}" if names.schema else names.table(name)
         if key in metadata.tables and key not in substituted:
             raise ConfigurationError(
@@ -543,7 +543,7 @@ def _build(metadata: sa.MetaData, names: Names, conversation: Any, message: Any)
         Message=model("Message", MessageMixin, message, **child),
         Tag=model("ConversationTag", TagMixin, **child),
         Branch=model("ConversationBranch", BranchMixin, **child),
-        Run=model("ConversationRun", RunMixin, **child),
+        Turn=model("ConversationTurn", TurnMixin, **child),
         Idempotency=model("ConversationIdempotency", IdempotencyMixin),
         QueryLog=model("ConversationQueryLog", QueryLogMixin),
         SchemaVersion=model("ConversationSchema", SchemaVersionMixin),

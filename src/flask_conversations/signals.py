@@ -1,6 +1,6 @@
 """Blinker signals, sent after commit, never before and never on rollback. The sender is the Flask app.
 
-Each is sent with `identity` (an `Identity`, or None for the system) and `conversation`, `message` or `run` (the JSON-ready dict as
+Each is sent with `identity` (an `Identity`, or None for the system) and `conversation`, `message` or `turn` (the JSON-ready dict as
 the service returns it). Receivers run after the transaction has ended and may use the database; what they raise is logged, and not
 raised.
 """
@@ -29,10 +29,10 @@ message_updated = _signals.signal("message-updated")
 message_deleted = _signals.signal("message-deleted")
 """A message was deleted; sent with `message` (as it was)."""
 
-run_state_changed = _signals.signal("run-state-changed")
-"""A turn went from one state to the next, once for each step; sent with `run` and `previous_state`, None for a turn that begins.
+turn_state_changed = _signals.signal("turn-state-changed")
+"""A turn went from one state to the next, once for each step; sent with `turn` and `previous_state`, None for a turn that begins.
 
-`run` has `id`, `conversation_id`, `kind`, `protocol`, `state`, `outcome` (None while the turn lives), `question_id`, `answer_id`,
+`turn` has `id`, `conversation_id`, `kind`, `protocol`, `state`, `outcome` (None while the turn lives), `question_id`, `answer_id`,
 `error` (None, or `{"code", "detail"}`), `created_at`, `updated_at` and `ended_at`, and nothing that was said. Both states are those
 of a conversation, or `waiting`: a turn that was completed or interrupted is `idle`, and its `outcome` says which.
 """

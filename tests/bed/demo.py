@@ -49,7 +49,7 @@ class Demo:
         if self.process.poll() is not None:
             self.start()
         with contextlib.closing(sqlite3.connect(self.data / "example.sqlite3", timeout=30)) as connection, connection:
-            ours = ("idempotency", "runs", "branches", "tags", "messages")
+            ours = ("idempotency", "turns", "branches", "tags", "messages")
             for table in (*(f"conversation_{name}" for name in ours), "conversations"):
                 connection.execute(f"DELETE FROM {table}")
 

@@ -143,7 +143,7 @@ def at_places(ada: Person, stub: Stub, places: Sequence[int]) -> Iterator[tuple[
 
 def test_a_worker_is_killed_in_mid_answer(chat, stub, places):
     """With -9: what was said is there and marked, on pages that stayed open and on those that come back, and can be asked again."""
-    ada = chat(FLASK_CONVERSATIONS_RUN_LEASE="5")
+    ada = chat(FLASK_CONVERSATIONS_TURN_LEASE="5")
     for tabs, _ in at_places(ada, stub, places):
         ada.demo.process.kill()
         ada.demo.process.wait()

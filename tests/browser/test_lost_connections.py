@@ -173,7 +173,7 @@ def test_a_server_without_room_for_streams_answers_all_the_same(browser, tmp_pat
 @pytest.fixture
 def frail(chromium, tmp_path):
     """An example app to be killed, whose turns are known to be dead soon after."""
-    started = Demo(tmp_path / "data", FLASK_DEMO_PAUSE="0.1", FLASK_CONVERSATIONS_RUN_LEASE="2")
+    started = Demo(tmp_path / "data", FLASK_DEMO_PAUSE="0.1", FLASK_CONVERSATIONS_TURN_LEASE="2")
     yield started
     started.stop()
 

@@ -56,7 +56,7 @@ def redis_of(request):
 def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_path, redis_of, kind, relayed, figure):
     """Coming back to the same worker, or to another one, a reader is told exactly what follows: no gap, no repeat."""
     services.need_module(kind if kind == "gevent" else "gunicorn")
-    settings = {"CONVERSATIONS_RUN_LEASE": 30, **redis_of(relayed)}
+    settings = {"CONVERSATIONS_TURN_LEASE": 30, **redis_of(relayed)}
     with (
         workers(tmp_path / "a", kind, database.url, **settings) as one,
         workers(tmp_path / "b", kind, database.url, **settings) as two,
@@ -97,7 +97,7 @@ def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_p
 def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, relayed, long, figure):
     """A connection that breaks after each single event, and in the middle of one, on workers by turns, tells the same."""
     talks = [Talk(ada, tmp_path / "a", pause=PAUSE) for _ in range(30 if long else 4)]
-    settings = {"CONVERSATIONS_RUN_LEASE": 30, **redis_of(relayed)}
+    settings = {"CONVERSATIONS_TURN_LEASE": 30, **redis_of(relayed)}
     with (
         workers(tmp_path / "a", "gthread", database.url, **settings) as one,
         workers(tmp_path / "b", "gthread", database.url, **settings) as two,

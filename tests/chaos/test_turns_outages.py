@@ -27,7 +27,7 @@ def test_redis_may_die_in_mid_stream(make_app, database, tmp_path, long, figure)
     app = make_app(CONVERSATIONS_CACHE=False)
     ada = app.conversations.as_user("ada", app=app)
     with RedisServer() as redis:
-        settings = {"CONVERSATIONS_REDIS_URL": redis.url, "CONVERSATIONS_RUN_LEASE": 30}
+        settings = {"CONVERSATIONS_REDIS_URL": redis.url, "CONVERSATIONS_TURN_LEASE": 30}
         with (
             workers(tmp_path / "a", "gthread", database.url, **settings) as one,
             workers(tmp_path / "b", "gthread", database.url, **settings) as two,
@@ -73,7 +73,7 @@ def test_postgresql_may_crash_in_mid_stream(make_app, tmp_path, redis_url, long,
         with app.app_context():
             app.db.create_all()
         ada = app.conversations.as_user("ada", app=app)
-        settings = {"CONVERSATIONS_REDIS_URL": redis_url, "CONVERSATIONS_RUN_LEASE": 30}
+        settings = {"CONVERSATIONS_REDIS_URL": redis_url, "CONVERSATIONS_TURN_LEASE": 30}
         with workers(tmp_path, "gthread", url, **settings) as web:
             for _ in range(6 if long else 1):
                 talks = [Talk(ada, tmp_path, pause=0.05) for _ in range(TURNS)]

@@ -28,7 +28,7 @@ def workers(
     (folder / "gates").mkdir(exist_ok=True)
     arguments = ["--worker-class", kind, "--threads", str(threads), "--worker-connections", "1000"]
     arguments += settings.pop("arguments", [])
-    settings = {"GATES": folder / "gates", "CONVERSATIONS_RUN_LEASE": 2, **settings}
+    settings = {"GATES": folder / "gates", "CONVERSATIONS_TURN_LEASE": 2, **settings}
     if url.startswith("postgresql"):
         settings.setdefault("SQLALCHEMY_ENGINE_OPTIONS", json.dumps({"pool_size": 5, "max_overflow": 5}))
     with gunicorn(

@@ -199,12 +199,12 @@ from flask import g
         right="""\
         conversation = self.store.lock(conversation_id)
         self._living(conversation)
-        run = runs.newest(self.store, self.store.lock(conversation.id))
+        turn = turn_rows.newest(self.store, self.store.lock(conversation.id))
 """,
         wrong="""\
         conversation = self.store.get(conversation_id)
         self._living(conversation)
-        run = runs.newest(self.store, conversation)
+        turn = turn_rows.newest(self.store, conversation)
 """,
         tests=("tests/turns/test_concurrency.py",),
     ),
@@ -212,10 +212,10 @@ from flask import g
         name="repeated-cancel-ends-the-next-turn",
         path=f"{TURNS}/machine.py",
         right="""\
-        return Outcome(runs.find(self.store, conversation, "id", asked.result["run_id"]), asked.replayed)
+        return Outcome(turn_rows.find(self.store, conversation, "id", asked.result["turn_id"]), asked.replayed)
 """,
         wrong="""\
-        return Outcome(runs.newest(self.store, conversation), asked.replayed)
+        return Outcome(turn_rows.newest(self.store, conversation), asked.replayed)
 """,
         tests=("tests/turns/test_findings.py",),
     ),
@@ -255,8 +255,8 @@ from flask import g
     Fault(
         name="turn-lease-renewed-too-late",
         path=f"{TURNS}/runner.py",
-        right="if now - self._renewed_at >= system.config.run_lease / 3:",
-        wrong="if now - self._renewed_at >= system.config.run_lease * 3:",
+        right="if now - self._renewed_at >= system.config.turn_lease / 3:",
+        wrong="if now - self._renewed_at >= system.config.turn_lease * 3:",
         tests=("tests/turns/test_leases.py",),
     ),
     Fault(
@@ -317,8 +317,8 @@ from flask import g
     Fault(
         name="retry-of-a-question-asks-the-model-again",
         path=f"{TURNS}/verbs.py",
-        right="if begun.run is not None and not begun.replayed and runner.responder is not None:",
-        wrong="if begun.run is not None and runner.responder is not None:",
+        right="if begun.turn is not None and not begun.replayed and runner.responder is not None:",
+        wrong="if begun.turn is not None and runner.responder is not None:",
         tests=("tests/turns/test_concurrency.py",),
     ),
     Fault(

@@ -64,14 +64,14 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         name="glance-at-the-state-without-owner",
-        path="src/flask_conversations/store/runs.py",
+        path="src/flask_conversations/store/turns.py",
         right="return query.where(keyed(models, column), mine(models, system), visible(models))",
         wrong="return query.where(keyed(models, column), visible(models))",
         tests=("tests/isolation",),
     ),
     Fault(
         name="leases-judged-by-the-workers-clock",
-        path="src/flask_conversations/store/runs.py",
+        path="src/flask_conversations/store/turns.py",
         right='return sa.func.clock_timestamp() if dialect == "postgresql" else sa.bindparam("moment", type_=_MOMENT)',
         wrong='return sa.bindparam("moment", type_=_MOMENT)',
         tests=("tests/turns/test_leases.py",),
@@ -108,8 +108,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="claim-leaves-branches-with-the-guest",
         path="src/flask_conversations/models.py",
-        right="return (self.Message, self.Tag, self.Branch, self.Run)",
-        wrong="return (self.Message, self.Tag, self.Run)",
+        right="return (self.Message, self.Tag, self.Branch, self.Turn)",
+        wrong="return (self.Message, self.Tag, self.Turn)",
         tests=("tests/branches/test_branches.py",),
     ),
     Fault(
@@ -219,8 +219,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="last-event-id-off-by-one",
         path="src/flask_conversations/api/stream.py",
-        right="run_id, position = match[1], int(match[2])",
-        wrong="run_id, position = match[1], int(match[2]) + 1",
+        right="turn_id, position = match[1], int(match[2])",
+        wrong="turn_id, position = match[1], int(match[2]) + 1",
         tests=("tests/turns/test_streams.py",),
     ),
     Fault(

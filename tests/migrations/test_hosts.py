@@ -20,7 +20,7 @@ OURS = {
     "conversation_messages",
     "conversation_tags",
     "conversation_branches",
-    "conversation_runs",
+    "conversation_turns",
     "conversation_idempotency",
     "conversation_query_log",
     "conversation_schema",

@@ -58,7 +58,7 @@ STATUSES = {
     "ValidationFailed": 422,
     "VersionConflict": 409,
     "ClientIdConflict": 409,
-    "RunInProgress": 409,
+    "TurnInProgress": 409,
     "RateLimited": 429,
     "StorageUnavailable": 503,
 }

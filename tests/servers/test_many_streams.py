@@ -47,7 +47,7 @@ def turn_threads(told):
 def test_open_streams_hold_nothing(ada, database, tmp_path, kind, streams, figure):
     """While the model is silent no connection is taken; then each reader is told every word; afterwards all is as before."""
     services.need_module(kind if kind == "gevent" else "gunicorn")
-    settings = {"SQLALCHEMY_ENGINE_OPTIONS": POOL, "CONVERSATIONS_RUN_LEASE": 30}
+    settings = {"SQLALCHEMY_ENGINE_OPTIONS": POOL, "CONVERSATIONS_TURN_LEASE": 30}
     with workers(tmp_path, kind, database.url, threads=streams + 30, **settings) as server:
         state_of(server.port, ada.create_conversation()["id"])
         before = inside(server, greenlets=True)

@@ -35,7 +35,7 @@ def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_pa
     had to wait for it.
     """
     services.need_module(kind if kind == "gevent" else "gunicorn")
-    settings = {"CONVERSATIONS_RUN_LEASE": 3600, "arguments": ["--graceful-timeout", "20"]}
+    settings = {"CONVERSATIONS_TURN_LEASE": 3600, "arguments": ["--graceful-timeout", "20"]}
     with workers(tmp_path, kind, database.url, **settings) as server:
         interrupted = _stop_the_worker(ada, tmp_path, server, signal.SIGHUP)
         shown = until(lambda: state_of(server.port, interrupted[0].conversation_id), "another worker answers")

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from flask_conversations.errors import ClientIdConflict, Conflict, RunInProgress
+from flask_conversations.errors import ClientIdConflict, Conflict, TurnInProgress
 from flask_conversations.turns import ToolCall
 
 from .conftest import QUICK
-from .tools import END, Led, is_idle, noted, runs, said, tree, until, with_tools
+from .tools import END, Led, is_idle, noted, said, tree, turns_of, until, with_tools
 
 SENDS = 10
 
@@ -164,7 +164,7 @@ def test_ten_requests_with_one_idempotency_key_call_the_responder_once(app, http
 
 
 def test_ten_parallel_approvals_run_the_tool_once(two, threads):
-    """One of ten goes on; the others get a conflict, and nothing of theirs is run."""
+    """One of ten goes on; the others get a conflict, and nothing of theirs is turn."""
     ran = itertools.count()
 
     def respond(turn):
@@ -242,14 +242,14 @@ def test_a_cancellation_and_an_end_at_the_same_time(app, ada, chat, answered, th
         answered(respond)
         ada.send_message(chat, "q", wait=False)
         barrier.wait(30)
-        run = ada.cancel(chat)
+        turn = ada.cancel(chat)
         until(lambda: ada.get_state(chat)["state"] in ("idle", "cancelled"))
         state = ada.get_state(chat)
         answer = state["messages"][-1]
         if answer["status"] == "delivered":
             assert answer["content"] == "one two"
         else:
-            assert (answer["status"], state["state"], run["outcome"]) == ("interrupted", "cancelled", "cancelled")
+            assert (answer["status"], state["state"], turn["outcome"]) == ("interrupted", "cancelled", "cancelled")
             assert "one two".startswith(answer["content"])
     is_idle(app, ada, chat)
 
@@ -263,8 +263,8 @@ def test_a_cancellation_from_another_worker(two):
     here.send_message(chat, "q", wait=False)
     led.say("one ")
     until(lambda: said(there, chat)[-1] == ("a", "one "))
-    run = there.cancel(chat)
-    assert run["outcome"] == "cancelled"
+    turn = there.cancel(chat)
+    assert turn["outcome"] == "cancelled"
     led.say("two")
     led.wait_ended()
     assert said(there, chat) == [("u", "q"), ("a", "one ")]
@@ -284,7 +284,7 @@ def test_ten_cancellations_at_once(two, threads):
         threads(6, lambda i: adas[i % 2].cancel(chat))
     assert [one for one in seen if one[2]] in ([("streaming", "cancelled", "cancelled")], [])
     assert said(adas[0], chat) == [("u", "q"), ("a", "one ")]
-    assert [row.state for row in runs(workers[0], chat)] == ["cancelled"]
+    assert [row.state for row in turns_of(workers[0], chat)] == ["cancelled"]
     is_idle(workers[0], adas[0], chat)
 
 
@@ -330,20 +330,20 @@ def test_regenerating_while_others_send(app, ada, chat, answered, threads):
 
 @pytest.mark.parametrize("queue", [0, 2])
 def test_more_than_may_wait_are_told_to_come_back(make_app, http, led, queue):
-    """CONVERSATIONS_RUN_QUEUE turns wait, in order; one more is 409 with Retry-After, and stored nowhere."""
-    app = make_app(CONVERSATIONS_RUN_QUEUE=queue)
+    """CONVERSATIONS_TURN_QUEUE turns wait, in order; one more is 409 with Retry-After, and stored nowhere."""
+    app = make_app(CONVERSATIONS_TURN_QUEUE=queue)
     app.conversations.responder(led)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation("T")["id"]
     client = app.test_client()
     for n in range(queue + 1):
         ada.send_message(chat, str(n), wait=False)
-    with pytest.raises(RunInProgress):
+    with pytest.raises(TurnInProgress):
         ada.send_message(chat, "too many")
     for route in ("messages", "actions/send_message", "actions/regenerate"):
         body = {} if route.endswith("regenerate") else {"content": "too many"}
         refused = client.post(f"/api/conversations/{chat}/{route}", json=body, headers={"X-Test-User": "ada"})
-        assert (refused.status_code, refused.get_json()["code"]) == (409, "run_in_progress")
+        assert (refused.status_code, refused.get_json()["code"]) == (409, "turn_in_progress")
         assert int(refused.headers["Retry-After"]) > 0
         assert refused.get_json()["retryable"]
     for n in range(queue + 1):
@@ -365,7 +365,7 @@ def test_nobody_waits_behind_a_question_for_approval(app, ada, http, chat, answe
         lambda: ada.turn(chat, "x"),
         lambda: ada.record_stream(chat, []),
     ):
-        with pytest.raises(RunInProgress):
+        with pytest.raises(TurnInProgress):
             call()
     assert http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "x"}).status_code == 409
     assert len(tree(app, chat)) == 2
@@ -386,4 +386,4 @@ def test_conversations_do_not_wait_for_each_other(app, ada, bob, led, answered):
     led.say("a", "a", "a", END, END, END)
     for service, chat in chats:
         until(lambda service=service, chat=chat: service.get_state(chat)["state"] == "idle")
-        assert len(runs(app, chat)) == 1
+        assert len(turns_of(app, chat)) == 1

@@ -10,8 +10,8 @@ from flask_conversations.errors import (
     Conflict,
     ConversationNotFound,
     MessageNotFound,
-    RunInProgress,
     StorageUnavailable,
+    TurnInProgress,
     ValidationFailed,
 )
 from flask_conversations.models import new_id
@@ -19,7 +19,7 @@ from flask_conversations.turns import ToolCall, ToolResult
 
 from ..service.tools import in_use
 from .sse import EVENTS, parsed
-from .tools import END, Led, abandon, is_idle, runs, said, tree, until, with_tools
+from .tools import END, Led, abandon, is_idle, said, tree, turns_of, until, with_tools
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_what_cannot_begin_is_refused_as_it_comes(app, ada, chat, led, subtests)
             ask(ada, chat, answer)
     ada.send_message(chat, "slow", wait=False)
     led.wait()
-    before = len(runs(app, chat))
+    before = len(turns_of(app, chat))
     for name, (ask, error) in CANNOT_BEGIN.items():
         with subtests.test(name, conversation="busy"), pytest.raises(error):
             ask(ada, chat, answer)
-    assert len(runs(app, chat)) == before
+    assert len(turns_of(app, chat)) == before
     finish(led, "two")
     until(lambda: is_quiet(app))
     assert said(ada, chat) == [("u", "q"), ("a", "one"), ("u", "slow"), ("a", "two")]
@@ -84,7 +84,7 @@ def test_a_question_whose_id_is_taken_meanwhile_stops_nobody(app, ada, busy, led
     finish(led, "one")
     until(lambda: is_quiet(app))
     assert ("u", "second") not in said(ada, busy)
-    assert [row.state for row in runs(app, busy)] == ["completed", "failed"]
+    assert [row.state for row in turns_of(app, busy)] == ["completed", "failed"]
     is_idle(app, ada, busy)
 
 
@@ -100,7 +100,7 @@ def test_nor_does_it_when_its_worker_is_gone(app, ada, busy, name):
         abandon(app, conversation_id)
     assert app.conversations.as_system(app=app).recover() > 0
     until(lambda: app.conversations.as_system(app=app).recover() == 0)
-    assert [row.state for row in runs(app, busy)] == ["interrupted", "interrupted"]
+    assert [row.state for row in turns_of(app, busy)] == ["interrupted", "interrupted"]
     is_idle(app, ada, busy)
     is_idle(app, ada, other)
 
@@ -134,10 +134,10 @@ def test_a_turn_begins_once_although_its_commit_was_not_heard_of(app, ada, busy,
     service, broken = type(ada), []
     begin = service.start_waiting
 
-    def breaks_once(self, run, token):
-        begun = begin(self, run, token)
+    def breaks_once(self, turn, token):
+        begun = begin(self, turn, token)
         if begun is not None and not broken:
-            broken.append(run.id)
+            broken.append(turn.id)
             raise StorageUnavailable("The connection was lost.")
         return begun
 
@@ -317,7 +317,7 @@ def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, sub
     for fields in ({"bogus": 1}, {"model": "m" * 300}, {"metadata": "x"}):
         with subtests.test(next(iter(fields))), pytest.raises(ValidationFailed):
             ada.record_stream(chat, ["a"], **fields)
-    assert runs(app, chat) == []
+    assert turns_of(app, chat) == []
     assert list(ada.record_stream(chat, ["a"])) == ["a"]
 
 
@@ -334,7 +334,7 @@ def test_a_host_whose_conversation_is_deleted_while_it_waits_is_told_so(app, ada
 
     host = threading.Thread(target=wait, daemon=True)
     host.start()
-    until(lambda: len(runs(app, busy)) == 2)
+    until(lambda: len(turns_of(app, busy)) == 2)
     ada.delete_conversation(busy, permanent=True)
     host.join(30)
     assert [type(each) for each in failed] == [ConversationNotFound]
@@ -344,7 +344,7 @@ def test_a_host_whose_conversation_is_deleted_while_it_waits_is_told_so(app, ada
 
 def test_the_leases_are_kept_although_a_handler_of_the_host_fails(make_app, led):
     """One that raises at the end of a context, once, in the thread that keeps the turns of this process alive."""
-    app = make_app(CONVERSATIONS_RUN_LEASE=3)
+    app = make_app(CONVERSATIONS_TURN_LEASE=3)
     app.conversations.responder(led)
     raised = []
 
@@ -359,8 +359,8 @@ def test_the_leases_are_kept_although_a_handler_of_the_host_fails(make_app, led)
     ada.send_message(chat, "q", wait=False)
     led.wait()
     until(lambda: len(raised) == 2)
-    ends = runs(app, chat)[0].expires_at
-    until(lambda: runs(app, chat)[0].expires_at > ends, "the lease is renewed after that")
+    ends = turns_of(app, chat)[0].expires_at
+    until(lambda: turns_of(app, chat)[0].expires_at > ends, "the lease is renewed after that")
     finish(led, "one")
     until(lambda: is_quiet(app))
     assert said(ada, chat) == [("u", "q"), ("a", "one")]
@@ -369,7 +369,7 @@ def test_the_leases_are_kept_although_a_handler_of_the_host_fails(make_app, led)
 def test_one_turn_that_cannot_be_ended_costs_no_other_its_lease(worker, monkeypatch):
     """Cancelled from another worker while its row cannot be written: a silent turn in another conversation stays alive."""
     silent, stuck = Led(), threading.Event()
-    here, there = worker(silent, CONVERSATIONS_RUN_LEASE=3), worker(silent, CONVERSATIONS_RUN_LEASE=3)
+    here, there = worker(silent, CONVERSATIONS_TURN_LEASE=3), worker(silent, CONVERSATIONS_TURN_LEASE=3)
     ada = here.conversations.as_user("ada", app=here)
     one, two = (ada.create_conversation(name)["id"] for name in "AB")
     for chat in (one, two):
@@ -378,19 +378,19 @@ def test_one_turn_that_cannot_be_ended_costs_no_other_its_lease(worker, monkeypa
     service = type(ada)
     end = service.end_turn
 
-    def fails_for_a_while(self, run, *rest):
-        if self.backend.app is here and run.conversation_id == one and not stuck.is_set():
+    def fails_for_a_while(self, turn, *rest):
+        if self.backend.app is here and turn.conversation_id == one and not stuck.is_set():
             raise StorageUnavailable("Not now.")
-        return end(self, run, *rest)
+        return end(self, turn, *rest)
 
     monkeypatch.setattr(service, "end_turn", fails_for_a_while)
     asked = threading.Thread(target=lambda: there.conversations.as_user("ada", app=there).cancel(one), daemon=True)
     asked.start()
-    work = here.extensions["flask_conversations"].runner.find(runs(here, one)[0].id)
+    work = here.extensions["flask_conversations"].runner.find(turns_of(here, one)[0].id)
     until(work.stopping.is_set)
     for _ in range(2):
-        ends = runs(here, two)[0].expires_at
-        until(lambda ends=ends: runs(here, two)[0].expires_at > ends, "the other lease is renewed")
+        ends = turns_of(here, two)[0].expires_at
+        until(lambda ends=ends: turns_of(here, two)[0].expires_at > ends, "the other lease is renewed")
     stuck.set()
     asked.join(30)
     assert ada.get_state(two)["state"] == "processing"
@@ -421,8 +421,8 @@ def test_an_answer_that_is_being_written_is_not_edited(app, ada, http, busy, led
     answer = ada.get_messages(busy)["messages"][-1]["id"]
     path = f"/api/conversations/{busy}/messages/{answer}"
     refused = http("ada").patch(path, json={"content": "corrected"})
-    assert (refused.status_code, refused.get_json()["code"]) == (409, "run_in_progress")
-    with pytest.raises(RunInProgress):
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "turn_in_progress")
+    with pytest.raises(TurnInProgress):
         ada.update_message(busy, answer, content="corrected")
     assert ada.update_message(busy, answer, metadata={"k": 1})["metadata"] == {"k": 1}
     led.say("two", END)
@@ -440,7 +440,7 @@ def test_a_question_that_was_deleted_before_it_was_asked_is_a_conflict(app, ada,
         target=lambda: answers.append(http("ada").post(path, json={"content": "second"})), daemon=True
     )
     waiting.start()
-    until(lambda: len(runs(app, busy)) == 2)
+    until(lambda: len(turns_of(app, busy)) == 2)
     finish(led, "one")
     led.wait()
     (second,) = [row.id for row in tree(app, busy) if row.content == "second"]

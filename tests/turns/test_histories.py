@@ -13,7 +13,7 @@ from flask_conversations.turns import ResponderError, ToolCall, ToolResult
 
 from ..cli.tools import looked
 from ..history import validators
-from .tools import END, LIVE, Led, abandon, is_idle, runs, tree, until
+from .tools import END, LIVE, Led, abandon, is_idle, tree, turns_of, until
 
 KINDS = st.sampled_from(["text", "fail", "nothing", "tools", "hold"])
 PLACES = st.integers(0, 30)
@@ -56,7 +56,7 @@ class History(RuleBasedStateMachine):
 
     @property
     def live(self) -> list[str]:
-        return [row.state for row in runs(self.app, self.chat) if row.state in LIVE]
+        return [row.state for row in turns_of(self.app, self.chat) if row.state in LIVE]
 
     @property
     def messages(self) -> list[Any]:
@@ -155,7 +155,7 @@ class History(RuleBasedStateMachine):
         until(quiet, "the turns have settled")
 
     def is_held(self, live: list[str]) -> bool:
-        active = next((row for row in runs(self.app, self.chat) if row.state in ("processing", "streaming")), None)
+        active = next((row for row in turns_of(self.app, self.chat) if row.state in ("processing", "streaming")), None)
         if active is None:
             return False
         work = self.app.extensions["flask_conversations"].runner.find(str(active.id))
@@ -177,7 +177,7 @@ class History(RuleBasedStateMachine):
     def one_turn_at_a_time_and_everything_adds_up(self) -> None:
         if not hasattr(self, "chat"):
             return
-        active = [row for row in runs(self.app, self.chat) if row.state in LIVE and row.state != "waiting"]
+        active = [row for row in turns_of(self.app, self.chat) if row.state in LIVE and row.state != "waiting"]
         assert len(active) <= 1
         if not self.app.extensions["flask_conversations"].runner._works:
             assert [str(one) for one in looked(self.app)] == []

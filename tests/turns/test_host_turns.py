@@ -11,7 +11,7 @@ from flask import Response, request
 from flask_conversations.errors import ConversationNotFound
 from flask_conversations.turns import Reasoning, ResponderError, ToolCall, Usage
 
-from .tools import is_idle, noted, runs, said, until
+from .tools import is_idle, noted, said, turns_of, until
 
 
 def test_a_reply_is_kept_with_its_model_and_usage(app, ada, bob, chat):
@@ -99,7 +99,7 @@ def test_a_conversation_that_is_deleted_in_a_host_turn(app, ada, chat):
         ada.delete_conversation(chat, permanent=True)
         with pytest.raises(ConversationNotFound):
             turn.reply("too late")
-    assert runs(app, chat) == []
+    assert turns_of(app, chat) == []
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -188,7 +188,7 @@ def test_an_abandoned_stream_is_complete_all_the_same(app, ada, chat, heard):
         assert next(stream) == "one "
     stream.close()
     go.set()
-    until(lambda: ada.get_state(chat)["state"] == "idle" and runs(app, chat))
+    until(lambda: ada.get_state(chat)["state"] == "idle" and turns_of(app, chat))
     assert said(ada, chat) == [("u", "q"), ("a", "one two")]
     is_idle(app, ada, chat)
 

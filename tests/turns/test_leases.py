@@ -10,7 +10,7 @@ from flask_conversations.turns import ToolCall
 
 from ..bed.apps import client_of
 from ..cli.tools import run as command
-from .tools import END, Led, abandon, expire, expire_turns, is_idle, noted, runs, said, tree, until, with_tools
+from .tools import END, Led, abandon, expire, expire_turns, is_idle, noted, said, tree, turns_of, until, with_tools
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_zombie_changes_nothing(first, second, led):
     with noted(first) as seen:
         led.say("two ", "three", ToolCall("c", "t", 1, requires_approval=True), END)
         led.wait_ended()
-        until(lambda: not first.extensions["flask_conversations"].runner.find(runs(first, chat)[0].id))
+        until(lambda: not first.extensions["flask_conversations"].runner.find(turns_of(first, chat)[0].id))
     assert seen == []
     assert tree(second, chat) == before
     assert there.send_message(chat, "again")["answer"]["content"] == "well"
@@ -73,7 +73,7 @@ def test_a_zombie_cannot_end_the_turn_of_its_successor(first, second, led, said_
     there.send_message(chat, "next", wait=False)
     successor.wait()
     if end == "cancel":
-        first.extensions["flask_conversations"].runner.find(runs(first, chat)[0].id).stop()
+        first.extensions["flask_conversations"].runner.find(turns_of(first, chat)[0].id).stop()
         led.say("x")
     else:
         led.say(*(["x", END] if end == "text" else [RuntimeError("x")]))
@@ -111,9 +111,9 @@ def test_a_dead_turn_is_found_by_whoever_looks(first, second, subtests):
             chat = begun(first, led, "one ")
             abandon(first, chat)
             of(second, "bob").recover()
-            assert runs(second, chat)[0].state == "streaming"
+            assert turns_of(second, chat)[0].state == "streaming"
             look(of(second), client, chat)
-            row = runs(second, chat)[0]
+            row = turns_of(second, chat)[0]
             assert (row.state, row.token, row.expires_at) == ("interrupted", None, None)
             found = {row.content: row.status for row in tree(second, chat)}
             assert found["one "] == "interrupted"
@@ -131,14 +131,14 @@ def test_dead_turns_are_found_at_boot_and_by_the_command(first, second, led, wor
     ada = of(second)
     other = ada.create_conversation("other")["id"]
     ada.send_message(other, "q")
-    assert [runs(second, chat)[0].state for chat in chats] == ["interrupted"] * 3
+    assert [turns_of(second, chat)[0].state for chat in chats] == ["interrupted"] * 3
     assert said(ada, chats[2]) == [("u", "q"), ("a", "")]
     led = Led()
     first.conversations.responder(led)
     chat = begun(first, led, "more ")
     abandon(first, chat)
     assert "1" in command(second, "recover")
-    assert runs(second, chat)[0].state == "interrupted"
+    assert turns_of(second, chat)[0].state == "interrupted"
     assert "0" in command(second, "recover")
     for chat in chats:
         is_idle(second, ada, chat)
@@ -155,7 +155,7 @@ def test_a_waiting_turn_whose_worker_died_keeps_its_question(first, second, led,
         abandon(first, chat)
         abandon(second, chat)
     else:
-        for row in runs(first, chat)[1:]:
+        for row in turns_of(first, chat)[1:]:
             for app in (first, second):
                 work = app.extensions["flask_conversations"].runner.find(row.id)
                 if work is not None:
@@ -164,11 +164,11 @@ def test_a_waiting_turn_whose_worker_died_keeps_its_question(first, second, led,
         assert there.get_state(chat)["state"] == "streaming"
         assert said(there, chat) == [("u", "q"), ("a", "one ")]
         led.say(END)
-        until(lambda: runs(first, chat)[0].state == "completed")
+        until(lambda: turns_of(first, chat)[0].state == "completed")
     there.get_state(chat)
     there.recover()
     assert said(there, chat) == [("u", "q"), ("a", "one "), ("u", "two"), ("a", ""), ("u", "three"), ("a", "")]
-    assert [row.state for row in runs(second, chat)[1:]] == ["interrupted"] * 2
+    assert [row.state for row in turns_of(second, chat)[1:]] == ["interrupted"] * 2
     assert there.send_message(chat, "four")["answer"]["content"] == "well"
     is_idle(second, there, chat)
 
@@ -180,7 +180,7 @@ def test_a_turn_that_waits_for_an_approval_has_no_lease(first, second):
     here, there = of(first), of(second)
     chat = here.create_conversation("T")["id"]
     here.send_message(chat, "q")
-    assert runs(first, chat)[0].expires_at is None
+    assert turns_of(first, chat)[0].expires_at is None
     expire(first, chat)
     there.recover()
     assert there.get_state(chat)["state"] == "awaiting_approval"
@@ -210,7 +210,7 @@ def test_a_turn_that_was_resumed_and_died_keeps_what_was_decided(first, second, 
 
 def test_leases_are_renewed_while_a_responder_thinks(worker, led):
     """A turn that takes half as long again as its lease stays its worker's own."""
-    first, second = worker(led, CONVERSATIONS_RUN_LEASE=1), worker()
+    first, second = worker(led, CONVERSATIONS_TURN_LEASE=1), worker()
     chat = begun(first, led, "one ")
     there = of(second)
     until_then = time.monotonic() + 1.5
@@ -229,7 +229,7 @@ def test_leases_go_by_the_clock_of_the_database(first, second, led, monkeypatch)
     """A worker whose own clock is an hour ahead or behind neither steals a turn nor lets one live on."""
     import datetime as dt
 
-    from flask_conversations.store import runs as rows
+    from flask_conversations.store import turns as rows
 
     chat = begun(first, led, "one ")
     real = rows.now
@@ -254,7 +254,7 @@ def test_more_turns_than_one_look_ends_are_all_ended(first, second, led):
     chat = begun(first, led)
     abandon(first, chat)
     assert of(second).recover(limit=2) == 1
-    assert runs(second, chat)[0].state == "interrupted"
+    assert turns_of(second, chat)[0].state == "interrupted"
     there = of(second)
     there.restore_conversation(trashed[0])
     assert there.get_state(trashed[0])["state"] == "idle"
@@ -280,7 +280,7 @@ def test_a_server_that_is_stopped_keeps_every_question(first, second, led, strea
         ("u", "three"),
         ("a", ""),
     ]
-    assert {row.state for row in runs(second, chat)} == {"interrupted"}
+    assert {row.state for row in turns_of(second, chat)} == {"interrupted"}
     led.say("x")
     assert there.send_message(chat, "four")["answer"]["content"] == "well"
     is_idle(second, there, chat)
@@ -294,7 +294,7 @@ def test_a_stopped_server_does_not_overtake_another_one(first, second, led):
     second.extensions["flask_conversations"].runner.shut_down()
     assert said(there, chat) == [("u", "q")]
     led.say("one", END)
-    until(lambda: runs(first, chat)[0].state == "completed")
+    until(lambda: turns_of(first, chat)[0].state == "completed")
     expire(first, chat)
     there.get_state(chat)
     assert said(there, chat) == [("u", "q"), ("a", "one"), ("u", "two"), ("a", "")]

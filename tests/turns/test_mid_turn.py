@@ -7,7 +7,7 @@ import pytest
 from flask_conversations.errors import ConfigurationError, Conflict, ConversationNotFound, NotFound
 from flask_conversations.turns import ToolCall
 
-from .tools import END, abandon, gone, is_idle, is_sound, runs, said, tree, until
+from .tools import END, abandon, gone, is_idle, is_sound, said, tree, turns_of, until
 
 
 @pytest.fixture(params=["processing", "streaming", "awaiting_approval"])
@@ -143,7 +143,7 @@ def test_the_conversation_is_deleted_for_good(app, ada, bob, chat, led, under_wa
     ada.create_conversation("New", id=chat)
     go_on(app, ada, chat, led, under_way)
     assert ada.get_conversation(chat)["message_count"] == 0
-    assert runs(app, chat) == []
+    assert turns_of(app, chat) == []
     asked_again(app, ada, chat)
 
 

@@ -389,8 +389,8 @@ def test_an_answer_longer_than_allowed_is_cut_and_marked(make_app):
 
 @pytest.mark.parametrize("before", [[], ["so far"]])
 def test_a_responder_that_hangs_is_not_waited_for(make_app, led, before):
-    """After CONVERSATIONS_RUN_TIMEOUT of silence the turn is over; what it says later goes nowhere."""
-    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1)
+    """After CONVERSATIONS_TURN_TIMEOUT of silence the turn is over; what it says later goes nowhere."""
+    app = make_app(CONVERSATIONS_TURN_TIMEOUT=1)
     app.conversations.responder(led)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()["id"]
@@ -398,7 +398,7 @@ def test_a_responder_that_hangs_is_not_waited_for(make_app, led, before):
     outcome = ada.send_message(chat, "q")
     assert outcome["answer"]["status"] == "interrupted"
     assert outcome["answer"]["content"] == "".join(before)
-    assert outcome["run"]["outcome"] == "interrupted"
+    assert outcome["turn"]["outcome"] == "interrupted"
     led.say("too late")
     led.wait_ended()
     is_idle(app, ada, chat)
@@ -419,7 +419,7 @@ def test_a_coroutine_that_hangs_is_cancelled(make_app):
         finally:
             told.set()
 
-    app = make_app(CONVERSATIONS_RUN_TIMEOUT=1)
+    app = make_app(CONVERSATIONS_TURN_TIMEOUT=1)
     app.conversations.responder(respond)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()["id"]
@@ -445,8 +445,8 @@ def test_a_responder_that_ignores_a_cancellation_says_nothing_more(app, ada, cha
     answered(respond)
     ada.send_message(chat, "q", wait=False)
     until(lambda: said(ada, chat)[-1] == ("a", "one "))
-    run = ada.cancel(chat)
-    assert run["outcome"] == "cancelled"
+    turn = ada.cancel(chat)
+    assert turn["outcome"] == "cancelled"
     go.set()
     assert over.wait(30)
     is_idle(app, ada, chat)

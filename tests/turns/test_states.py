@@ -13,7 +13,7 @@ from flask_conversations.turns import ToolCall, ToolResult
 
 from ..service.tools import sql
 from .conftest import QUICK
-from .tools import END, is_idle, noted, runs, until, with_tools
+from .tools import END, is_idle, noted, turns_of, until, with_tools
 
 MARKS = ("mark-question", "mark-answer", "mark-argument", "mark-result", "mark-error", "mark-title", "mark-client")
 
@@ -71,12 +71,12 @@ def test_each_transition_is_saved_before_it_is_announced(app, ada, chat, answere
     answered(with_tools)
     found = []
 
-    def look(sender, run, **_):
+    def look(sender, turn, **_):
         state = ada.get_state(chat)
         newest = state["messages"][-1]
-        found.append((run["state"], state["state"], newest["role"], newest["status"], run["outcome"]))
+        found.append((turn["state"], state["state"], newest["role"], newest["status"], turn["outcome"]))
 
-    with signals.run_state_changed.connected_to(look, sender=app):
+    with signals.turn_state_changed.connected_to(look, sender=app):
         ada.send_message(chat, "q")
         ada.approve_tools(chat, ["c1"])
     assert found == [
@@ -97,7 +97,7 @@ def test_a_receiver_that_fails_ends_no_turn(app, ada, chat, answered):
 
     answered(with_tools)
     with (
-        signals.run_state_changed.connected_to(fail, sender=app),
+        signals.turn_state_changed.connected_to(fail, sender=app),
         signals.message_saved.connected_to(fail, sender=app),
         signals.message_updated.connected_to(fail, sender=app),
     ):
@@ -137,7 +137,7 @@ def updated(seen):
 def test_no_log_line_tells_what_anybody_said(make_app, caplog):
     """At no level, from no logger: neither questions nor answers, arguments, results, nor what exceptions say."""
     caplog.set_level(logging.DEBUG)
-    app = make_app(CONVERSATIONS_AUDIT=True, CONVERSATIONS_RUN_TIMEOUT=20)
+    app = make_app(CONVERSATIONS_AUDIT=True, CONVERSATIONS_TURN_TIMEOUT=20)
     app.conversations.responder(marked)
     ada = app.conversations.as_user("ada", app=app)
     client = app.test_client()
@@ -259,7 +259,7 @@ def test_a_turn_holds_no_connection_while_it_waits(app, ada, chat, led, answered
         pool = app.db.engine.pool
     until(lambda: pool.checkedout() == 0)
     led.say("a", ToolCall("c", "t", 1, requires_approval=True), END)
-    until(lambda: runs(app, chat)[0].state == "awaiting_approval")
+    until(lambda: turns_of(app, chat)[0].state == "awaiting_approval")
     until(lambda: pool.checkedout() == 0)
     ada.cancel(chat)
     led.wait()

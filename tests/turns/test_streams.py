@@ -11,7 +11,7 @@ from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult
 
 from ..bed.redis_servers import RedisServer
 from .sse import EVENTS, events, joined, parsed, text_of, told
-from .tools import END, Led, is_idle, runs, said, until
+from .tools import END, Led, is_idle, said, turns_of, until
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """For what a request or a setting decides."""
@@ -56,8 +56,8 @@ def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole)
     assert (kinds[0], kinds[-1]) == ("message.created", "done")
     assert kinds.index("message.started") < kinds.index("message.reasoning")
     assert kinds[-3:] == ["message.completed", "state", "done"]
-    run = runs(app, chat)[0]
-    assert all(one.id == f"{run.id}:{one.position}" for one in whole)
+    turn = turns_of(app, chat)[0]
+    assert all(one.id == f"{turn.id}:{one.position}" for one in whole)
     positions = [one.position for one in whole]
     assert positions == sorted(positions)
     completed = next(one for one in whole if one.event == "message.completed").data
@@ -69,18 +69,18 @@ def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole)
 
 def test_every_position_is_a_place_to_resume_from(app, chat, whole, long):
     """Behind every event and in the middle of words: what was heard before and what comes after are the whole."""
-    run = runs(app, chat)[0].id
+    turn = turns_of(app, chat)[0].id
     end = max(one.position for one in whole)
     parts = told(whole)
     positions = set(range(0, end, 1 if long else 10)) | {one.position for one in whole} - {end}
     for position in sorted(positions):
-        after = events(resumed(app, chat, f"{run}:{position}"))
+        after = events(resumed(app, chat, f"{turn}:{position}"))
         heard = told(cut(whole, position))
         assert joined(heard, told(after)) == parts, position
         assert all(one.position >= position for one in after)
         assert ("message.created" in [one.event for one in after]) == (position == 0)
         assert [one.event for one in after][-1] == "done"
-    assert resumed(app, chat, f"{run}:{end}").status_code == 204
+    assert resumed(app, chat, f"{turn}:{end}").status_code == 204
 
 
 def cut(found, position):
@@ -111,7 +111,7 @@ def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
         ada = first.conversations.as_user("ada", app=first)
         chat = ada.create_conversation("T")["id"]
         ada.send_message(chat, "q", wait=False)
-        run = runs(first, chat)[0].id
+        turn = turns_of(first, chat)[0].id
         path = f"/api/conversations/{chat}/stream"
         if relay == "redis stops":
             there = client_of(second).get(path)
@@ -125,7 +125,7 @@ def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
         else:
             found = events(client_of(second).get(path))
         until(lambda: ada.get_state(chat)["state"] == "idle")
-        kept = events(resumed(first, chat, f"{run}:0"))
+        kept = events(resumed(first, chat, f"{turn}:0"))
         assert told(found) == told(kept)
         assert len(told(kept)) > 20
         positions = [one.position for one in found]
@@ -145,8 +145,8 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
     ada = apps[0].conversations.as_user("ada", app=apps[0])
     chat = ada.create_conversation("T")["id"]
     ada.send_message(chat, "q", wait=False)
-    run = runs(apps[0], chat)[0].id
-    heard, last = [], f"{run}:0"
+    turn = turns_of(apps[0], chat)[0].id
+    heard, last = [], f"{turn}:0"
     for n in range(200):
         answer = resumed(apps[n % 2], chat, last)
         if answer.status_code == 204:
@@ -161,7 +161,7 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
         heard += found
         last = found[-1].id if found else last
     until(lambda: ada.get_state(chat)["state"] == "idle")
-    assert told(heard) == told(events(resumed(apps[0], chat, f"{run}:0")))
+    assert told(heard) == told(events(resumed(apps[0], chat, f"{turn}:0")))
     assert [one.event for one in heard].count("message.created") == 1
     assert [one.event for one in heard].count("message.started") == 1
 
@@ -175,7 +175,7 @@ def test_what_is_passed_on_does_not_stay_in_redis(worker, led, redis_url):
     ada.send_message(chat, "q", wait=False)
     led.say("one ")
     with redis.Redis.from_url(redis_url) as client:
-        key = f"conversation:{{{chat}}}:run:{runs(app, chat)[0].id}"
+        key = f"conversation:{{{chat}}}:turn:{turns_of(app, chat)[0].id}"
         until(lambda: client.pttl(key) > 0, "what was said is passed on")
         assert 60_000 < client.pttl(key) <= 120_000
         led.say(END)
@@ -219,8 +219,8 @@ def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, an
     second = events(http("ada").post(path, json={"tool_call_ids": ["c1"]}, headers=EVENTS))
     assert text_of(first) + text_of(second) == "Let me see. Done."
     assert [one.event for one in second].count("message.completed") == 1
-    run = runs(app, chat)[0].id
-    again = events(resumed(app, chat, f"{run}:0"))
+    turn = turns_of(app, chat)[0].id
+    again = events(resumed(app, chat, f"{turn}:0"))
     assert [kind for kind, _ in told(again)] == [kind for kind, _ in joined(told(first), told(second))]
 
 
@@ -237,8 +237,8 @@ def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
     problem = next(one.data for one in found if one.event == "error")
     assert (problem["status"], problem["code"]) == (502, "responder_failed")
     assert "secret" not in str(found)
-    run = runs(app, chat)[0].id
-    again = events(resumed(app, chat, f"{run}:0"))
+    turn = turns_of(app, chat)[0].id
+    again = events(resumed(app, chat, f"{turn}:0"))
     assert told(again) == told(found)
     assert next(one.data for one in again if one.event == "error") == problem
 
@@ -271,28 +271,28 @@ TAILS = ["", "x", "-1", "1.5", "1e3", "99999999999999999999", "1:2", "0x1", "\u0
 
 def test_a_forged_last_event_id_is_400_or_ones_own(app, http, ada, bob, chat, whole):
     """Ids that nobody gave are 400; one of another turn or another's conversation tells nothing of theirs."""
-    run = runs(app, chat)[0].id
-    for last in [*FORGED, *(f"{run}:{tail}" for tail in TAILS)]:
+    turn = turns_of(app, chat)[0].id
+    for last in [*FORGED, *(f"{turn}:{tail}" for tail in TAILS)]:
         sent = last.encode().decode("latin-1")
         answer = resumed(app, chat, sent)
         assert answer.status_code == 400, (last, answer.status_code)
         assert answer.get_json()["code"] == "malformed_request"
-    assert resumed(app, chat, f"{run}:0", "bob").status_code == 404
+    assert resumed(app, chat, f"{turn}:0", "bob").status_code == 404
     assert client_of(app, "bob").get(f"/api/conversations/{chat}/stream").status_code == 404
     bobs = bob.create_conversation("T")["id"]
     bob.send_message(bobs, "bob's question")
-    foreign = f"{runs(app, bobs)[0].id}:0"
+    foreign = f"{turns_of(app, bobs)[0].id}:0"
     assert resumed(app, chat, foreign).status_code == 400
-    assert resumed(app, bobs, f"{run}:0", "bob").status_code == 400
+    assert resumed(app, bobs, f"{turn}:0", "bob").status_code == 400
     other = ada.create_conversation("T")["id"]
-    assert resumed(app, other, f"{run}:0").status_code == 400
+    assert resumed(app, other, f"{turn}:0").status_code == 400
 
 
 def test_a_future_position_of_an_ended_turn_gets_the_whole_message(app, chat, whole):
     """Somebody who claims to have heard more than there is learns what there is."""
-    run = runs(app, chat)[0].id
+    turn = turns_of(app, chat)[0].id
     end = max(one.position for one in whole)
-    found = events(resumed(app, chat, f"{run}:{end + 1000}"))
+    found = events(resumed(app, chat, f"{turn}:{end + 1000}"))
     assert [one.event for one in found] == ["message.completed", "state", "done"]
 
 
@@ -302,8 +302,8 @@ def test_a_future_position_of_a_running_turn_is_400_where_it_is_known(app, ada, 
     ada.send_message(chat, "q", wait=False)
     led.say("one ")
     until(lambda: said(ada, chat)[-1] == ("a", "one "))
-    run = runs(app, chat)[0].id
-    assert resumed(app, chat, f"{run}:100000").status_code == 400
+    turn = turns_of(app, chat)[0].id
+    assert resumed(app, chat, f"{turn}:100000").status_code == 400
     led.say(END)
     until(lambda: ada.get_state(chat)["state"] == "idle")
 

@@ -81,36 +81,36 @@ END: Any = object()
 """Tells a led responder to return."""
 
 
-def runs(app: Flask, conversation_id: str) -> list[Any]:
+def turns_of(app: Flask, conversation_id: str) -> list[Any]:
     """The rows of the turns of a conversation, in order."""
-    run = app.conversations.models.Run.__table__  # type: ignore[attr-defined]
+    turn = app.conversations.models.Turn.__table__  # type: ignore[attr-defined]
     with app.app_context(), app.db.engine.connect() as connection:  # type: ignore[attr-defined]
         return list(
-            connection.execute(sa.select(run).where(run.c.conversation_id == conversation_id).order_by(run.c.number))
+            connection.execute(sa.select(turn).where(turn.c.conversation_id == conversation_id).order_by(turn.c.number))
         )
 
 
 def expire(app: Flask, conversation_id: str) -> None:
     """Let the leases of the turns of a conversation end, as if their workers had not been heard of."""
-    expire_turns(app, [row for row in runs(app, conversation_id) if row.expires_at is not None])
+    expire_turns(app, [row for row in turns_of(app, conversation_id) if row.expires_at is not None])
 
 
 def expire_turns(app: Flask, rows: Iterable[Any]) -> None:
     """Let the leases of these turns end at once: those that were begun first have ended first."""
-    run = app.conversations.models.Run.__table__  # type: ignore[attr-defined]
+    turn = app.conversations.models.Turn.__table__  # type: ignore[attr-defined]
     long_ago = dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)
     with app.app_context(), app.db.engine.begin() as connection:  # type: ignore[attr-defined]
         for row in rows:
             ended = long_ago + dt.timedelta(minutes=row.number)
             connection.execute(
-                sa.update(run).where(run.c.id == row.id, run.c.expires_at.is_not(None)).values(expires_at=ended)
+                sa.update(turn).where(turn.c.id == row.id, turn.c.expires_at.is_not(None)).values(expires_at=ended)
             )
 
 
 def abandon(app: Flask, conversation_id: str) -> None:
     """Let this process forget its turns without a word, and their leases end: what kill -9 leaves behind."""
     runner = app.extensions["flask_conversations"].runner
-    for row in runs(app, conversation_id):
+    for row in turns_of(app, conversation_id):
         work = runner.find(row.id)
         if work is not None:
             work.lose()
@@ -136,7 +136,7 @@ def is_sound(app: Flask, *services: Any) -> None:
 
 def is_idle(app: Flask, service: Any, conversation_id: str) -> None:
     """No turn is under way, nothing is left in any half state, and the conversation is sound."""
-    for row in runs(app, conversation_id):
+    for row in turns_of(app, conversation_id):
         assert row.state not in LIVE, row.state
         assert (row.token, row.expires_at, row.request) == (None, None, None)
         assert row.ended_at is not None
@@ -158,10 +158,10 @@ def noted(app: Flask) -> Iterator[list[Any]]:
     """The state changes that are announced meanwhile: (previous, state, outcome)."""
     seen: list[Any] = []
 
-    def note(sender: Any, run: Any, previous_state: Any, **_: Any) -> None:
-        seen.append((previous_state, run["state"], run["outcome"]))
+    def note(sender: Any, turn: Any, previous_state: Any, **_: Any) -> None:
+        seen.append((previous_state, turn["state"], turn["outcome"]))
 
-    with signals.run_state_changed.connected_to(note, sender=app):
+    with signals.turn_state_changed.connected_to(note, sender=app):
         yield seen
 
 

@@ -106,11 +106,11 @@ def test_a_stream_can_be_taken_up_at_every_place(hers, replies):
     """From each place on comes exactly the rest, in streams that open what they tell of and close what they opened."""
     whole = hers.post(URL, json=body(user("everything")))
     told = frames(whole.get_data(as_text=True))
-    run, _, last = next(name for name, _ in reversed(told) if name).rpartition(":")
+    turn, _, last = next(name for name, _ in reversed(told) if name).rpartition(":")
     all_of_it = spoken([chunk for _, chunk in told])
     starts = {chunk["id"] for _, chunk in told if chunk["type"].endswith("-start")}
     for place in range(int(last)):
-        answer = hers.get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{run}:{place}"})
+        answer = hers.get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{turn}:{place}"})
         some = chunks(answer)
         assert some[0]["messageId"] == told[0][1]["messageId"]
         assert {chunk["id"] for chunk in some if chunk["type"].endswith("-start")} <= starts
@@ -118,7 +118,7 @@ def test_a_stream_can_be_taken_up_at_every_place(hers, replies):
         assert page.ended == "finish"
         assert all_of_it.endswith(spoken(some))
         assert len(spoken(some)) == min(len(all_of_it), max(0, spoken_after(told, place)))
-    assert hers.get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{run}:{last}"}).status_code == 204
+    assert hers.get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{turn}:{last}"}).status_code == 204
 
 
 def spoken(some):
@@ -159,8 +159,8 @@ def test_a_text_is_taken_up_while_it_grows(hers, http, replies):
     begun = ""
     while "text-delta" not in begun:
         begun += next(told).decode()
-    run = re.findall(r"id: ([^:]+):", begun)[-1]
-    other = chunks(http("ada").get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{run}:4"}))
+    turn = re.findall(r"id: ([^:]+):", begun)[-1]
+    other = chunks(http("ada").get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": f"{turn}:4"}))
     rest = frames(begun + b"".join(told).decode())
     assert text_of(other) == "e two"
     assert text_of([chunk for _, chunk in rest]) == "one two"

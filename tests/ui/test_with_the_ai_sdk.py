@@ -167,9 +167,9 @@ def test_every_place_to_come_in_is_valid(played, hers):
     """A stream that is taken up behind any of its events is one that the AI SDK reads to its end."""
     answer = hers.post(URL, json=body(user("everything")))
     told = frames(answer.get_data(as_text=True))
-    run = next(name for name, _ in told if name).partition(":")[0]
+    turn = next(name for name, _ in told if name).partition(":")[0]
     last = int([name for name, _ in told if name][-1].partition(":")[2])
-    whole = played("cuts", json.dumps([{"chat": "chat-1", "last": f"{run}:{place}"} for place in range(last + 1)]))
+    whole = played("cuts", json.dumps([{"chat": "chat-1", "last": f"{turn}:{place}"} for place in range(last + 1)]))
     assert whole[-1] is None, "behind the last event there is nothing to tell"
     ids = {one["id"] for one in whole[:-1]}
     assert ids == {chunks(hers.post(URL, json=body(user("everything"))))[0]["messageId"]}

@@ -53,7 +53,7 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
     outcome = current_conversations.ask(
         conversation_id, kind, message=message, message_id=message_id, key=idempotency(), wait=not at_once
     )
-    return _full_state(conversation_id, outcome, 202 if at_once and outcome["run"] else 200)
+    return _full_state(conversation_id, outcome, 202 if at_once and outcome["turn"] else 200)
 
 
 @routes.add(
@@ -113,7 +113,7 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
         conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
     )
     if stream.is_wanted():
-        return stream.of_turn(conversation_id, outcome["run"], stream.end_of(outcome["answer"]))
+        return stream.of_turn(conversation_id, outcome["turn"], stream.end_of(outcome["answer"]))
     return _full_state(conversation_id, outcome, 202 if at_once else 200)
 
 

@@ -160,8 +160,8 @@ def _decided(chat: str, messages: list[dict[str, Any]], place: int) -> Response:
     """Do as the user has decided, and tell what happens from there on. What was decided before is not done twice."""
     decisions = forms.decisions_of(messages, place)
     answer = current_conversations.get_message(chat, messages[place]["id"])
-    run = current_conversations.get_state(chat, limit=1)["run"]
-    if run is None or run["answer_id"] != answer["id"]:
+    turn = current_conversations.get_state(chat, limit=1)["turn"]
+    if turn is None or turn["answer_id"] != answer["id"]:
         raise errors.Conflict("These tool calls belong to a turn that is over.")
     stream.refuse_too_many()
     try:
@@ -170,7 +170,7 @@ def _decided(chat: str, messages: list[dict[str, Any]], place: int) -> Response:
         answer = current_conversations.get_message(chat, answer["id"])
         if _undone(answer, decisions):
             raise
-    return stream.of_turn(chat, run, _behind(answer, decisions), "ui", continued=True)
+    return stream.of_turn(chat, turn, _behind(answer, decisions), "ui", continued=True)
 
 
 def _decide(chat: str, answer: Mapping[str, Any], decisions: Mapping[str, bool]) -> None:

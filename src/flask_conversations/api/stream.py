@@ -50,12 +50,12 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
     current_conversations.glance(conversation_id)  # whose conversation it is comes before what is asked of it
     if match is None:
         raise errors.MalformedRequest("Last-Event-ID is none that this server has given.")
-    run_id, position = match[1], int(match[2])
-    run = current_conversations.turn_to_resume(conversation_id, run_id, position)
-    if run is None:
+    turn_id, position = match[1], int(match[2])
+    turn = current_conversations.turn_to_resume(conversation_id, turn_id, position)
+    if turn is None:
         return Response(status=204)
     refuse_too_many()
-    return of_turn(conversation_id, run, position, protocol)
+    return of_turn(conversation_id, turn, position, protocol)
 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
@@ -96,16 +96,16 @@ def of_new_turn(
         protocol=protocol,
         wait=False,
     )
-    if begun["run"] is None and protocol == "ui":
+    if begun["turn"] is None and protocol == "ui":
         return _response(ui.nothing(), ui.HEADERS)
-    if begun["run"] is None:
+    if begun["turn"] is None:
         return _response(_only(begun["question"], answers.of_this_request()["case"]), None)
-    return of_turn(conversation_id, begun["run"], 0, protocol, replayed=begun["replayed"])
+    return of_turn(conversation_id, begun["turn"], 0, protocol, replayed=begun["replayed"])
 
 
 def of_turn(
     conversation_id: str,
-    run: Mapping[str, Any],
+    turn: Mapping[str, Any],
     position: int,
     protocol: str | None = None,
     *,
@@ -113,12 +113,12 @@ def of_turn(
     continued: bool = False,
 ) -> Response:
     """The events of a turn from *position* on. Whoever calls has looked whether there is room, before what cannot be undone."""
-    follower = current_conversations.follow(conversation_id, run["id"], position)
-    if (protocol or run.get("protocol")) == "ui":
-        told, headers = ui.told(follower, run["id"], follower.heard, position, continued=continued), ui.HEADERS
+    follower = current_conversations.follow(conversation_id, turn["id"], position)
+    if (protocol or turn.get("protocol")) == "ui":
+        told, headers = ui.told(follower, turn["id"], follower.heard, position, continued=continued), ui.HEADERS
         seconds = math.inf  # a page takes the end of the stream for the end of the answer
     else:
-        told, headers = _told(follower, run["id"], answers.of_this_request()["case"]), {}
+        told, headers = _told(follower, turn["id"], answers.of_this_request()["case"]), {}
         seconds = state().config.stream_seconds
     answer = _response(_limited(told, state().runner, seconds), headers)
     if replayed:
@@ -163,7 +163,7 @@ def _limited(told: Iterator[str], runner: Any, seconds: float) -> Iterator[str]:
         runner.open_stream(-1)
 
 
-def _told(follower: Iterable[Any], run_id: str, case: str) -> Iterator[str]:
+def _told(follower: Iterable[Any], turn_id: str, case: str) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
     position = 0
     try:
@@ -172,12 +172,12 @@ def _told(follower: Iterable[Any], run_id: str, case: str) -> Iterator[str]:
                 yield ": still here\n\n"
                 continue
             position = sent.position
-            yield f"id: {run_id}:{position}\nevent: {sent.event}\ndata: {_spelt(sent.data, case)}\n\n"
+            yield f"id: {turn_id}:{position}\nevent: {sent.event}\ndata: {_spelt(sent.data, case)}\n\n"
     except errors.ConversationsError as error:
         # the status is sent: that the conversation was deleted, say, can only be told as an event
         told = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
         for event, data in (("error", told), ("done", {})):
-            yield f"id: {run_id}:{position}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
+            yield f"id: {turn_id}:{position}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
 
 
 def _spelt(data: Any, case: str) -> str:

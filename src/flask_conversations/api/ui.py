@@ -20,7 +20,7 @@ _UNFINISHED = "The answer was interrupted before the tool had run."
 
 
 def told(
-    follower: Iterable[Any], run_id: str, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False
+    follower: Iterable[Any], turn_id: str, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False
 ) -> Iterator[str]:
     """The events of a follower as chunks.
 
@@ -33,7 +33,7 @@ def told(
             if sent is None:
                 yield ": still here\n\n"
             else:
-                yield from _framed(chunks.of(sent), f"{run_id}:{sent.position}")
+                yield from _framed(chunks.of(sent), f"{turn_id}:{sent.position}")
     except errors.ConversationsError as error:
         yield from _framed([{"type": "error", "errorText": error.detail}], None)
     yield "data: [DONE]\n\n"

@@ -70,7 +70,7 @@ class ApproveIn(Form):
     approved = kinds.ruled(fields.Boolean, rules.boolean, load_default=True)
 
 
-class RunOut(Answer):
+class TurnOut(Answer):
     """A turn."""
 
     id = fields.UUID(required=True)
@@ -100,7 +100,7 @@ class StateOut(Answer):
     has_more = fields.Boolean(required=True)
     siblings: kinds.AnyField = siblings_of_page()
     state = fields.String(required=True, validate=validate.OneOf(STATES))
-    run = fields.Nested(RunOut, required=True, allow_none=True)
+    turn = fields.Nested(TurnOut, required=True, allow_none=True)
     pending_actions = fields.List(fields.Dict(), required=True)
     waiting = fields.List(fields.Dict(), required=True)
     branches = fields.List(fields.Nested(BranchOut), required=True)

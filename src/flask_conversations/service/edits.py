@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import signals
-from ..errors import MessageNotFound, RunInProgress, VersionConflict
-from ..models import LIVE_RUNS, MAIN, now
+from ..errors import MessageNotFound, TurnInProgress, VersionConflict
+from ..models import LIVE_STATES, MAIN, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
@@ -18,7 +18,7 @@ from ..schemas.shapes import Message
 from ..store import branches as branch_rows
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
-from ..store import runs
+from ..store import turns as turn_rows
 from .base import Base
 from .guards import GuardContext, guarded
 from .units import writes
@@ -97,9 +97,9 @@ class EditVerbs(Base):
         if not values:
             return schema.dump(message)
         if edited and message.status in ("streaming", "pending"):
-            run = runs.find(self.store, conversation, "answer_id", message.id)
-            if run is not None and run.state in LIVE_RUNS:
-                raise RunInProgress("This answer is still being written: wait for its end, or cancel the turn.")
+            turn = turn_rows.find(self.store, conversation, "answer_id", message.id)
+            if turn is not None and turn.state in LIVE_STATES:
+                raise TurnInProgress("This answer is still being written: wait for its end, or cancel the turn.")
         return self.change_message(conversation, message, values, edited=edited)
 
     def change_message(self, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> Message:

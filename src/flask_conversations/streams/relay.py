@@ -35,9 +35,9 @@ class Relay:
         self._prefix = prefix
         self._breaker = Breaker()
 
-    def tell(self, conversation_id: str, run_id: str, said: Iterable[Sent], kept: float) -> bool:
+    def tell(self, conversation_id: str, turn_id: str, said: Iterable[Sent], kept: float) -> bool:
         """Add to what was told; False if that is not known to have happened. Forgotten *kept* seconds after the last."""
-        key = self._key(conversation_id, run_id)
+        key = self._key(conversation_id, turn_id)
         frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
 
         def add(client: Any) -> bool:
@@ -47,9 +47,9 @@ class Relay:
 
         return bool(frames) and bool(self._try(add))
 
-    def told(self, conversation_id: str, run_id: str, start: int) -> list[Sent] | None:
+    def told(self, conversation_id: str, turn_id: str, start: int) -> list[Sent] | None:
         """What was told from the *start*-th event on; None if there is nothing to go by."""
-        key = self._key(conversation_id, run_id)
+        key = self._key(conversation_id, turn_id)
         frames = self._try(lambda client: client.lrange(key, start, -1))
         if frames is None:
             return None
@@ -59,9 +59,9 @@ class Relay:
             logger.warning("Redis holds something else where a running answer should be.")
             return None
 
-    def close(self, conversation_id: str, run_id: str, lingers: float) -> None:
+    def close(self, conversation_id: str, turn_id: str, lingers: float) -> None:
         """The turn is over, and the database has it all: those who listen are told to look there, for *lingers* seconds."""
-        key = self._key(conversation_id, run_id)
+        key = self._key(conversation_id, turn_id)
 
         def end(client: Any) -> None:
             client.rpush(key, json.dumps([0, END, {}]))
@@ -69,8 +69,8 @@ class Relay:
 
         self._try(end)
 
-    def _key(self, conversation_id: str, run_id: str) -> str:
-        return f"{self._prefix}conversation:{{{conversation_id}}}:run:{run_id}"
+    def _key(self, conversation_id: str, turn_id: str) -> str:
+        return f"{self._prefix}conversation:{{{conversation_id}}}:turn:{turn_id}"
 
     def _try(self, call: Callable[[Any], Any]) -> Any:
         if not self._breaker.allows():

@@ -17,7 +17,7 @@ def upgrade(names: Names) -> None:
     _create_messages(names)
     _create_tags(names)
     _create_branches(names)
-    _create_runs(names)
+    _create_turns(names)
     _create_idempotency(names)
     _create_query_log(names)
 
@@ -26,7 +26,7 @@ def downgrade(names: Names) -> None:
     for table in (
         "conversation_query_log",
         "conversation_idempotency",
-        "conversation_runs",
+        "conversation_turns",
         "conversation_branches",
         "conversation_tags",
         "conversation_messages",
@@ -174,9 +174,9 @@ def _create_branches(names: Names) -> None:
     )
 
 
-def _create_runs(names: Names) -> None:
+def _create_turns(names: Names) -> None:
     op.create_table(
-        names.table("conversation_runs"),
+        names.table("conversation_turns"),
         sa.Column("conversation_id", UUIDString, primary_key=True),
         sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("id", UUIDString, nullable=False),
@@ -199,21 +199,21 @@ def _create_runs(names: Names) -> None:
         sa.Column("created_at", UTCDateTime, nullable=False),
         sa.Column("updated_at", UTCDateTime, nullable=False),
         sa.Column("ended_at", UTCDateTime),
-        sa.UniqueConstraint("conversation_id", "id", name=names.object("uq", "conversation_runs", "id")),
-        _conversation_key(names, "conversation_runs"),
+        sa.UniqueConstraint("conversation_id", "id", name=names.object("uq", "conversation_turns", "id")),
+        _conversation_key(names, "conversation_turns"),
         schema=names.schema,
         if_not_exists=True,
     )
     _unique_where(names, "active", "state IN ('processing', 'streaming', 'awaiting_approval')", "conversation_id")
     _unique_where(names, "client_id", "client_id IS NOT NULL", "conversation_id", "client_id")
     _unique_where(names, "key", "key IS NOT NULL", "conversation_id", "key")
-    _index(names, "conversation_runs", "expires_at", "expires_at")
+    _index(names, "conversation_turns", "expires_at", "expires_at")
 
 
 def _unique_where(names: Names, what: str, condition: str, *columns: str) -> None:
     op.create_index(
-        names.object("uq", "conversation_runs", what),
-        names.table("conversation_runs"),
+        names.object("uq", "conversation_turns", what),
+        names.table("conversation_turns"),
         list(columns),
         unique=True,
         schema=names.schema,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import StorageUnavailable
-from ...models import LIVE_RUNS, WAITING
+from ...models import LIVE_STATES, WAITING
 from ...streams import END, QUESTION, STARTED, Sent, end_of, said_after
 from ...streams.units import FIRST, parts_of
 from ...turns import ResponderError as _Failed
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Follower:
     """One reader of one turn. Between two events it holds nothing: no connection, no context, no transaction."""
 
-    def __init__(self, service: TurnVerbs, conversation_id: str, run_id: str, position: int) -> None:
-        self._service, self._run_id, self._position = service, run_id, position
-        self._view = service.turn_view(conversation_id, run_id)
-        self._conversation_id = self._view["run"].conversation_id
+    def __init__(self, service: TurnVerbs, conversation_id: str, turn_id: str, position: int) -> None:
+        self._service, self._run_id, self._position = service, turn_id, position
+        self._view = service.turn_view(conversation_id, turn_id)
+        self._conversation_id = self._view["turn"].conversation_id
         self._runner = service.backend.runner
         self._timing = self._runner.timing
         self._state: str | None = None
@@ -59,11 +59,11 @@ class Follower:
 
     @property
     def _run(self) -> Any:
-        return self._view["run"]
+        return self._view["turn"]
 
     @property
     def _is_over(self) -> bool:
-        return self._run.state not in LIVE_RUNS or told(self._run.state) == "awaiting_approval"
+        return self._run.state not in LIVE_STATES or told(self._run.state) == "awaiting_approval"
 
     def _known(self) -> Iterator[Sent]:
         """What there is to tell by now."""
@@ -87,7 +87,7 @@ class Follower:
     def _end(self) -> Iterator[Sent]:
         """The answer as it is kept. A reader who has seen more than a dead worker could save learns what there is."""
         answer, state = self._view["answer"], told(self._run.state)
-        if self._run.state in LIVE_RUNS:
+        if self._run.state in LIVE_STATES:
             yield Sent(self._position, "state", {"state": state})
         elif answer is not None:
             end = told_all(self._run, answer)
@@ -96,7 +96,7 @@ class Follower:
                 yield Sent(end, "message.completed", answer)
         if self._run.error:
             yield Sent(self._position, "error", _problem(self._run.error))
-        if self._run.state not in LIVE_RUNS:
+        if self._run.state not in LIVE_STATES:
             yield Sent(self._position, "state", {"state": state})
         yield Sent(self._position, "done", {})
 
@@ -113,13 +113,13 @@ class Follower:
 
     def _wait_for(self, work: Work) -> None:
         time.sleep(self._timing.smooth)
-        begun, waiting = work.begun_answer, work.run.state == WAITING
+        begun, waiting = work.begun_answer, work.turn.state == WAITING
         work.said_after(self._position, self._timing.heartbeat / 3)
         if (
             work.ended.is_set()
             or (self._view["answer"] is None and work.begun_answer)
             or begun != work.begun_answer
-            or waiting != (work.run.state == WAITING)
+            or waiting != (work.turn.state == WAITING)
             or (not waiting and self._run.state == WAITING)
         ):
             self._look()

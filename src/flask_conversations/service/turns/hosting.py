@@ -89,12 +89,12 @@ class HostTurn:
 
 def wait_in_line(work: Work) -> None:
     """Until the turn of the calling thread has begun. Raises `ConversationNotFound` or `Conflict` if it never does."""
-    if work.run.state == WAITING:
+    if work.turn.state == WAITING:
         try:
             work._wait_in_line()
         except Lost as lost:
             work.end()
-            work.service.glance(work.run.conversation_id)
+            work.service.glance(work.turn.conversation_id)
             raise Conflict("The turn was ended before it began.") from lost
         except BaseException:
             work.end()
@@ -112,7 +112,7 @@ def texts(follower: Follower, work: Work) -> Iterator[str]:
 
 def in_thread(work: Work) -> None:
     """Let a turn that has begun be answered whether or not anybody listens."""
-    threading.Thread(target=work.main, name=f"turn-{work.run.id}", daemon=True).start()
+    threading.Thread(target=work.main, name=f"turn-{work.turn.id}", daemon=True).start()
 
 
 def _usage(usage: Any, model: str | None) -> Usage:

@@ -15,14 +15,15 @@ from ...errors import (
 from ...models import (
     AWAITING,
     INTERRUPTED,
-    LIVE_RUNS,
+    LIVE_STATES,
     WAITING,
     new_id,
     now,
 )
 from ...schemas import rules
-from ...store import faults, runs
+from ...store import faults
 from ...store import messages as rows
+from ...store import turns as turn_rows
 from ..savepoints import savepoint
 from ..units import reads, writes
 from .questions import Questions
@@ -36,12 +37,12 @@ class Recovery(Questions):
     """How turns end that nobody ends."""
 
     @writes
-    def recover_turn(self, conversation_id: str, run_id: str) -> bool:
+    def recover_turn(self, conversation_id: str, turn_id: str) -> bool:
         """End a turn whose worker is gone, if it is still so; whether it was."""
         conversation = self.store.lock(conversation_id, trash=True)
-        live = runs.live(self.store, conversation)
-        run = next((each for each in live.dead if each.id == run_id), None)
-        return run is not None and self._bury_run(conversation.id, run, live)
+        live = turn_rows.live(self.store, conversation)
+        turn = next((each for each in live.dead if each.id == turn_id), None)
+        return turn is not None and self._bury_turn(conversation.id, turn, live)
 
     @writes
     def end_orphan(self, conversation_id: str) -> None:
@@ -51,61 +52,61 @@ class Recovery(Questions):
     @reads
     def dead_turns(self, limit: int = 100) -> list[tuple[str, str]]:
         """The conversation and the id of turns whose worker is gone."""
-        return [(run.conversation_id, run.id) for run in runs.dead(self.store, limit=limit)]
+        return [(turn.conversation_id, turn.id) for turn in turn_rows.dead(self.store, limit=limit)]
 
     @writes
     def renew_leases(self, tokens: Sequence[str]) -> dict[str, bool]:
         """Give the workers with *tokens* their time again; whether each is asked to stop. One that is missing has lost its turn."""
-        return runs.renew(self.store, tokens, lease=self.config.run_lease)
+        return turn_rows.renew(self.store, tokens, lease=self.config.turn_lease)
 
     @reads
     def asked_to_stop(self, tokens: Sequence[str]) -> set[str]:
         """Those of *tokens* whose turn somebody wants to end."""
-        return runs.asked_to_stop(self.store, tokens)
+        return turn_rows.asked_to_stop(self.store, tokens)
 
-    def _living(self, conversation: Any) -> runs.Live:
+    def _living(self, conversation: Any) -> turn_rows.Live:
         """The live turns of a locked conversation; those whose worker is gone are ended first."""
-        live = runs.live(self.store, conversation)
+        live = turn_rows.live(self.store, conversation)
         orphan = live.active if live.active is not None and live.active.state == AWAITING else None
         if orphan is not None and rows.one(self.store, conversation.id, orphan.answer_id) is None:
-            self._drop_run(self.store.lock(conversation.id), orphan)
+            self._drop_turn(self.store.lock(conversation.id), orphan)
         elif not live.dead:
             return live
-        for run in live.dead:
-            self._bury_run(conversation.id, run, live)
-        return runs.live(self.store, conversation)
+        for turn in live.dead:
+            self._bury_turn(conversation.id, turn, live)
+        return turn_rows.live(self.store, conversation)
 
-    def _bury_run(self, conversation_id: str, run: Any, live: runs.Live) -> bool:
+    def _bury_turn(self, conversation_id: str, turn: Any, live: turn_rows.Live) -> bool:
         conversation = self.store.lock(conversation_id, trash=True)
-        if run.state == WAITING:
+        if turn.state == WAITING:
             if any(each.state != WAITING and not each.dead for each in live):
                 return False  # what it asked is stored once the turn before it has ended
-            run = self._ask_after_all(conversation, run)
+            turn = self._ask_after_all(conversation, turn)
             conversation = self.store.lock(conversation_id, trash=True)
-        message_id = run.answer_id or new_id()
+        message_id = turn.answer_id or new_id()
         values = {"state": INTERRUPTED, "token": None, "ended_at": now(), "error": WENT_AWAY, "answer_id": message_id}
-        moved = self._advance_run(run, values, states=LIVE_RUNS)
+        moved = self._advance_turn(turn, values, states=LIVE_STATES)
         error = {"metadata": {"error": WENT_AWAY}}
         written = self._renew_answer(conversation, message_id, error, INTERRUPTED)
-        if written is None and run.answer_id is None:
+        if written is None and turn.answer_id is None:
             written = self._append_answer(conversation, moved, message_id, {**NOTHING_SAID, **error}, INTERRUPTED)
         if written is None:
             self._step_once(conversation)
         return True
 
-    def _ask_after_all(self, conversation: Any, run: Any) -> Any:
+    def _ask_after_all(self, conversation: Any, turn: Any) -> Any:
         """Store the question of a turn that never began: what somebody has sent is not lost with a worker."""
-        request = dict(run.request or {"row": None, "message_id": None})
+        request = dict(turn.request or {"row": None, "message_id": None})
         if request["row"]:
             request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
         try:
-            question = self._put_if_possible(conversation, run.kind, request)
+            question = self._put_if_possible(conversation, turn.kind, request)
         except (MessageNotFound, ValidationFailed):
             # what it referred to was deleted: what was asked is kept all the same
             row = request["row"] and {name: value for name, value in request["row"].items() if name != "parent_id"}
             question = self._put_if_possible(conversation, SEND, {**request, "row": row}) if row else None
         values = {"request": None, "question_id": question["id"] if question else None}
-        return runs.move(self.store, run, values) or run
+        return turn_rows.move(self.store, turn, values) or turn
 
     def _put_if_possible(self, conversation: Any, kind: str, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The question, stored; None where another message has its name by now: its sender is told. What fails leaves nothing."""

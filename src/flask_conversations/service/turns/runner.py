@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...counters import Counters
 from ...errors import ConversationsError, StorageUnavailable
-from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_RUNS
+from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_STATES
 from ...streams import Relay
 from .running import Responder, Work, carefully
 from .shapes import Begun
@@ -38,7 +38,7 @@ class Runner:
         self.timing = Timing()
         self.streams = 0
         """Streams of events that this process keeps open."""
-        self.counters = Counters(*LIVE_RUNS, COMPLETED, FAILED, CANCELLED, INTERRUPTED)
+        self.counters = Counters(*LIVE_STATES, COMPLETED, FAILED, CANCELLED, INTERRUPTED)
         """How often a turn has reached each state, by the doing of this process."""
         self._works: dict[str, Work] = {}
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class Runner:
         """Answer a turn in a thread of its own."""
         work = self.adopt(service, begun, token, responder)
         try:
-            threading.Thread(target=work.main, name=f"turn-{begun.run.id}", daemon=True).start()
+            threading.Thread(target=work.main, name=f"turn-{begun.turn.id}", daemon=True).start()
         except RuntimeError as error:
             work.interrupt("This server cannot start another turn at the moment.")
             raise StorageUnavailable("No thread could be started for the turn.") from error
@@ -62,7 +62,7 @@ class Runner:
         """Keep a turn alive that somebody else answers."""
         work = Work(self, service, begun, token, responder)
         with self._lock:
-            self._works[begun.run.id] = work
+            self._works[begun.turn.id] = work
             self._keep_alive("turn-keeper", self._look_after)
             self._keep_alive("turn-leases", self._look_after_leases)
         return work
@@ -76,14 +76,14 @@ class Runner:
         with self._lock:
             self.streams += by
 
-    def find(self, run_id: str) -> Work | None:
+    def find(self, turn_id: str) -> Work | None:
         """The turn, if this process is answering it."""
-        return self._works.get(run_id)
+        return self._works.get(turn_id)
 
     def forget(self, work: Work) -> None:
         """A turn has ended: those that wait for it may look."""
         with self._lock:
-            self._works.pop(work.run.id, None)
+            self._works.pop(work.turn.id, None)
         with self._ended:
             self._ended.notify_all()
 
@@ -131,7 +131,7 @@ class Runner:
         if system.shares_one_connection:
             return  # a database in memory: there is no other process that could ask for anything
         now, works = time.monotonic(), list(self._works.values())
-        if now - self._renewed_at >= system.config.run_lease / 3:
+        if now - self._renewed_at >= system.config.turn_lease / 3:
             self._renewed_at = self._listened_at = now
             carefully(lambda: self._renew(system, works))
         elif now - self._listened_at >= self.timing.listen:
@@ -142,7 +142,7 @@ class Runner:
         kept = system.renew_leases([work.token for work in works])
         for work in works:
             if work.token not in kept:
-                if not work.ended.is_set() and self.find(work.run.id) is work:
+                if not work.ended.is_set() and self.find(work.turn.id) is work:
                     work.lose()
             elif kept[work.token]:
                 work.end_apart(work.stop)

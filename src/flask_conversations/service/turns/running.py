@@ -36,9 +36,9 @@ class Work:
 
     def __init__(self, runner: Runner, service: TurnVerbs, begun: Begun, token: str, responder: Responder) -> None:
         self.runner, self.service, self.token, self.responder = runner, service, token, responder
-        self.run, self.question = begun.run, begun.question
-        self.message_id = begun.run.answer_id or new_id()
-        self.answer = Answer(service.parts_said(begun.run), max_length=service.config.max_content_length)
+        self.turn, self.question = begun.turn, begun.question
+        self.message_id = begun.turn.answer_id or new_id()
+        self.answer = Answer(service.parts_said(begun.turn), max_length=service.config.max_content_length)
         self.stopping = threading.Event()
         """Set as soon as nobody wants the rest."""
         self.ended = threading.Event()
@@ -61,13 +61,13 @@ class Work:
     def main(self) -> None:
         """Wait for its turn, answer, and leave nothing half done."""
         try:
-            if self.run.state == WAITING:
+            if self.turn.state == WAITING:
                 self._wait_in_line()
             self._speak()
         except Lost:
-            logger.debug("Turn %s was ended by somebody else.", self.run.id)
+            logger.debug("Turn %s was ended by somebody else.", self.turn.id)
         except Exception as error:  # noqa: BLE001 - the end of a thread: nobody else is there to tell
-            _log_failure(f"Turn {self.run.id} could not be saved to its end", error)
+            _log_failure(f"Turn {self.turn.id} could not be saved to its end", error)
             self._give_up(error)
         finally:
             self.end()
@@ -80,19 +80,19 @@ class Work:
         self._notify()
         self.runner.forget(self)
         if first and self._is_passed_on and self.runner.relay is not None:
-            self.runner.relay.close(self.run.conversation_id, self.run.id, self.runner.timing.lingers)
+            self.runner.relay.close(self.turn.conversation_id, self.turn.id, self.runner.timing.lingers)
 
     def _wait_in_line(self) -> None:
         timing = self.runner.timing
         pause = timing.line
         while not self.stopping.is_set():
-            begun = self.persist(lambda: self.service.start_waiting(self.run, self.token))
+            begun = self.persist(lambda: self.service.start_waiting(self.turn, self.token))
             if begun is not None:
-                self.run, self.question = begun.run, begun.question
+                self.turn, self.question = begun.turn, begun.question
                 self.heard_at = time.monotonic()
                 self._notify()
                 return
-            self.runner.nap(self.run.conversation_id, pause)
+            self.runner.nap(self.turn.conversation_id, pause)
             pause = min(pause * 1.5, timing.line_at_most)
         raise Lost
 
@@ -107,7 +107,7 @@ class Work:
         except ConversationsError as error:
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - a host's: whatever it raises, sys.exit too, ends this turn only
-            _log_failure(f"The responder failed in turn {self.run.id}", error)
+            _log_failure(f"The responder failed in turn {self.turn.id}", error)
             failed = ResponderError("The responder failed.")
             failed.__cause__ = error
             self._fail(failed)
@@ -198,9 +198,9 @@ class Work:
         with self._saving:
             additions = self.answer.additions
             columns = self.answer.columns()
-            self.run = self.persist(lambda: self.service.begin_answer(self.run, self.token, self.message_id, columns))
+            self.turn = self.persist(lambda: self.service.begin_answer(self.turn, self.token, self.message_id, columns))
             self._saved, self._saved_at = additions, time.monotonic()
-            if self.run.state != STREAMING:
+            if self.turn.state != STREAMING:
                 raise Lost  # its question, or its answer, was deleted
             self.begun_answer = True
         self._notify()
@@ -215,9 +215,9 @@ class Work:
             if additions == self._saved:
                 return
             try:
-                stop = self.service.checkpoint(self.run, self.token, self.message_id, self.answer.columns())
+                stop = self.service.checkpoint(self.turn, self.token, self.message_id, self.answer.columns())
             except StorageUnavailable:
-                logger.warning("The database does not answer: turn %s goes on, and is saved later.", self.run.id)
+                logger.warning("The database does not answer: turn %s goes on, and is saved later.", self.turn.id)
                 return
             except Lost:
                 self.lose()
@@ -238,14 +238,14 @@ class Work:
             self.end()
 
     def _ended(self, columns: Any, state: str, told: Any) -> dict[str, Any] | None:
-        return self.service.end_turn(self.run, self.token, self.message_id, columns, state, told)
+        return self.service.end_turn(self.turn, self.token, self.message_id, columns, state, told)
 
     def _pause(self) -> None:
         with self._saving:
             if self.ended.is_set():
                 return
             columns, calls = self.answer.columns(), self.answer.pending
-            self.persist(lambda: self.service.await_approval(self.run, self.token, self.message_id, columns, calls))
+            self.persist(lambda: self.service.await_approval(self.turn, self.token, self.message_id, columns, calls))
             self.end()
 
     def _fail(self, error: ConversationsError) -> None:
@@ -259,11 +259,11 @@ class Work:
             error if isinstance(error, ConversationsError) else ResponderError("The answer could not be saved.")
         )
         try:
-            self.service.end_turn(self.run, self.token, self.message_id, None, FAILED, problem(self.error))
+            self.service.end_turn(self.turn, self.token, self.message_id, None, FAILED, problem(self.error))
         except Lost:
             pass
         except Exception as again:  # noqa: BLE001 - its lease will end, and somebody will find it
-            _log_failure(f"Turn {self.run.id} could not be ended", again)
+            _log_failure(f"Turn {self.turn.id} could not be ended", again)
 
     def persist(self, step: Callable[[], T]) -> T:
         """Take a step; while the database is out, again and again for a minute."""
@@ -296,7 +296,7 @@ class Work:
     def end_apart(self, end: Callable[[], object]) -> None:
         """Have it ended in a thread of its own: whoever looks after many turns must not wait for the database for one of them."""
         if self._ending is None or not self._ending.is_alive():
-            self._ending = threading.Thread(target=carefully, args=[end], name=f"end-{self.run.id}", daemon=True)
+            self._ending = threading.Thread(target=carefully, args=[end], name=f"end-{self.turn.id}", daemon=True)
             self._ending.start()
 
     def lose(self) -> None:
@@ -308,8 +308,8 @@ class Work:
     def tick(self) -> None:
         """Some time has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
         now = time.monotonic()
-        if self.run.state != WAITING and now - self.heard_at > self.service.config.run_timeout:
-            why = f"The responder said nothing for {self.service.config.run_timeout:g} seconds."
+        if self.turn.state != WAITING and now - self.heard_at > self.service.config.turn_timeout:
+            why = f"The responder said nothing for {self.service.config.turn_timeout:g} seconds."
             self.end_apart(functools.partial(self.interrupt, why))
             return
         if now - self._saved_at >= self.runner.timing.checkpoint and self._saving.acquire(blocking=False):
@@ -325,7 +325,7 @@ class Work:
             return
         said = list(said_after(self.answer.parts, self.message_id, self._relayed))
         self._is_passed_on = self._is_passed_on or bool(said)
-        if said and relay.tell(self.run.conversation_id, self.run.id, said, self.runner.timing.kept):
+        if said and relay.tell(self.turn.conversation_id, self.turn.id, said, self.runner.timing.kept):
             self._relayed = said[-1].position
 
     @property

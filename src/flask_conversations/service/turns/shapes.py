@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConversationsError
-from ...models import CANCELLED, FAILED, INTERRUPTED, LIVE_RUNS, WAITING
+from ...models import CANCELLED, FAILED, INTERRUPTED, LIVE_STATES, WAITING
 from ...schemas.common import iso
 from ...streams import BROKEN_OFF, STARTED, end_of, parts_of
 from ...turns import ResponderError
@@ -48,44 +48,44 @@ class Asked:
 class Begun:
     """A turn that exists now, or has existed before."""
 
-    run: Any
+    turn: Any
     question: Mapping[str, Any] | None
     replayed: bool = False
 
     @property
     def is_waiting(self) -> bool:
-        return self.run is not None and self.run.state == WAITING
+        return self.turn is not None and self.turn.state == WAITING
 
 
 def told(state: str | None) -> str:
     """The state of a conversation whose newest turn is in *state*."""
     if state in (FAILED, CANCELLED):
         return str(state)
-    return str(state) if state in LIVE_RUNS and state != WAITING else "idle"
+    return str(state) if state in LIVE_STATES and state != WAITING else "idle"
 
 
-def told_all(run: Any, answer: Mapping[str, Any] | None) -> int:
+def told_all(turn: Any, answer: Mapping[str, Any] | None) -> int:
     """The position of a reader who was told how a turn has ended, and whom there is nothing more to tell."""
-    if run.state in (INTERRUPTED, CANCELLED):
+    if turn.state in (INTERRUPTED, CANCELLED):
         return BROKEN_OFF
     return (end_of(parts_of(answer)) if answer is not None else STARTED) + 1
 
 
-def dump(run: Any) -> dict[str, Any]:
+def dump(turn: Any) -> dict[str, Any]:
     """The JSON of a turn."""
     return {
-        "id": run.id,
-        "conversation_id": run.conversation_id,
-        "kind": run.kind,
-        "protocol": run.protocol,
-        "state": run.state if run.state == WAITING else told(run.state),
-        "outcome": None if run.state in LIVE_RUNS else run.state,
-        "question_id": run.question_id,
-        "answer_id": run.answer_id,
-        "error": run.error,
-        "created_at": iso(run.created_at),
-        "updated_at": iso(run.updated_at),
-        "ended_at": iso(run.ended_at),
+        "id": turn.id,
+        "conversation_id": turn.conversation_id,
+        "kind": turn.kind,
+        "protocol": turn.protocol,
+        "state": turn.state if turn.state == WAITING else told(turn.state),
+        "outcome": None if turn.state in LIVE_STATES else turn.state,
+        "question_id": turn.question_id,
+        "answer_id": turn.answer_id,
+        "error": turn.error,
+        "created_at": iso(turn.created_at),
+        "updated_at": iso(turn.updated_at),
+        "ended_at": iso(turn.ended_at),
     }
 
 

@@ -18,16 +18,17 @@ from ...models import (
     CANCELLED,
     FAILED,
     INTERRUPTED,
-    LIVE_RUNS,
+    LIVE_STATES,
     STREAMING,
     WAITING,
     now,
 )
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
-from ...store import branches, requests, runs
+from ...store import branches, requests
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
+from ...store import turns as turn_rows
 from ..snapshots import SnapshotVerbs
 from .shapes import RECORD, Lost, dump, told
 
@@ -48,70 +49,70 @@ NOTHING_SAID: dict[str, Any] = {"content": "", "content_is_parts": False, "parts
 class Steps(SnapshotVerbs):
     """The pieces of a step. Each of them belongs to a transaction that holds the conversation."""
 
-    def _hold(self, run: Any) -> Any:
+    def _hold(self, turn: Any) -> Any:
         """The conversation of a turn, locked. Raises `Lost` if it was deleted.
 
         A guest who has logged in meanwhile goes on as who they are now: whoever holds the token was asked by them.
         """
         try:
-            return self.store.lock(run.conversation_id)
+            return self.store.lock(turn.conversation_id)
         except ConversationNotFound:
             if self.identity is None or not self.identity.anonymous:
                 raise Lost from None
         try:
-            conversation = type(self)(self._backend, None, self._app).store.lock(run.conversation_id)
+            conversation = type(self)(self._backend, None, self._app).store.lock(turn.conversation_id)
         except ConversationNotFound:
             raise Lost from None
         self.identity = Identity(conversation.user_id, conversation.org_id or None)
         return conversation
 
-    def _own(self, run: Any, values: Mapping[str, Any], token: str, states: tuple[str, ...]) -> Any:
-        return self._advance_run(run, values, token=token, states=states, lease=self.config.run_lease)
+    def _own(self, turn: Any, values: Mapping[str, Any], token: str, states: tuple[str, ...]) -> Any:
+        return self._advance_turn(turn, values, token=token, states=states, lease=self.config.turn_lease)
 
-    def _advance_run(self, run: Any, values: Mapping[str, Any], **conditions: Any) -> Any:
+    def _advance_turn(self, turn: Any, values: Mapping[str, Any], **conditions: Any) -> Any:
         """Set columns of a turn; logged and announced if its state is another. Raises `Lost`."""
-        moved = runs.move(self.store, run, values, **conditions)
+        moved = turn_rows.move(self.store, turn, values, **conditions)
         if moved is None:
             raise Lost
         if "state" in values:
-            self._moved(moved, run)
+            self._moved(moved, turn)
         return moved
 
-    def _moved(self, run: Any, before: Any | None) -> None:
+    def _moved(self, turn: Any, before: Any | None) -> None:
         """Write, log and tell, once, that a turn has reached another state."""
         was = before.state if before is not None else None
-        seconds = (run.updated_at - before.updated_at).total_seconds() if before is not None else 0.0
+        seconds = (turn.updated_at - before.updated_at).total_seconds() if before is not None else 0.0
         if self.config.audit:
-            requests.log(self.store, f"turn {run.state}", run.conversation_id, seconds * 1000)
-        transaction.after_commit(self.session, functools.partial(_log, run, was, self.backend.runner.counters))
+            requests.log(self.store, f"turn {turn.state}", turn.conversation_id, seconds * 1000)
+        transaction.after_commit(self.session, functools.partial(_log, turn, was, self.backend.runner.counters))
         previous = None if was is None else was if was == WAITING else told(was)
-        self.announce(signals.run_state_changed, run=dump(run), previous_state=previous)
+        self.announce(signals.turn_state_changed, turn=dump(turn), previous_state=previous)
 
     def _step_once(self, conversation: Any) -> None:
         """Step the version of a locked conversation unless something has done so since: a new state is a new version."""
         if self.store.get(conversation.id).version == conversation.version:
             conversation_rows.change(self.store, conversation.id, {})
 
-    def _drop_run(self, conversation: Any, run: Any) -> Any:
+    def _drop_turn(self, conversation: Any, turn: Any) -> Any:
         """Somebody has deleted the answer, or the question of one that has not begun: it does not come back, the turn is over."""
         values = {"state": CANCELLED, "token": None, "ended_at": now(), "request": None}
-        moved = self._advance_run(run, values)
+        moved = self._advance_turn(turn, values)
         self._step_once(conversation)
         return moved
 
     def _write_answer(
-        self, conversation: Any, run: Any, moved: Any, columns: Mapping[str, Any]
+        self, conversation: Any, turn: Any, moved: Any, columns: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         """Store the answer in the status that goes with the state that the turn has reached; None if it was deleted."""
         if moved.error:
             columns = {**columns, "metadata": {"error": moved.error}}
         message = self._renew_answer(conversation, moved.answer_id, columns, moved.state)
-        if message is not None or run.answer_id is not None:
+        if message is not None or turn.answer_id is not None:
             return message
-        return self._append_answer(conversation, run, moved.answer_id, columns, moved.state)
+        return self._append_answer(conversation, turn, moved.answer_id, columns, moved.state)
 
     def _append_answer(
-        self, conversation: Any, run: Any, message_id: str, columns: Mapping[str, Any], state: str
+        self, conversation: Any, turn: Any, message_id: str, columns: Mapping[str, Any], state: str
     ) -> Mapping[str, Any] | None:
         """Store an answer below its question; None if there is none, or none any more: nobody waits for one."""
         row = {
@@ -123,17 +124,17 @@ class Steps(SnapshotVerbs):
             "created_at": now(),
         }
         row["digest"] = schema.digest_of(row, message_id)
-        if run.question_id is None and run.kind != RECORD:
+        if turn.question_id is None and turn.kind != RECORD:
             return None
-        if run.question_id in (None, conversation.head_id):
+        if turn.question_id in (None, conversation.head_id):
             return self.append_prepared(conversation.id, row)
-        question = rows.one(self.store, conversation.id, run.question_id)
+        question = rows.one(self.store, conversation.id, turn.question_id)
         if question is None:
             return None
         if self._leads_to(conversation, question):
             return self.append_prepared(conversation.id, row)
         # somebody has turned to another branch meanwhile: the answer stays below its question, and they stay where they are
-        return self._append_aside(conversation, run.question_id, row)
+        return self._append_aside(conversation, turn.question_id, row)
 
     def _leads_to(self, conversation: Any, question: Any) -> bool:
         """Whether the question is on the active branch."""
@@ -176,9 +177,9 @@ class Steps(SnapshotVerbs):
         return written
 
 
-def _log(run: Any, was: str | None, counters: Counters) -> None:
-    counters.add(run.state)
+def _log(turn: Any, was: str | None, counters: Counters) -> None:
+    counters.add(turn.state)
     before = was if was == WAITING else told(was)
-    after = run.state if run.state == WAITING else told(run.state)
-    how = "" if run.state in LIVE_RUNS else f" ({run.state})"
-    logger.info("Conversation %s: %s -> %s%s, turn %s.", run.conversation_id, before, after, how, run.id)
+    after = turn.state if turn.state == WAITING else told(turn.state)
+    how = "" if turn.state in LIVE_STATES else f" ({turn.state})"
+    logger.info("Conversation %s: %s -> %s%s, turn %s.", turn.conversation_id, before, after, how, turn.id)

@@ -23,14 +23,14 @@ class Turn:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        view = work.service.turn_context(work.run, work.question)
+        view = work.service.turn_context(work.turn, work.question)
         self.conversation: Mapping[str, Any] = view["conversation"]
         self.message: Mapping[str, Any] = view["question"]
         """The question; the newest message where the host records an answer to none."""
         self._before: Sequence[Mapping[str, Any]] = view["messages"]
         self.answer: list[dict[str, Any]] = work.answer.parts
         """What this turn has said before the user decided about tool calls; empty at first."""
-        calls = work.run.calls or []
+        calls = work.turn.calls or []
         self.approved: list[ToolCall] = _decided(calls, self.answer, "approved")
         self.denied: list[ToolCall] = _decided(calls, self.answer, "denied")
 

@@ -20,12 +20,12 @@ from ...errors import (
     StorageUnavailable,
     without_words,
 )
-from ...models import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_RUNS, WAITING, new_id
+from ...models import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_STATES, WAITING, new_id
 from ...schemas import canonical, rules
 from ...schemas import conversations as conversation_schema
 from ...schemas import messages as schema
 from ...store import messages as rows
-from ...store import runs
+from ...store import turns as turn_rows
 from ...streams import STARTED, end_of, parts_of
 from ...turns import ResponderError
 from .. import history
@@ -65,11 +65,11 @@ class TurnVerbs(Machine, ReadingVerbs):
         wait: bool = True,
         **fields: Any,
     ) -> dict[str, Any]:
-        """Store a question and have the responder answer it: `{"question", "answer", "state", "run", "replayed"}`.
+        """Store a question and have the responder answer it: `{"question", "answer", "state", "turn", "replayed"}`.
 
         The question is committed before the responder begins; nothing that happens to the caller ends the turn. With *wait* the
         call returns when it has ended, or waits for an approval; without, at once. The same *client_id* or *idempotency_key*
-        returns the first turn. Without a responder only the question is stored. Raises `RunInProgress`, `ClientIdConflict`.
+        returns the first turn. Without a responder only the question is stored. Raises `TurnInProgress`, `ClientIdConflict`.
         """
         message = {"role": "user", "content": content, "client_id": client_id, "parent_id": parent_id, **fields}
         asked = Asked(conversation_id, SEND, message, key=idempotency_key)
@@ -112,8 +112,8 @@ class TurnVerbs(Machine, ReadingVerbs):
             mark = canonical.fingerprint({"kind": asked.kind, "message": asked.message, "message_id": asked.message_id})
             asked = dataclasses.replace(asked, fingerprint=mark)
         begun = self.start_turn(asked)
-        if begun.run is not None and wait:
-            return self._turn_outcome(begun, self._await(begun.run))
+        if begun.turn is not None and wait:
+            return self._turn_outcome(begun, self._await(begun.turn))
         return self._turn_outcome(begun)
 
     def ask(
@@ -145,7 +145,7 @@ class TurnVerbs(Machine, ReadingVerbs):
             asked = dataclasses.replace(asked, only_question=True)
         token = new_id()
         begun = self._begun(asked, token)
-        if begun.run is not None and not begun.replayed and runner.responder is not None:
+        if begun.turn is not None and not begun.replayed and runner.responder is not None:
             runner.start(self.own, begun, token, runner.responder)
         return begun
 
@@ -191,18 +191,22 @@ class TurnVerbs(Machine, ReadingVerbs):
         with self.context():
             return isinstance(self.session.get_bind(self.backend.models.Conversation).pool, StaticPool)  # type: ignore[union-attr]
 
-    def _await(self, run: Any) -> dict[str, Any]:
+    def _await(self, turn: Any) -> dict[str, Any]:
         """The view of a turn once it has ended, or waits for an approval."""
         runner = self.backend_in_context.runner
-        work, timing = runner.find(run.id), runner.timing
+        work, timing = runner.find(turn.id), runner.timing
         if work is not None:
             work.ended.wait(self._longest_turn)
             if work.outcome is not None and work.question is not None:
                 return {**work.outcome, "question": work.question}
         deadline, pause = time.monotonic() + self._longest_turn, timing.end
         while True:
-            view: dict[str, Any] = self.own.turn_view(run.conversation_id, run.id)
-            if view["run"].state not in (*LIVE_RUNS,) or view["run"].state == AWAITING or time.monotonic() > deadline:
+            view: dict[str, Any] = self.own.turn_view(turn.conversation_id, turn.id)
+            if (
+                view["turn"].state not in (*LIVE_STATES,)
+                or view["turn"].state == AWAITING
+                or time.monotonic() > deadline
+            ):
                 return view
             time.sleep(pause)
             pause = min(pause * 1.5, timing.end_at_most)
@@ -211,24 +215,24 @@ class TurnVerbs(Machine, ReadingVerbs):
     def _longest_turn(self) -> float:
         """Seconds that a caller waits for the end of a turn."""
         with self.context():
-            return self.config.run_timeout * 4
+            return self.config.turn_timeout * 4
 
     def _turn_outcome(self, begun: Begun, view: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        if begun.run is None:
+        if begun.turn is None:
             return {
                 "question": begun.question,
                 "answer": None,
                 "state": "idle",
-                "run": None,
+                "turn": None,
                 "replayed": begun.replayed,
             }
         if view is None:
-            view = self.own.turn_view(begun.run.conversation_id, begun.run.id)
+            view = self.own.turn_view(begun.turn.conversation_id, begun.turn.id)
         return {
             "question": view["question"],
             "answer": view["answer"],
-            "state": told(view["run"].state),
-            "run": dump(view["run"]),
+            "state": told(view["turn"].state),
+            "turn": dump(view["turn"]),
             "replayed": begun.replayed,
         }
 
@@ -252,18 +256,18 @@ class TurnVerbs(Machine, ReadingVerbs):
         decision = "approved" if problems.take("approved", rules.boolean, approved) else "denied"
         problems.raise_any()
         token = new_id()
-        run, resumed, replayed = self._committed(
+        turn, resumed, replayed = self._committed(
             lambda service: service.decide_calls(
                 conversation_id, ids, decision, token, key=idempotency_key, answer_id=message_id
             )
         )
         runner = self.backend_in_context.runner
         if resumed and runner.responder is not None:
-            runner.start(self.own, Begun(run, None), token, runner.responder)
+            runner.start(self.own, Begun(turn, None), token, runner.responder)
         elif resumed:
-            self.own.end_turn(run, token, run.answer_id, {}, COMPLETED)
-        view = self._await(run) if wait and run.state != AWAITING else None
-        return self._turn_outcome(Begun(run, None, replayed), view)
+            self.own.end_turn(turn, token, turn.answer_id, {}, COMPLETED)
+        view = self._await(turn) if wait and turn.state != AWAITING else None
+        return self._turn_outcome(Begun(turn, None, replayed), view)
 
     def cancel(self, conversation_id: str) -> dict[str, Any] | None:
         """End the turn under way and keep what was said; the turn, None if there is none."""
@@ -278,21 +282,21 @@ class TurnVerbs(Machine, ReadingVerbs):
         asked: Outcome = self._committed(lambda service: service.ask_to_stop(conversation_id, key))
         return Outcome(self._ended_turn(asked.result) if asked.result is not None else None, asked.replayed)
 
-    def _ended_turn(self, run: Any) -> dict[str, Any]:
+    def _ended_turn(self, turn: Any) -> dict[str, Any]:
         """End a turn that was asked to stop."""
-        work = self.backend_in_context.runner.find(run.id)
+        work = self.backend_in_context.runner.find(turn.id)
         if work is not None:
             work.stop()
-        elif run.state in LIVE_RUNS and (run.state == AWAITING or not self._stopped_elsewhere(run)):
+        elif turn.state in LIVE_STATES and (turn.state == AWAITING or not self._stopped_elsewhere(turn)):
             with contextlib.suppress(Lost):  # it may have ended by itself just now
-                self.own.end_turn(run, None, run.answer_id or new_id(), None, CANCELLED)
-        return dump(self.own.turn_view(run.conversation_id, run.id)["run"])
+                self.own.end_turn(turn, None, turn.answer_id or new_id(), None, CANCELLED)
+        return dump(self.own.turn_view(turn.conversation_id, turn.id)["turn"])
 
-    def _stopped_elsewhere(self, run: Any) -> bool:
+    def _stopped_elsewhere(self, turn: Any) -> bool:
         timing = self.backend_in_context.runner.timing
         deadline = time.monotonic() + timing.cancel_patience
         while time.monotonic() < deadline:
-            if self.own.turn_view(run.conversation_id, run.id)["run"].state not in LIVE_RUNS:
+            if self.own.turn_view(turn.conversation_id, turn.id)["turn"].state not in LIVE_STATES:
                 return True
             time.sleep(timing.cancel_look)
         return False
@@ -300,15 +304,15 @@ class TurnVerbs(Machine, ReadingVerbs):
     def recover(self, limit: int = 100) -> int:
         """End the turns whose worker is gone; how many they were. As the system it covers all users."""
         ended = 0
-        for conversation_id, run_id in self.dead_turns(limit):
+        for conversation_id, turn_id in self.dead_turns(limit):
             try:
-                ended += self.recover_turn(conversation_id, run_id)
+                ended += self.recover_turn(conversation_id, turn_id)
             except ConversationNotFound:
                 continue  # deleted for good meanwhile
             except StorageUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
-                logger.error("Turn %s could not be ended: %s", run_id, without_words(error))
+                logger.error("Turn %s could not be ended: %s", turn_id, without_words(error))
         return ended
 
     def ended_dead_turn(self, conversation_id: str) -> bool:
@@ -332,7 +336,7 @@ class TurnVerbs(Machine, ReadingVerbs):
     @reads
     def glance(self, conversation_id: str) -> Any:
         """Id, version and `rev` of a conversation, and whether a turn of it is dead: one statement."""
-        found = runs.glance(self.store, conversation_id)
+        found = turn_rows.glance(self.store, conversation_id)
         if found is None:
             raise self.store.missing(conversation_id)
         return found
@@ -359,20 +363,20 @@ class TurnVerbs(Machine, ReadingVerbs):
         """None if a turn waits for a decision about an answer that was deleted, unless that is known."""
         conversation = self.store.get(conversation_id)
         page = self.get_messages(conversation.id, limit=limit)
-        run = runs.newest(self.store, conversation)
-        awaiting = run if run is not None and run.state == AWAITING and not orphaned else None
+        turn = turn_rows.newest(self.store, conversation)
+        awaiting = turn if turn is not None and turn.state == AWAITING and not orphaned else None
         if awaiting is not None and rows.one(self.store, conversation.id, awaiting.answer_id) is None:
             return None
-        waiting = [each for each in runs.live(self.store, conversation) if each.state == WAITING]
+        waiting = [each for each in turn_rows.live(self.store, conversation) if each.state == WAITING]
         shown = conversation_schema.dump(conversation)
         return {
             "conversation": shown,
             "messages": page["messages"],
             "next_cursor": page["next_cursor"],
             "has_more": page["has_more"],
-            "state": told(run.state if run is not None else None),
-            "run": dump(run) if run is not None else None,
-            "pending_actions": _pending(run),
+            "state": told(turn.state if turn is not None else None),
+            "turn": dump(turn) if turn is not None else None,
+            "pending_actions": _pending(turn),
             "waiting": [_waiting(each) for each in waiting],
             "siblings": self.siblings_of(conversation.id, page["messages"]) if conversation.branched else {},
             "branches": self.branches_of(conversation),
@@ -381,42 +385,46 @@ class TurnVerbs(Machine, ReadingVerbs):
         }
 
     @reads
-    def _turn_view(self, conversation_id: str, run_id: str) -> dict[str, Any]:
+    def _turn_view(self, conversation_id: str, turn_id: str) -> dict[str, Any]:
         conversation = self.store.get(conversation_id)
-        run = runs.find(self.store, conversation, "id", run_id)
-        if run is None:
+        turn = turn_rows.find(self.store, conversation, "id", turn_id)
+        if turn is None:
             raise MalformedRequest("There is no such turn in this conversation.")
         question, answer = (
-            rows.one(self.store, conversation.id, one) if one else None for one in (run.question_id, run.answer_id)
+            rows.one(self.store, conversation.id, one) if one else None for one in (turn.question_id, turn.answer_id)
         )
         return {
-            "run": run,
+            "turn": turn,
             "question": schema.dump(question) if question is not None else None,
             "answer": schema.dump(answer) if answer is not None else None,
         }
 
-    def turn_view(self, conversation_id: str, run_id: str) -> dict[str, Any]:
+    def turn_view(self, conversation_id: str, turn_id: str) -> dict[str, Any]:
         """A turn with its question and answer; one whose worker is gone is ended first."""
-        view = self._turn_view(conversation_id, run_id)
-        if view["run"].dead and view["run"].state in LIVE_RUNS and self.backend_in_context.runner.find(run_id) is None:
-            self.recover_turn(view["run"].conversation_id, run_id)
-            view = self._turn_view(conversation_id, run_id)
+        view = self._turn_view(conversation_id, turn_id)
+        if (
+            view["turn"].dead
+            and view["turn"].state in LIVE_STATES
+            and self.backend_in_context.runner.find(turn_id) is None
+        ):
+            self.recover_turn(view["turn"].conversation_id, turn_id)
+            view = self._turn_view(conversation_id, turn_id)
         return view
 
     @reads
     def running(self, conversation_id: str) -> dict[str, Any] | None:
         """The turn that is under way or waits to be, as JSON; None if there is none."""
         conversation = self.store.get(conversation_id)
-        live = runs.live(self.store, conversation)
-        run = live.active or (live[0] if live else None)
-        return dump(run) if run is not None else None
+        live = turn_rows.live(self.store, conversation)
+        turn = live.active or (live[0] if live else None)
+        return dump(turn) if turn is not None else None
 
     @reads
-    def turn_context(self, run: Any, question: Mapping[str, Any] | None) -> dict[str, Any]:
+    def turn_context(self, turn: Any, question: Mapping[str, Any] | None) -> dict[str, Any]:
         """What a responder is told: the conversation, the question, and the messages up to it. *question* may be known."""
-        conversation = self.store.get(run.conversation_id)
-        if question is None and run.question_id is not None:
-            row = rows.one(self.store, conversation.id, run.question_id)
+        conversation = self.store.get(turn.conversation_id)
+        if question is None and turn.question_id is not None:
+            row = rows.one(self.store, conversation.id, turn.question_id)
             question = schema.dump(row) if row is not None else None
         place = (question["id"], question["seq"]) if question is not None else None
         found = rows.up_to(self.store, conversation, place, limit=self.config.history_limit)
@@ -427,9 +435,9 @@ class TurnVerbs(Machine, ReadingVerbs):
         }
 
     @reads
-    def parts_said(self, run: Any) -> list[dict[str, Any]]:
+    def parts_said(self, turn: Any) -> list[dict[str, Any]]:
         """What a turn has said before it was taken up again."""
-        answer = rows.one(self.store, run.conversation_id, run.answer_id) if run.answer_id else None
+        answer = rows.one(self.store, turn.conversation_id, turn.answer_id) if turn.answer_id else None
         if answer is None:
             return []
         message = schema.dump(answer)
@@ -437,24 +445,24 @@ class TurnVerbs(Machine, ReadingVerbs):
 
     # -- following
 
-    def turn_to_resume(self, conversation_id: str, run_id: str, position: int) -> dict[str, Any] | None:
+    def turn_to_resume(self, conversation_id: str, turn_id: str, position: int) -> dict[str, Any] | None:
         """The turn that a reader has followed up to *position*; None if there is nothing more to tell of it."""
-        view = self.turn_view(conversation_id, run_id)
-        run, answer = view["run"], view["answer"]
-        work = self.backend_in_context.runner.find(run_id)
+        view = self.turn_view(conversation_id, turn_id)
+        turn, answer = view["turn"], view["answer"]
+        work = self.backend_in_context.runner.find(turn_id)
         if work is not None and position > work.end_of_said:
             raise MalformedRequest("Last-Event-ID is ahead of what was told.")
-        if run.state not in LIVE_RUNS and position == told_all(run, answer):
+        if turn.state not in LIVE_STATES and position == told_all(turn, answer):
             return None
-        return dump(run)
+        return dump(turn)
 
     def end_of(self, answer: Mapping[str, Any] | None) -> int:
         """The position of a stream behind what *answer* says."""
         return end_of(parts_of(answer)) if answer is not None else STARTED
 
-    def follow(self, conversation_id: str, run_id: str, position: int = 0) -> Follower:
+    def follow(self, conversation_id: str, turn_id: str, position: int = 0) -> Follower:
         """The events of a turn from *position* on, until it ends or waits for an approval; None for a while of silence."""
-        return Follower(self.own, conversation_id, run_id, position)
+        return Follower(self.own, conversation_id, turn_id, position)
 
     # -- hosts that call their model themselves
 
@@ -499,7 +507,7 @@ class TurnVerbs(Machine, ReadingVerbs):
         begun = self._begun(Asked(conversation_id, RECORD), token)
         with self._adopted(begun, token, lambda turn: chunks) as work:
             work.answer.describe(fields)
-            follower = self.follow(work.run.conversation_id, work.run.id)
+            follower = self.follow(work.turn.conversation_id, work.turn.id)
             in_thread(work)
         return texts(follower, work)
 
@@ -511,8 +519,8 @@ class TurnVerbs(Machine, ReadingVerbs):
         return history.render(messages, format=format, max_tokens=max_tokens, count_tokens=self.backend.token_counter)
 
 
-def _pending(run: Any) -> list[dict[str, Any]]:
-    if run is None or run.state != AWAITING:
+def _pending(turn: Any) -> list[dict[str, Any]]:
+    if turn is None or turn.state != AWAITING:
         return []
     return [
         {
@@ -520,14 +528,14 @@ def _pending(run: Any) -> list[dict[str, Any]]:
             "tool_call_id": call["id"],
             "name": call["name"],
             "arguments": call["arguments"],
-            "message_id": run.answer_id,
+            "message_id": turn.answer_id,
         }
-        for call in run.calls or []
+        for call in turn.calls or []
         if call["decision"] is None
     ]
 
 
-def _waiting(run: Any) -> dict[str, Any]:
-    row = (run.request or {}).get("row") or {}
+def _waiting(turn: Any) -> dict[str, Any]:
+    row = (turn.request or {}).get("row") or {}
     content = schema.content_of(row.get("content", ""), row.get("content_is_parts", False), row.get("parts"))
-    return {"run_id": run.id, "kind": run.kind, "client_id": run.client_id, "content": content}
+    return {"turn_id": turn.id, "kind": turn.kind, "client_id": turn.client_id, "content": content}

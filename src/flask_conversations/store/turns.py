@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..column_types import UTCDateTime
-from ..models import ACTIVE_RUNS, LIVE_RUNS, WAITING, Models, now
+from ..models import ACTIVE_STATES, LIVE_STATES, WAITING, Models, now
 from . import Store, constant, keyed, mine, statement, visible
 
 _MOMENT = UTCDateTime()
@@ -35,7 +35,7 @@ STORED = (
     "updated_at",
     "ended_at",
 )
-"""What is read of a run, and `dead`: whether its lease has ended."""
+"""What is read of a turn, and `dead`: whether its lease has ended."""
 
 
 class Live(list[Any]):
@@ -46,30 +46,30 @@ class Live(list[Any]):
     @property
     def active(self) -> Any | None:
         """The one that is under way."""
-        return next((run for run in self if run.state in ACTIVE_RUNS), None)
+        return next((turn for turn in self if turn.state in ACTIVE_STATES), None)
 
     @property
     def dead(self) -> list[Any]:
         """Those whose worker has not been heard of for longer than its lease."""
-        return [run for run in self if run.dead]
+        return [turn for turn in self if turn.dead]
 
 
 def live(store: Store, conversation: Any) -> Live:
     """The live turns of a locked conversation."""
     rows = store.execute(_live(store.models, store.dialect), _at(of_conversation=conversation.id)).all()
-    found = Live(run for run in rows if run.state in LIVE_RUNS)
-    found.newest_number = max((run.number for run in rows), default=0)
+    found = Live(turn for turn in rows if turn.state in LIVE_STATES)
+    found.newest_number = max((turn.number for turn in rows), default=0)
     return found
 
 
 @statement
 def _live(models: Models, dialect: str) -> Any:
-    c, newest = models.Run.__table__.c, models.Run.__table__.alias("newest").c
+    c, newest = models.Turn.__table__.c, models.Turn.__table__.alias("newest").c
     here = _conversation(c)
     last = sa.select(sa.func.max(newest.number)).where(newest.conversation_id == here).scalar_subquery()
     return (
         sa.select(*_columns(models, dialect))
-        .where(c.conversation_id == here, sa.or_(c.state.in_(LIVE_RUNS), c.number == last))
+        .where(c.conversation_id == here, sa.or_(c.state.in_(LIVE_STATES), c.number == last))
         .order_by(c.number)
     )
 
@@ -81,7 +81,7 @@ def newest(store: Store, conversation: Any) -> Any | None:
 
 @statement
 def _newest(models: Models, dialect: str) -> Any:
-    c = models.Run.__table__.c
+    c = models.Turn.__table__.c
     query = sa.select(*_columns(models, dialect)).where(c.conversation_id == _conversation(c), c.state != WAITING)
     return query.order_by(c.number.desc()).limit(1)
 
@@ -94,7 +94,7 @@ def find(store: Store, conversation: Any, column: str, value: str) -> Any | None
 
 @statement
 def _find(models: Models, dialect: str, column: str) -> Any:
-    c = models.Run.__table__.c
+    c = models.Turn.__table__.c
     query = sa.select(*_columns(models, dialect)).where(
         c.conversation_id == _conversation(c), c[column] == sa.bindparam("value", type_=c[column].type)
     )
@@ -110,7 +110,7 @@ def insert(store: Store, row: Mapping[str, Any], *, lease: float) -> Any:
 
 @statement
 def _insert(models: Models, dialect: str, names: tuple[str, ...]) -> Any:
-    table = models.Run.__table__
+    table = models.Turn.__table__
     values: dict[str, Any] = {name: sa.bindparam(f"its_{name}", type_=table.c[name].type) for name in names}
     values["expires_at"] = _lease_end(dialect)
     return sa.insert(table).values(values).returning(*_columns(models, dialect))
@@ -118,11 +118,11 @@ def _insert(models: Models, dialect: str, names: tuple[str, ...]) -> Any:
 
 def move(
     store: Store,
-    run: Any,
+    turn: Any,
     values: Mapping[str, Any],
     *,
     token: str | None = None,
-    states: Collection[str] = LIVE_RUNS,
+    states: Collection[str] = LIVE_STATES,
     lease: float | None = None,
 ) -> Any | None:
     """Set columns of a turn that is in one of *states*, and that *token* belongs to if one is given; None if it is not so.
@@ -131,7 +131,7 @@ def move(
     """
     shape = (tuple(values), token is not None, tuple(sorted(states)), lease is not None)
     parameters = {f"set_{name}": value for name, value in values.items()}
-    parameters.update(of_conversation=run.conversation_id, of_number=run.number, the_token=token)
+    parameters.update(of_conversation=turn.conversation_id, of_number=turn.number, the_token=token)
     return store.execute(_move(store.models, store.dialect, *shape), _at(lease or 0, **parameters)).first()
 
 
@@ -139,7 +139,7 @@ def move(
 def _move(
     models: Models, dialect: str, names: tuple[str, ...], owned: bool, states: tuple[str, ...], leased: bool
 ) -> Any:
-    table = models.Run.__table__
+    table = models.Turn.__table__
     c = table.c
     values: dict[str, Any] = {name: sa.bindparam(f"set_{name}", type_=c[name].type) for name in names}
     values["expires_at"] = _lease_end(dialect) if leased else None
@@ -151,14 +151,14 @@ def _move(
     return query.values(values).returning(*_columns(models, dialect))
 
 
-def stop(store: Store, run: Any) -> None:
+def stop(store: Store, turn: Any) -> None:
     """Ask whoever works at a turn to end it."""
-    store.execute(_stop(store.models), {"of_conversation": run.conversation_id, "of_number": run.number})
+    store.execute(_stop(store.models), {"of_conversation": turn.conversation_id, "of_number": turn.number})
 
 
 @statement
 def _stop(models: Models) -> Any:
-    table = models.Run.__table__
+    table = models.Turn.__table__
     c = table.c
     number = sa.bindparam("of_number", type_=sa.BigInteger)
     return sa.update(table).where(c.conversation_id == _conversation(c), c.number == number).values(cancelled=True)
@@ -180,9 +180,9 @@ _AT_ONCE = 500
 
 @statement
 def _renew(models: Models, dialect: str) -> Any:
-    table = models.Run.__table__
+    table = models.Turn.__table__
     c = table.c
-    query = sa.update(table).where(_tokens(c), c.state.in_(LIVE_RUNS))
+    query = sa.update(table).where(_tokens(c), c.state.in_(LIVE_STATES))
     return query.values(expires_at=_lease_end(dialect)).returning(c.token, c.cancelled)
 
 
@@ -197,7 +197,7 @@ def asked_to_stop(store: Store, tokens: Sequence[str]) -> set[str]:
 
 @statement
 def _asked_to_stop(models: Models) -> Any:
-    c = models.Run.__table__.c
+    c = models.Turn.__table__.c
     return sa.select(c.token).where(_tokens(c), c.cancelled)
 
 
@@ -213,7 +213,7 @@ def dead(store: Store, *, limit: int) -> Sequence[Any]:
 
 @statement
 def _dead(models: Models, dialect: str, system: bool) -> Any:
-    c = models.Run.__table__.c
+    c = models.Turn.__table__.c
     owner = models.Conversation.__table__.c
     # in the trash nothing is written: those that come out of it are seen to then
     here = sa.select(constant(1)).where(owner.id == c.conversation_id, visible(models)).exists()
@@ -231,14 +231,14 @@ def glance(store: Store, conversation_id: Any) -> Any | None:
 
 @statement
 def _glance(models: Models, dialect: str, system: bool, column: str) -> Any:
-    c, r = models.Conversation.__table__.c, models.Run.__table__.c
+    c, r = models.Conversation.__table__.c, models.Turn.__table__.c
     dead = sa.select(constant(1)).where(r.conversation_id == c.id, r.expires_at < _clock(dialect)).exists()
     query = sa.select(c.id, c.version, c.rev, dead.label("dead"))
     return query.where(keyed(models, column), mine(models, system), visible(models))
 
 
 def _columns(models: Models, dialect: str) -> list[Any]:
-    c = models.Run.__table__.c
+    c = models.Turn.__table__.c
     dead = sa.func.coalesce(c.expires_at < _clock(dialect), sa.false())
     return [*(c[name] for name in STORED), dead.label("dead")]
 
