@@ -147,6 +147,7 @@ TURN = {
     "answer_id": ANSWER_ID,
     "error": None,
     "created_at": "2026-11-21T10:15:01.000000Z",
+    "started_at": "2026-11-21T10:15:01.000000Z",
     "updated_at": "2026-11-21T10:15:04.250000Z",
     "ended_at": "2026-11-21T10:15:04.250000Z",
 }

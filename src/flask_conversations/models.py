@@ -330,9 +330,11 @@ class TurnMixin:
     cancelled: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
     """Whether somebody has asked the worker to stop."""
     calls: Mapped[Any] = mapped_column(JSONValue, nullable=True)
-    """Tool calls that wait, or have waited, for an approval, and what was decided."""
+    """Tool calls that wait, or have waited, for an approval, what was decided, and how many parts the answer had by then."""
     error: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
+    started_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
+    """When it was no longer waiting; None for one that ended while it waited."""
     updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
 

@@ -33,6 +33,7 @@ turn_state_changed = _signals.signal("turn-state-changed")
 """A turn went from one state to the next, once for each step; sent with `turn` and `previous_state`, None for a turn that begins.
 
 `turn` has `id`, `conversation_id`, `kind`, `protocol`, `state`, `outcome` (None while the turn lives), `question_id`, `answer_id`,
-`error` (None, or `{"code", "detail"}`), `created_at`, `updated_at` and `ended_at`, and nothing that was said. Both states are those
-of a conversation, or `waiting`: a turn that was completed or interrupted is `idle`, and its `outcome` says which.
+`error` (None, or `{"code", "detail"}`), `created_at`, `started_at` (None until its turn has come), `updated_at` and `ended_at`, and
+nothing that was said. Both states are those of a conversation, or `waiting`: a turn that was completed or interrupted is `idle`,
+and its `outcome` says which.
 """

@@ -289,21 +289,21 @@ from flask import g
     ),
     Fault(
         name="reader-not-told-that-less-was-kept",
-        path=f"{TURNS}/following.py",
-        right="            if self._position != end:\n",
-        wrong="            if self._position < end:\n",
+        path="src/flask_conversations/streams/events.py",
+        right='yield StreamEvent(COMPLETED, "message.completed", self.answer)',
+        wrong='yield StreamEvent(self.next_position + 1, "message.completed", self.answer)',
         tests=("tests/turns/test_streams.py",),
     ),
     Fault(
         name="what-redis-tells-taken-for-new-again",
         path=f"{TURNS}/following.py",
         right="""\
-            if sent.position <= end:
-                continue  # told twice, or in the database by now
-            if sent.position - size > end:
+        if event.position <= end:
+            continue  # told twice, or in the database by now
+        if event.position - size > end:
 """,
         wrong="""\
-            if sent.position - size > end:
+        if event.position - size > end:
 """,
         tests=("tests/turns/test_streams.py",),
     ),
@@ -331,9 +331,16 @@ from flask import g
     # -- streams
     Fault(
         name="last-part-told-again-on-resume",
-        path="src/flask_conversations/streams/units.py",
-        right="        if end > position:\n",
-        wrong="        if end >= position:\n",
+        path="src/flask_conversations/streams/events.py",
+        right="        if end <= after:\n",
+        wrong="        if end < after:\n",
+        tests=("tests/turns/test_streams.py",),
+    ),
+    Fault(
+        name="last-state-shares-an-id",
+        path="src/flask_conversations/streams/events.py",
+        right="        yield _state(ENDED, self.state)\n",
+        wrong="        yield _state(COMPLETED, self.state)\n",
         tests=("tests/turns/test_streams.py",),
     ),
 ]

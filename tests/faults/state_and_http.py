@@ -219,8 +219,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="last-event-id-off-by-one",
         path="src/flask_conversations/api/stream.py",
-        right="turn_id, position = match[1], int(match[2])",
-        wrong="turn_id, position = match[1], int(match[2]) + 1",
+        right="turn_id, position, cuts = match[1], int(match[2]), int(match[3] or 0)",
+        wrong="turn_id, position, cuts = match[1], int(match[2]) + 1, int(match[3] or 0)",
         tests=("tests/turns/test_streams.py",),
     ),
     Fault(

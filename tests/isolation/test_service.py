@@ -156,7 +156,6 @@ NO_VERBS = {
     "backend_in_context": "the host's side, which has no rows",
     "shares_one_connection": "what kind of database it is",
     "rendered": "takes messages that were read",
-    "end_of": "takes a message that was read",
     **dict.fromkeys(
         ["start_waiting", "begin_answer", "checkpoint", "await_approval", "end_turn", "turn_context", "parts_said"],
         "takes a turn that the store has found",

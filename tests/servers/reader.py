@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import script
+
 HOST = "127.0.0.1"
 PATIENCE = 60
 HEADERS = {"Content-Type": "application/json", "X-Test-User": "ada"}
@@ -120,18 +122,18 @@ class Reader:
         position = int(event_id.rpartition(":")[2]) if event_id else self.position
         self.told.append(Told(time.monotonic(), event, position, data))
         self.last_id = event_id or self.last_id
+        extent = len(data["delta"]) if "delta" in data else 1
+        self.repeats += position - extent < self.position
+        # the question has a position before it, for a turn that waits; the end is at positions that nothing else reaches
+        if event != "message.created" and position < script.END:
+            self.gaps += position - extent > self.position
+        self.position = position
         if event in ("state", "error", "done"):
             self._take_sign(event, data)
-            return
-        if event == "message.completed":
+        elif event == "message.completed":
             self.completed = data
-        extent = len(data["delta"]) if "delta" in data else 1
-        broken_off = event == "message.completed" and data["status"] != "delivered"
-        if not broken_off:  # a reader may have been told more than a dead worker has saved
-            self.gaps += position - extent > self.position
-            self.repeats += position - extent < self.position
-        self.position = position
-        self._fold(event, data)
+        else:
+            self._fold(event, data)
 
     def _take_sign(self, event: str, data: Any) -> None:
         if event == "state":

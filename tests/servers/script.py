@@ -6,8 +6,10 @@ from typing import Any
 
 from flask_conversations.turns import Component, Event, Reasoning, ToolCall, ToolResult, Usage
 
-STARTED = 2
-"""Where a reader stands once the question and the beginning of the answer were told."""
+STARTED = 5
+"""The position of a reader who was told the question, the beginning of the answer, and the states up to there."""
+END = 1_000_000_000
+"""The position behind which the end of a turn is told."""
 
 
 def _event(number: int) -> str | Event:

@@ -60,6 +60,19 @@ def told(found: list[Event]) -> list[Any]:
     return seen
 
 
+def events_of(found: list[Event]) -> list[Any]:
+    """All that a reader was told, the texts put together."""
+    seen: list[Any] = []
+    for one in found:
+        if one.event in ("message.delta", "message.reasoning") and seen and seen[-1][0] == one.event:
+            seen[-1] = (one.event, seen[-1][1] + one.data["delta"])
+        elif one.event == "message.started":
+            seen.append((one.event, one.data["id"]))  # its version is that of the moment
+        else:
+            seen.append((one.event, one.data.get("delta", one.data)))
+    return seen
+
+
 def joined(*halves: list[Any]) -> list[Any]:
     """What a reader has learned who was cut off in between."""
     found: list[Any] = []

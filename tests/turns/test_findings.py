@@ -412,6 +412,7 @@ def test_a_conversation_that_is_deleted_ends_its_streams_with_an_event(app, ada,
     found = parsed(b"".join(each if isinstance(each, bytes) else each.encode() for each in heard).decode())
     assert [each.event for each in found[-2:]] == ["error", "done"]
     assert found[-2].data["code"] == "conversation_not_found"
+    assert [each.id for each in found[-2:]] == [f"{found[-3].id}-1", f"{found[-3].id}-2"]
 
 
 def test_an_answer_that_is_being_written_is_not_edited(app, ada, http, busy, led):

@@ -10,7 +10,7 @@ import redis
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
 from ..bed.redis_servers import RedisServer
-from .sse import EVENTS, events, joined, parsed, text_of, told
+from .sse import EVENTS, events, events_of, joined, parsed, text_of, told
 from .tools import END, Led, is_idle, said, turns_of, until
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -51,7 +51,7 @@ def whole(app, ada, chat, answered, http):
 
 
 def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole):
-    """created, started, what is said, completed, state, done; positions never fall; the completed message is the stored one."""
+    """created, started, what is said, completed, state, done; every id is another, and higher; what is completed is stored."""
     kinds = [one.event for one in whole]
     assert (kinds[0], kinds[-1]) == ("message.created", "done")
     assert kinds.index("message.started") < kinds.index("message.reasoning")
@@ -59,7 +59,7 @@ def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole)
     turn = turns_of(app, chat)[0]
     assert all(one.id == f"{turn.id}:{one.position}" for one in whole)
     positions = [one.position for one in whole]
-    assert positions == sorted(positions)
+    assert positions == sorted(set(positions))
     completed = next(one for one in whole if one.event == "message.completed").data
     assert completed == ada.get_messages(chat)["messages"][-1]
     assert text_of(whole) == completed["content"]
@@ -67,20 +67,25 @@ def test_a_stream_has_its_events_in_order_each_with_an_id(app, ada, chat, whole)
     is_idle(app, ada, chat)
 
 
-def test_every_position_is_a_place_to_resume_from(app, chat, whole, long):
-    """Behind every event and in the middle of words: what was heard before and what comes after are the whole."""
+def test_every_event_is_a_place_to_resume_from(app, chat, whole):
+    """Behind each event come exactly those that followed it, states and end included; behind the last one nothing."""
     turn = turns_of(app, chat)[0].id
-    end = max(one.position for one in whole)
-    parts = told(whole)
-    positions = set(range(0, end, 1 if long else 10)) | {one.position for one in whole} - {end}
-    for position in sorted(positions):
+    assert events_of(events(resumed(app, chat, f"{turn}:0"))) == events_of(whole)
+    for n, one in enumerate(whole[:-1], 1):
+        assert joined(events_of(whole[:n]), events_of(events(resumed(app, chat, one.id)))) == events_of(whole), one.id
+    cut = events(resumed(app, chat, f"{whole[7].id}-2"))
+    assert cut == events(resumed(app, chat, whole[7].id)), "a stream that the server had to cut goes on where it was"
+    assert resumed(app, chat, whole[-1].id).status_code == 204
+
+
+def test_every_word_is_a_place_to_resume_from(app, chat, whole, long):
+    """In the middle of a text too: what was heard before and what comes after are the whole."""
+    turn = turns_of(app, chat)[0].id
+    end = max(one.position for one in whole if one.event != "message.completed" and "message_id" in one.data)
+    for position in range(0, end, 1 if long else 10):
         after = events(resumed(app, chat, f"{turn}:{position}"))
-        heard = told(cut(whole, position))
-        assert joined(heard, told(after)) == parts, position
-        assert all(one.position >= position for one in after)
-        assert ("message.created" in [one.event for one in after]) == (position == 0)
-        assert [one.event for one in after][-1] == "done"
-    assert resumed(app, chat, f"{turn}:{end}").status_code == 204
+        assert joined(told(cut(whole, position)), told(after)) == told(whole), position
+        assert all(one.position > position for one in after)
 
 
 def cut(found, position):
@@ -126,14 +131,15 @@ def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
             found = events(client_of(second).get(path))
         until(lambda: ada.get_state(chat)["state"] == "idle")
         kept = events(resumed(first, chat, f"{turn}:0"))
-        assert told(found) == told(kept)
+        assert events_of(found) == events_of(kept)
         assert len(told(kept)) > 20
         positions = [one.position for one in found]
-        assert positions == sorted(positions)
+        assert positions == sorted(set(positions))
         middle = found[len(found) // 2]
         for app in (first, second):
             after = events(resumed(app, chat, middle.id))
-            assert joined(told([one for one in found if one.position <= middle.position]), told(after)) == told(kept)
+            before = [one for one in found if one.position <= middle.position]
+            assert joined(events_of(before), events_of(after)) == events_of(kept)
         is_idle(second, ada, chat)
 
 
@@ -161,9 +167,7 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
         heard += found
         last = found[-1].id if found else last
     until(lambda: ada.get_state(chat)["state"] == "idle")
-    assert told(heard) == told(events(resumed(apps[0], chat, f"{turn}:0")))
-    assert [one.event for one in heard].count("message.created") == 1
-    assert [one.event for one in heard].count("message.started") == 1
+    assert events_of(heard) == events_of(events(resumed(apps[0], chat, f"{turn}:0")))
 
 
 @ON_SQLITE
@@ -208,20 +212,31 @@ def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, ch
 
 
 def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, answered):
-    """The first ends with the question for approval; approving tells the rest, and what was told is not told again."""
+    """The first ends with the question for approval; approving tells the rest, and each event of either can be resumed from."""
     from .tools import with_tools
 
     answered(with_tools)
     first = events(http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers=EVENTS))
-    assert [one.data["state"] for one in first if one.event == "state"][-1] == "awaiting_approval"
-    assert "message.completed" not in [one.event for one in first]
+    assert [one.event for one in first[-2:]] == ["state", "done"]
+    assert first[-2].data == {"state": "awaiting_approval"}
+    assert resumed(app, chat, first[-1].id).status_code == 204
+    assert [one.event for one in events(resumed(app, chat, first[-2].id))] == ["done"]
     path = f"/api/conversations/{chat}/actions/approve_tools"
     second = events(http("ada").post(path, json={"tool_call_ids": ["c1"]}, headers=EVENTS))
     assert text_of(first) + text_of(second) == "Let me see. Done."
-    assert [one.event for one in second].count("message.completed") == 1
-    turn = turns_of(app, chat)[0].id
-    again = events(resumed(app, chat, f"{turn}:0"))
-    assert [kind for kind, _ in told(again)] == [kind for kind, _ in joined(told(first), told(second))]
+    assert second[0].data == {"state": "processing"}
+    positions = [one.position for one in [*first, *second]]
+    assert positions == sorted(set(positions))
+    whole = [*first[:-1], *second]
+    decided = {"approval": "approved"}
+    for n, one in enumerate(whole):
+        if one.event == "tool.call":
+            whole[n] = one._replace(data={**one.data, **decided})
+    for n, one in enumerate(whole[:-1], 1):
+        again = events(resumed(app, chat, one.id))
+        assert joined(events_of(whole[:n]), events_of(again)) == events_of(whole), one.id
+    assert events_of(events(resumed(app, chat, first[-1].id))) == events_of(second)
+    assert resumed(app, chat, whole[-1].id).status_code == 204
 
 
 def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
@@ -238,9 +253,9 @@ def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
     assert (problem["status"], problem["code"]) == (502, "responder_failed")
     assert "secret" not in str(found)
     turn = turns_of(app, chat)[0].id
-    again = events(resumed(app, chat, f"{turn}:0"))
-    assert told(again) == told(found)
-    assert next(one.data for one in again if one.event == "error") == problem
+    assert events_of(events(resumed(app, chat, f"{turn}:0"))) == events_of(found)
+    for n, one in enumerate(found[:-1], 1):
+        assert joined(events_of(found[:n]), events_of(events(resumed(app, chat, one.id)))) == events_of(found), one.id
 
 
 def test_a_stream_in_line_waits_for_its_turn(app, ada, http, chat, led, answered):
@@ -260,7 +275,15 @@ def test_a_stream_in_line_waits_for_its_turn(app, ada, http, chat, led, answered
     assert [one.data["content"] for one in found if one.event == "message.created"] == ["two"]
     assert text_of(found) == "b"
     positions = [one.position for one in found]
-    assert positions == sorted(positions)
+    assert positions == sorted(set(positions))
+    assert [one.data["state"] for one in found if one.event == "state"] == [
+        "waiting",
+        "processing",
+        "streaming",
+        "idle",
+    ]
+    for n, one in enumerate(found[:-1], 1):
+        assert joined(events_of(found[:n]), events_of(events(resumed(app, chat, one.id)))) == events_of(found), one.id
 
 
 # -- what bad input gets ----------------------------------------------------------------------------------------------
@@ -291,7 +314,7 @@ def test_a_forged_last_event_id_is_400_or_ones_own(app, http, ada, bob, chat, wh
 def test_a_future_position_of_an_ended_turn_gets_the_whole_message(app, chat, whole):
     """Somebody who claims to have heard more than there is learns what there is."""
     turn = turns_of(app, chat)[0].id
-    end = max(one.position for one in whole)
+    end = whole[-5].position
     found = events(resumed(app, chat, f"{turn}:{end + 1000}"))
     assert [one.event for one in found] == ["message.completed", "state", "done"]
 
@@ -306,6 +329,18 @@ def test_a_future_position_of_a_running_turn_is_400_where_it_is_known(app, ada, 
     assert resumed(app, chat, f"{turn}:100000").status_code == 400
     led.say(END)
     until(lambda: ada.get_state(chat)["state"] == "idle")
+
+
+@ON_SQLITE
+def test_a_question_that_nobody_answers_is_told_with_ids_too(app, http, chat):
+    """Without a responder: the question, the state and the end; the rest behind each of them, and nothing behind the last."""
+    found = events(
+        http("ada").post(f"/api/conversations/{chat}/actions/send_message", json={"content": "q"}, headers=EVENTS)
+    )
+    assert [one.event for one in found] == ["message.created", "state", "done"]
+    for n, one in enumerate(found[:-1], 1):
+        assert events(resumed(app, chat, one.id)) == found[n:]
+    assert resumed(app, chat, found[-1].id).status_code == 204
 
 
 def test_no_turn_is_204(app, http, ada, chat, answered):

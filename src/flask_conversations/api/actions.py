@@ -113,7 +113,7 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
         conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
     )
     if stream.is_wanted():
-        return stream.of_turn(conversation_id, outcome["turn"], stream.end_of(outcome["answer"]))
+        return stream.of_turn(conversation_id, outcome["turn"], calls=body["tool_call_ids"])
     return _full_state(conversation_id, outcome, 202 if at_once else 200)
 
 

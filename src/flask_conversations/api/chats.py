@@ -136,7 +136,7 @@ def _answered_again(chat: str, question: Mapping[str, Any]) -> Response:
     running = current_conversations.running(chat)
     if running is not None and running["question_id"] == question["id"]:
         stream.refuse_too_many()
-        return stream.of_turn(chat, running, 0, "ui", replayed=True)
+        return stream.of_turn(chat, running, protocol="ui", replayed=True)
     return stream.of_new_turn(chat, "regenerate", None, question["id"], protocol="ui")
 
 
@@ -170,7 +170,7 @@ def _decided(chat: str, messages: list[dict[str, Any]], place: int) -> Response:
         answer = current_conversations.get_message(chat, answer["id"])
         if _undone(answer, decisions):
             raise
-    return stream.of_turn(chat, turn, _behind(answer, decisions), "ui", continued=True)
+    return stream.of_turn(chat, turn, protocol="ui", calls=decisions, continued=True)
 
 
 def _decide(chat: str, answer: Mapping[str, Any], decisions: Mapping[str, bool]) -> None:
@@ -184,10 +184,3 @@ def _undone(answer: Mapping[str, Any], decisions: Mapping[str, bool]) -> list[st
     """The calls of which something else is known than what the user has decided."""
     known = {part["id"]: part.get("approval") for part in answer["parts"] or () if part["type"] == "tool_call"}
     return [name for name, yes in decisions.items() if known.get(name) != ("approved" if yes else "denied")]
-
-
-def _behind(answer: Mapping[str, Any], decisions: Mapping[str, bool]) -> int:
-    """The position behind the last of the calls: there the page takes up what it has shown."""
-    parts = answer["parts"] or []
-    places = [place for place, part in enumerate(parts) if part["type"] == "tool_call" and part["id"] in decisions]
-    return int(current_conversations.end_of({"content": "", "parts": parts[: max(places, default=-1) + 1]}))

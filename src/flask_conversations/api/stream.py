@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Response, request
@@ -24,7 +24,8 @@ MIMETYPE = "text/event-stream"
 RETRY = 2000
 """Milliseconds after which a client should come back."""
 
-_LAST_EVENT_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,15})")
+_LAST_EVENT_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,15})(?:-([0-9]{1,6}))?")
+"""The id of a turn and a position; and a number for the events that tell why a stream is cut there."""
 
 
 @routes.add(
@@ -42,7 +43,7 @@ def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
     if running is None:
         return Response(status=204)
     refuse_too_many()
-    return of_turn(conversation_id, running, 0, query.get("protocol"))
+    return of_turn(conversation_id, running, protocol=query.get("protocol"))
 
 
 def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
@@ -50,12 +51,26 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
     current_conversations.glance(conversation_id)  # whose conversation it is comes before what is asked of it
     if match is None:
         raise errors.MalformedRequest("Last-Event-ID is none that this server has given.")
-    turn_id, position = match[1], int(match[2])
-    turn = current_conversations.turn_to_resume(conversation_id, turn_id, position)
+    turn_id, position, cuts = match[1], int(match[2]), int(match[3] or 0)
+    try:
+        turn = current_conversations.turn_to_resume(conversation_id, turn_id, position)
+    except errors.MalformedRequest:
+        return _resumed_without_turn(conversation_id, turn_id, position)
     if turn is None:
         return Response(status=204)
     refuse_too_many()
-    return of_turn(conversation_id, turn, position, protocol)
+    return of_turn(conversation_id, turn, position, protocol, cuts=cuts)
+
+
+def _resumed_without_turn(conversation_id: str, message_id: str, position: int) -> Response:
+    """The rest of what is told of a question that no turn answers. Raises `MalformedRequest` if there is no such question."""
+    try:
+        question = current_conversations.get_message(conversation_id, message_id)
+    except errors.MessageNotFound:
+        raise errors.MalformedRequest("There is no such turn in this conversation.") from None
+    if position >= _UNANSWERED_END:
+        return Response(status=204)
+    return _response(_unanswered(question, answers.of_this_request()["case"], position), None)
 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
@@ -99,36 +114,37 @@ def of_new_turn(
     if begun["turn"] is None and protocol == "ui":
         return _response(ui.nothing(), ui.HEADERS)
     if begun["turn"] is None:
-        return _response(_only(begun["question"], answers.of_this_request()["case"]), None)
-    return of_turn(conversation_id, begun["turn"], 0, protocol, replayed=begun["replayed"])
+        return _response(_unanswered(begun["question"], answers.of_this_request()["case"]), None)
+    return of_turn(conversation_id, begun["turn"], protocol=protocol, replayed=begun["replayed"])
 
 
 def of_turn(
     conversation_id: str,
     turn: Mapping[str, Any],
-    position: int,
+    position: int = 0,
     protocol: str | None = None,
     *,
+    calls: Collection[str] = (),
+    cuts: int = 0,
     replayed: bool = False,
     continued: bool = False,
 ) -> Response:
-    """The events of a turn from *position* on. Whoever calls has looked whether there is room, before what cannot be undone."""
-    follower = current_conversations.follow(conversation_id, turn["id"], position)
+    """The events of a turn behind *position*, or from where *calls* are decided.
+
+    *cuts* are the events of other streams that were cut at that position. The caller has made sure that there is room for a stream,
+    before anything that cannot be undone.
+    """
+    follower = current_conversations.follow(conversation_id, turn["id"], position, calls=calls)
     if (protocol or turn.get("protocol")) == "ui":
-        told, headers = ui.told(follower, turn["id"], follower.heard, position, continued=continued), ui.HEADERS
+        told, headers = ui.told(follower, turn["id"], continued=continued), ui.HEADERS
         seconds = math.inf  # a page takes the end of the stream for the end of the answer
     else:
-        told, headers = _told(follower, turn["id"], answers.of_this_request()["case"]), {}
+        told, headers = _told(follower, turn["id"], cuts, answers.of_this_request()["case"]), {}
         seconds = state().config.stream_seconds
     answer = _response(_limited(told, state().runner, seconds), headers)
     if replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     return answer
-
-
-def end_of(answer: Mapping[str, Any] | None) -> int:
-    """The position behind what an answer has said by now."""
-    return current_conversations.end_of(answer)
 
 
 def refuse_too_many() -> None:
@@ -163,30 +179,39 @@ def _limited(told: Iterator[str], runner: Any, seconds: float) -> Iterator[str]:
         runner.open_stream(-1)
 
 
-def _told(follower: Iterable[Any], turn_id: str, case: str) -> Iterator[str]:
+def _told(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
-    position = 0
+    at = follower.position
     try:
         for sent in follower:
             if sent is None:
                 yield ": still here\n\n"
                 continue
-            position = sent.position
-            yield f"id: {turn_id}:{position}\nevent: {sent.event}\ndata: {_spelt(sent.data, case)}\n\n"
+            yield _event(f"{turn_id}:{sent.position}", sent.event, sent.data, case)
     except errors.ConversationsError as error:
-        # the status is sent: that the conversation was deleted, say, can only be told as an event
-        told = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
-        for event, data in (("error", told), ("done", {})):
-            yield f"id: {turn_id}:{position}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
+        # the status is sent: that the conversation was deleted, say, can only be told as an event. The reader may come back, and
+        # goes on behind the position that was reached.
+        cuts = cuts if follower.position == at else 0
+        problem = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
+        for n, (event, data) in enumerate((("error", problem), ("done", {})), cuts + 1):
+            yield _event(f"{turn_id}:{follower.position}-{n}", event, data, case)
+
+
+def _event(event_id: str, event: str, data: Any, case: str) -> str:
+    return f"id: {event_id}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
 
 
 def _spelt(data: Any, case: str) -> str:
     return encoded(to_camel(data) if case == "camel" else data).decode()
 
 
-def _only(question: Mapping[str, Any], case: str) -> Iterator[str]:
+_UNANSWERED_END = 3
+
+
+def _unanswered(question: Mapping[str, Any], case: str, after: int = 0) -> Iterator[str]:
     """What there is to tell where nobody answers."""
     yield f"retry: {RETRY}\n\n"
-    yield f"event: message.created\ndata: {_spelt(question, case)}\n\n"
-    yield 'event: state\ndata: {"state":"idle"}\n\n'
-    yield "event: done\ndata: {}\n\n"
+    events: tuple[tuple[str, Any], ...] = (("message.created", question), ("state", {"state": "idle"}), ("done", {}))
+    for position, (event, data) in enumerate(events, 1):
+        if position > after:
+            yield _event(f"{question['id']}:{position}", event, data, case)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import errors
@@ -19,15 +19,9 @@ _METADATA = ("seq", "parent_id", "status", "model", "created_at", "usage", "toke
 _UNFINISHED = "The answer was interrupted before the tool had run."
 
 
-def told(
-    follower: Iterable[Any], turn_id: str, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False
-) -> Iterator[str]:
-    """The events of a follower as chunks.
-
-    *heard* is what was told before *position*, where this reader comes in; *continued* whether the page goes on with the
-    message that it shows, instead of beginning anew.
-    """
-    chunks = Chunks(heard, position, continued=continued)
+def told(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[str]:
+    """The events of a follower as chunks; *continued* if the page adds them to the message that it shows already."""
+    chunks = Chunks(follower, continued=continued)
     try:
         for sent in follower:
             if sent is None:
@@ -56,8 +50,10 @@ def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
 class Chunks:
     """The chunks of one stream. It begins with `start` wherever it begins, and opens and closes each text in it."""
 
-    def __init__(self, heard: Sequence[Any] = (), position: int = 0, *, continued: bool = False) -> None:
-        self._heard, self._position, self._continued = heard, position, continued
+    def __init__(self, follower: Any, *, continued: bool = False) -> None:
+        self._follower, self._continued = follower, continued
+        self._heard, self._position = follower.heard, follower.position
+        self._knows_all = follower.knows_all
         self._begun = self._ended = False
         self._open: tuple[str, str] | None = None
         """The kind and the id of the text that is being told."""
@@ -99,7 +95,7 @@ class Chunks:
             start["messageMetadata"] = metadata
         yield start
         yield from self._calls.remember([sent.data for sent in self._heard], seen=self._continued)
-        self._calls.all_known = not self._heard or self._heard[-1].position >= self._position
+        self._calls.all_known = self._knows_all
 
     def _say(self, kind: str, sent: Any) -> Iterator[Chunk]:
         start = sent.position - len(sent.data["delta"])
@@ -134,7 +130,7 @@ class Chunks:
     def _end(self) -> Iterator[Chunk]:
         if self._ended:
             return
-        yield from self._begin(None)
+        yield from self._begin(self._follower.answer_id)
         yield from self._close()
         if self._status == "interrupted":
             yield {"type": "abort", "reason": "cancelled"}

@@ -87,6 +87,7 @@ class TurnOut(Answer):
     answer_id = fields.UUID(required=True, allow_none=True)
     error = fields.Dict(required=True, allow_none=True)
     created_at = kinds.moment(required=True)
+    started_at = kinds.moment(required=True, allow_none=True)
     updated_at = kinds.moment(required=True)
     ended_at = kinds.moment(required=True, allow_none=True)
 

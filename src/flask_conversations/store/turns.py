@@ -32,6 +32,7 @@ STORED = (
     "calls",
     "error",
     "created_at",
+    "started_at",
     "updated_at",
     "ended_at",
 )

@@ -1,17 +1,29 @@
-"""What is told of a turn while it runs: events at positions that mean the same whoever tells them, and Redis as a messenger."""
+"""What is told of a turn: its events, each at a position of its own, and Redis as a messenger between workers."""
 
+from .events import (
+    Pause,
+    StreamEvent,
+    Timeline,
+    last_position,
+    next_position,
+    part_events,
+    parts_before,
+    parts_of,
+    pauses_of,
+)
 from .relay import END, Relay, open_relay
-from .units import BROKEN_OFF, QUESTION, STARTED, Sent, end_of, parts_of, said_after
 
 __all__ = [
-    "BROKEN_OFF",
     "END",
-    "QUESTION",
-    "STARTED",
+    "Pause",
     "Relay",
-    "Sent",
-    "end_of",
+    "StreamEvent",
+    "Timeline",
+    "last_position",
+    "next_position",
     "open_relay",
+    "part_events",
+    "parts_before",
     "parts_of",
-    "said_after",
+    "pauses_of",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 from ..cache import Cache
 from ..cache.breaker import Breaker
 from ..config import Config
-from .units import Sent
+from .events import StreamEvent
 
 logger = logging.getLogger("flask_conversations")
 
@@ -35,7 +35,7 @@ class Relay:
         self._prefix = prefix
         self._breaker = Breaker()
 
-    def tell(self, conversation_id: str, turn_id: str, said: Iterable[Sent], kept: float) -> bool:
+    def tell(self, conversation_id: str, turn_id: str, said: Iterable[StreamEvent], kept: float) -> bool:
         """Add to what was told; False if that is not known to have happened. Forgotten *kept* seconds after the last."""
         key = self._key(conversation_id, turn_id)
         frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
@@ -47,14 +47,16 @@ class Relay:
 
         return bool(frames) and bool(self._try(add))
 
-    def told(self, conversation_id: str, turn_id: str, start: int) -> list[Sent] | None:
+    def told(self, conversation_id: str, turn_id: str, start: int) -> list[StreamEvent] | None:
         """What was told from the *start*-th event on; None if there is nothing to go by."""
         key = self._key(conversation_id, turn_id)
         frames = self._try(lambda client: client.lrange(key, start, -1))
         if frames is None:
             return None
         try:
-            return [Sent(int(position), str(event), dict(data)) for position, event, data in map(json.loads, frames)]
+            return [
+                StreamEvent(int(position), str(event), dict(data)) for position, event, data in map(json.loads, frames)
+            ]
         except (ValueError, TypeError):
             logger.warning("Redis holds something else where a running answer should be.")
             return None

@@ -197,6 +197,7 @@ def _create_turns(names: Names) -> None:
         sa.Column("calls", JSONValue),
         sa.Column("error", JSONValue),
         sa.Column("created_at", UTCDateTime, nullable=False),
+        sa.Column("started_at", UTCDateTime),
         sa.Column("updated_at", UTCDateTime, nullable=False),
         sa.Column("ended_at", UTCDateTime),
         sa.UniqueConstraint("conversation_id", "id", name=names.object("uq", "conversation_turns", "id")),

@@ -61,7 +61,12 @@ class Machine(Recovery):
         )
         if asked.only_question:
             return Begun(None, question)
-        values = {"state": PROCESSING, "question_id": question["id"] if question else None, "token": token}
+        values = {
+            "state": PROCESSING,
+            "question_id": question["id"] if question else None,
+            "token": token,
+            "started_at": now(),
+        }
         turn = self._insert(conversation, asked, live, values, request)
         if not appends:
             self._step_once(conversation)
@@ -126,6 +131,7 @@ class Machine(Recovery):
             "fingerprint": asked.fingerprint,
             "question_id": None,
             "request": None,
+            "started_at": None,
             **values,
         }
         return turn_rows.insert(self.store, row, lease=self.config.turn_lease)
@@ -147,7 +153,12 @@ class Machine(Recovery):
         if request["row"]:
             request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
         question = self._put_question(self.store.lock(conversation.id), mine.kind, request)
-        values = {"state": PROCESSING, "request": None, "question_id": question["id"] if question else None}
+        values = {
+            "state": PROCESSING,
+            "request": None,
+            "question_id": question["id"] if question else None,
+            "started_at": now(),
+        }
         moved = self._advance_turn(mine, values, token=token, states=(WAITING,), lease=self.config.turn_lease)
         self._step_once(conversation)
         return Begun(moved, question)
@@ -180,8 +191,10 @@ class Machine(Recovery):
     ) -> None:
         """The user has to decide about *calls* first; nobody is at work meanwhile. Raises `Lost`."""
         conversation = self._hold(turn)
+        parts = len(columns["parts"])
         asked = [
-            {"id": call["id"], "name": call["name"], "arguments": call["arguments"], "decision": None} for call in calls
+            {"id": call["id"], "name": call["name"], "arguments": call["arguments"], "decision": None, "parts": parts}
+            for call in calls
         ]
         values = {"state": AWAITING, "answer_id": message_id, "calls": [*(turn.calls or []), *asked], "token": None}
         moved = self._advance_turn(turn, values, token=token, states=(PROCESSING, STREAMING))

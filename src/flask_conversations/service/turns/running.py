@@ -10,12 +10,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, without_words
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
-from ...streams import QUESTION, Sent, end_of, said_after
+from ...streams import Pause, last_position, next_position, part_events, pauses_of
 from ...turns import Event, ResponderError, ToolCall
 from .answers import Answer
 from .shapes import Begun, Interrupted, Lost, problem
@@ -52,7 +52,9 @@ class Work:
         self._interrupt: Callable[[], object] = lambda: None
         self.heard_at = self._saved_at = time.monotonic()
         self._saved = self.answer.additions
-        self._relayed = end_of(self.answer.parts)
+        self.pauses: Sequence[Pause] = pauses_of(begun.turn.calls)
+        """The waits for an approval before this worker took the turn up."""
+        self._relayed = last_position(self.answer.parts, self.pauses)
         self._is_passed_on = False
         self._ending: threading.Thread | None = None
 
@@ -323,26 +325,23 @@ class Work:
         relay = self.runner.relay
         if relay is None or not self.begun_answer:
             return
-        said = list(said_after(self.answer.parts, self.message_id, self._relayed))
+        said = list(part_events(self.answer.parts, self.pauses, self.message_id, self._relayed))
         self._is_passed_on = self._is_passed_on or bool(said)
         if said and relay.tell(self.turn.conversation_id, self.turn.id, said, self.runner.timing.kept):
             self._relayed = said[-1].position
 
     @property
-    def end_of_said(self) -> int:
-        """The position that nobody can have got beyond. What ends the stream is one more."""
-        return end_of(self.answer.parts) + 1
+    def next_position(self) -> int:
+        """The highest position that a reader of this turn can have reached."""
+        return next_position(self.answer.parts, self.pauses)
 
-    def said_after(self, position: int, patience: float) -> list[Sent]:
-        """What was said beyond *position*; waits for it at most *patience* seconds."""
+    def wait_for_more(self, position: int, patience: float) -> None:
+        """Wait until something was said beyond *position*, or the turn has ended; at most *patience* seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self.ended.is_set() or self._has_more(position), patience)
-        if position <= QUESTION or not self.begun_answer:
-            return []
-        return list(said_after(self.answer.parts, self.message_id, position))
 
     def _has_more(self, position: int) -> bool:
-        return self.begun_answer and end_of(self.answer.parts) > position
+        return self.begun_answer and last_position(self.answer.parts, self.pauses) > position
 
     def _notify(self) -> None:
         with self._changed:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConversationsError
-from ...models import CANCELLED, FAILED, INTERRUPTED, LIVE_STATES, WAITING
+from ...models import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...schemas.common import iso
-from ...streams import BROKEN_OFF, STARTED, end_of, parts_of
+from ...streams import Timeline, parts_of, pauses_of
 from ...turns import ResponderError
 
 SEND, REGENERATE, EDIT, HOST, RECORD = "send", "regenerate", "edit", "host", "record"
@@ -64,11 +64,31 @@ def told(state: str | None) -> str:
     return str(state) if state in LIVE_STATES and state != WAITING else "idle"
 
 
-def told_all(turn: Any, answer: Mapping[str, Any] | None) -> int:
-    """The position of a reader who was told how a turn has ended, and whom there is nothing more to tell."""
-    if turn.state in (INTERRUPTED, CANCELLED):
-        return BROKEN_OFF
-    return (end_of(parts_of(answer)) if answer is not None else STARTED) + 1
+def timeline_of(view: Mapping[str, Any]) -> Timeline:
+    """What the events of a turn follow from, as far as it is stored."""
+    turn, answer = view["turn"], view["answer"]
+    return Timeline(
+        state=WAITING if turn.state == WAITING else told(turn.state),
+        has_started=turn.started_at is not None,
+        is_over=turn.state not in LIVE_STATES,
+        question=view["question"],
+        answer=answer,
+        parts=parts_of(answer) if answer is not None else [],
+        pauses=pauses_of(turn.calls) if answer is not None else [],
+        error=_problem(turn.error) if turn.error else None,
+    )
+
+
+def _problem(error: Mapping[str, Any]) -> dict[str, Any]:
+    """The error of a turn as any other error of ours is told."""
+    return {
+        "type": "about:blank",
+        "title": ResponderError.title,
+        "status": ResponderError.status,
+        "detail": error.get("detail"),
+        "code": error.get("code"),
+        "retryable": True,
+    }
 
 
 def dump(turn: Any) -> dict[str, Any]:
@@ -84,6 +104,7 @@ def dump(turn: Any) -> dict[str, Any]:
         "answer_id": turn.answer_id,
         "error": turn.error,
         "created_at": iso(turn.created_at),
+        "started_at": iso(turn.started_at),
         "updated_at": iso(turn.updated_at),
         "ended_at": iso(turn.ended_at),
     }

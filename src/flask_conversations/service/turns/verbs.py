@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.pool import StaticPool
@@ -26,7 +26,6 @@ from ...schemas import conversations as conversation_schema
 from ...schemas import messages as schema
 from ...store import messages as rows
 from ...store import turns as turn_rows
-from ...streams import STARTED, end_of, parts_of
 from ...turns import ResponderError
 from .. import history
 from ..messages import Outcome
@@ -35,7 +34,7 @@ from ..units import reads
 from .following import Follower
 from .hosting import HostTurn, in_thread, texts, wait_in_line
 from .machine import Machine
-from .shapes import EDIT, HOST, RECORD, REGENERATE, SEND, Asked, Begun, Lost, dump, told, told_all
+from .shapes import EDIT, HOST, RECORD, REGENERATE, SEND, Asked, Begun, Lost, dump, timeline_of, told
 
 if TYPE_CHECKING:
     from .running import Work
@@ -409,6 +408,9 @@ class TurnVerbs(Machine, ReadingVerbs):
         ):
             self.recover_turn(view["turn"].conversation_id, turn_id)
             view = self._turn_view(conversation_id, turn_id)
+        if view["turn"].state == AWAITING and view["answer"] is None:
+            self.own.end_orphan(conversation_id)
+            view = self._turn_view(conversation_id, turn_id)
         return view
 
     @reads
@@ -448,21 +450,20 @@ class TurnVerbs(Machine, ReadingVerbs):
     def turn_to_resume(self, conversation_id: str, turn_id: str, position: int) -> dict[str, Any] | None:
         """The turn that a reader has followed up to *position*; None if there is nothing more to tell of it."""
         view = self.turn_view(conversation_id, turn_id)
-        turn, answer = view["turn"], view["answer"]
+        turn, timeline = view["turn"], timeline_of(view)
+        if timeline.last:
+            return dump(turn) if position < timeline.last else None
         work = self.backend_in_context.runner.find(turn_id)
-        if work is not None and position > work.end_of_said:
+        if work is not None and not work.ended.is_set() and position > work.next_position:
             raise MalformedRequest("Last-Event-ID is ahead of what was told.")
-        if turn.state not in LIVE_STATES and position == told_all(turn, answer):
-            return None
         return dump(turn)
 
-    def end_of(self, answer: Mapping[str, Any] | None) -> int:
-        """The position of a stream behind what *answer* says."""
-        return end_of(parts_of(answer)) if answer is not None else STARTED
+    def follow(self, conversation_id: str, turn_id: str, position: int = 0, *, calls: Collection[str] = ()) -> Follower:
+        """The events of a turn behind *position*, until it ends or waits for an approval; None for a while of silence.
 
-    def follow(self, conversation_id: str, turn_id: str, position: int = 0) -> Follower:
-        """The events of a turn from *position* on, until it ends or waits for an approval; None for a while of silence."""
-        return Follower(self.own, conversation_id, turn_id, position)
+        With *calls*, the ids of tool calls, the events from where the turn goes on once they are decided.
+        """
+        return Follower(self.own, conversation_id, turn_id, position, calls)
 
     # -- hosts that call their model themselves
 
