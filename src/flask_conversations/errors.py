@@ -73,6 +73,12 @@ class MessageNotFound(NotFound):
     code = "message_not_found"
 
 
+class ToolCallNotFound(NotFound):
+    """There is no such tool call in this conversation."""
+
+    code = "tool_call_not_found"
+
+
 class BranchNotFound(NotFound):
     """There is no such branch in this conversation."""
 
@@ -136,6 +142,18 @@ class TurnInProgress(Conflict):
     """Another turn is running in this conversation."""
 
     code, retryable, retry_after = "turn_in_progress", True, 1
+
+
+class ToolCallSettled(Conflict):
+    """This tool call was decided before."""
+
+    code = "tool_call_settled"
+
+
+class NoResponder(Conflict):
+    """This app has nobody who answers: register a responder, or answer in a route of your own."""
+
+    code = "no_responder"
 
 
 class RequestInProgress(Conflict):

@@ -26,6 +26,7 @@ from .service import ConversationService
 from .service.guards import Guard
 from .service.guards import configured as configured_guards
 from .service.guards import guard as as_guard
+from .service.unit_of_work import Units
 from .state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +71,7 @@ class Conversations:
         state = State(app, db, self._build(db, config), config, resolver, lambda: [*own_guards, *self._guards])
         state.limiter = limiter
         if self._responder is not None:
-            state.runner.responder = self._responder
+            state.turns.responder = self._responder
         app.extensions[EXTENSION] = state
         self._app = app if self._app in (None, app) else None
         transaction.listen()
@@ -167,7 +168,7 @@ class Conversations:
         """Let *function* answer the questions of the users: see `flask_conversations.turns`. Of several the last one counts."""
         self._responder = function
         if self._app is not None:
-            self._app.extensions[EXTENSION].runner.responder = function
+            self._app.extensions[EXTENSION].turns.responder = function
         return function
 
     def require_identity(self, view: F) -> F:
@@ -225,9 +226,9 @@ class Conversations:
         if app is None and not has_app_context():
             app = self._app
         if app is None:
-            return ConversationService(lambda: current_app.extensions[EXTENSION].backend, identity)
+            return ConversationService(Units(lambda: current_app.extensions[EXTENSION].backend, identity))
         bound = app
-        return ConversationService(lambda: bound.extensions[EXTENSION].backend, identity, bound)
+        return ConversationService(Units(lambda: bound.extensions[EXTENSION].backend, identity, bound))
 
 
 def _is_guest(user_id: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 from werkzeug.local import LocalProxy
@@ -10,14 +10,15 @@ from werkzeug.local import LocalProxy
 if TYPE_CHECKING:
     from .identity.base import Identity
     from .service import ConversationService
+    from .state import State
 
 EXTENSION = "flask_conversations"
 
 
-def state() -> Any:
+def state() -> State:
     """The extension's state of the current app. Raises `RuntimeError` where there is none."""
     try:
-        return current_app.extensions[EXTENSION]
+        return current_app.extensions[EXTENSION]  # type: ignore[no-any-return]
     except KeyError:
         raise RuntimeError("Flask-Conversations is not set up on this app: call conversations.init_app(app).") from None
 

@@ -23,9 +23,10 @@ from .identity.csrf import check_csrf, csrf_token
 from .identity.resolving import Resolved, Resolver, resolve
 from .models import Models
 from .service import ConversationService
-from .service.base import Backend, Turnstile
+from .service.backend import Backend, ConnectionLock
 from .service.guards import Guard
-from .service.turns.runner import Runner
+from .service.turns.registry import TurnRegistry
+from .service.unit_of_work import Units
 from .streams import open_relay
 
 
@@ -57,11 +58,10 @@ class State:
         self._guards = guards
         self._backend: Backend | None = None
         self._making = threading.RLock()
-        self._one_at_a_time = Turnstile(config.lock_timeout)
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
-        self.runner = Runner(self._system, open_relay(self.cache, config), _callable(config.responder))
+        self.turns = TurnRegistry(self._system, open_relay(self.cache, config), _callable(config.responder))
 
     @property
     def backend(self) -> Backend:
@@ -72,7 +72,10 @@ class State:
         return self._backend
 
     def _made(self) -> Backend:
-        transaction.watch(database.engine_of(self.db, self.config))
+        engine = database.engine_of(self.db, self.config)
+        transaction.watch(engine)
+        shares_one_connection = isinstance(engine.pool, StaticPool)
+        lock = ConnectionLock(self.config.lock_timeout) if shares_one_connection else contextlib.nullcontext()
         return Backend(
             app=self.app,
             scoped_session=self.db.session,
@@ -84,23 +87,21 @@ class State:
             counters=self.calls,
             cache=self.cache,
             guards=self._guards,
-            runner=self.runner,
-            turnstile=self._turnstile(),
+            turns=self.turns,
+            service_of=ConversationService,
+            connection_lock=lock,
+            shares_one_connection=shares_one_connection,
             set_up=functools.partial(database.set_up, config=self.config),
         )
 
-    def _turnstile(self) -> contextlib.AbstractContextManager[Any]:
-        shared = isinstance(database.engine_of(self.db, self.config).pool, StaticPool)
-        return self._one_at_a_time if shared else contextlib.nullcontext()
-
-    def _system(self) -> ConversationService:
-        return ConversationService(lambda: self.backend, None, self.app)
+    def _system(self) -> Units:
+        return Units(lambda: self.backend, None, self.app)
 
     def stats(self) -> dict[str, Any]:
         """What this process has counted since it began: numbers and states, no contents and no names."""
         return {
             "calls": self.calls.all(),
-            "turns": self.runner.stats(),
+            "turns": self.turns.stats(),
             "identities": self.identities.all(),
             "limits": self.limiter.stats(),
             "cache": None if self.cache is None else self.cache.stats(),
@@ -130,8 +131,12 @@ class State:
     def current_identity(self) -> Identity:
         return self.resolved().identity
 
+    def current_units(self) -> Units:
+        """The units of work of the identity that sent the current request."""
+        return Units(lambda: self.backend, self.current_identity())
+
     def current_service(self) -> ConversationService:
-        return ConversationService(lambda: self.backend, self.current_identity())
+        return ConversationService(self.current_units())
 
     @contextlib.contextmanager
     def request_committed(self) -> Iterator[None]:

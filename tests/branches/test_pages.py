@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from flask_conversations.errors import ConversationNotFound, ValidationFailed
 
 from ..bed.apps import client_of
+from ..bed.service import messages_json
 from .tools import forwards, ids, said, texts, whole
 
 
@@ -117,7 +117,7 @@ def test_a_straight_conversation_has_no_siblings(ada, bob, chat):
     """Nor has an empty one."""
     assert ada.get_messages(chat, siblings=True)["siblings"] == {}
     assert ada.get_messages(ada.create_conversation()["id"], siblings=True)["siblings"] == {}
-    assert json.loads(ada.get_messages_json(chat, siblings=True))["siblings"] == {}
+    assert messages_json(ada, chat, siblings=True)["siblings"] == {}
     for refused in (1, "yes", None):
         with pytest.raises(ValidationFailed):
             ada.get_messages(chat, siblings=refused)
@@ -128,7 +128,7 @@ def test_the_json_page_is_the_same_page(ada, bob, tree):
     """As text and as dicts, of any branch, with siblings or without."""
     for options in ({}, {"siblings": True}, {"branch": "main", "siblings": True}, {"before": 5, "siblings": True}):
         page = ada.get_messages(tree, **options)
-        assert json.loads(ada.get_messages_json(tree, **options)) == page
+        assert messages_json(ada, tree, **options) == page
     assert not bob.conversation_exists(tree)
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from ..bed.apps import client_of
 from ..bed.proxy import Proxy
 from ..bed.redis_servers import RedisServer
+from ..bed.service import messages_json
 from ..service.tools import in_use
 from .tools import USER, as_user, counted, said
 
@@ -87,7 +88,7 @@ WARM = {
     "history for Anthropic": lambda ada, chat: ada.get_conversation_history(chat, 10, format="anthropic"),
     "history for a page": lambda ada, chat: ada.get_conversation_history(chat, 10, format="ui"),
     "messages": lambda ada, chat: ada.get_messages(chat, limit=14),
-    "messages as JSON": lambda ada, chat: ada.get_messages_json(chat, limit=14),
+    "messages as JSON": lambda ada, chat: messages_json(ada, chat, limit=14),
     "upper case": lambda ada, chat: ada.get_conversation_history(chat.upper(), 15),
 }
 

@@ -10,6 +10,7 @@ from flask import Flask
 
 from flask_conversations.cache import owner_tag
 
+from ..bed.service import messages_json
 from ..service.tools import sql
 
 USER, ASSISTANT = "user", "assistant"
@@ -150,7 +151,7 @@ def told(
         if limit is not None and 1 <= limit <= 100:
             page = service.get_messages(conversation_id, limit=limit)
             found[f"page {limit}"] = _text(_opened(service, conversation_id, page))
-            page = json.loads(service.get_messages_json(conversation_id, limit=limit))
+            page = messages_json(service, conversation_id, limit=limit)
             found[f"json {limit}"] = _text(_opened(service, conversation_id, page))
     found["default page"] = _text(_opened(service, conversation_id, service.get_messages(conversation_id)))
     return found

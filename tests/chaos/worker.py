@@ -30,6 +30,7 @@ from flask_conversations.cache import breaker
 from flask_conversations.cache.scripts import Script
 from flask_conversations.errors import MessageNotFound, NotFound, StorageUnavailable, TransactionAborted
 
+from ..bed.service import messages_json
 from . import journal
 from .naive import NaiveCache
 from .oracle import Read, Written
@@ -338,7 +339,7 @@ class Worker:
 
     def _page(self, conversation_id: str, limit: int, own: int | None, chance: random.Random) -> Any:
         if chance.random() < 0.5:
-            return json.loads(self.service.get_messages_json(conversation_id, limit=limit, min_version=own))
+            return messages_json(self.service, conversation_id, limit=limit, min_version=own)
         return self.service.get_messages(conversation_id, limit=limit, min_version=own)
 
     def foreign(self, conversation_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,10 @@ from flask import g
 from flask_conversations import current_conversations
 from flask_conversations.errors import ConversationsError, IdentityRequired
 from flask_conversations.identity import Identity
-from flask_conversations.service import ConversationService
-from flask_conversations.service.branches import Branches
-from flask_conversations.service.turns.shapes import Asked
+from flask_conversations.service import Branches, ConversationService, http
+from flask_conversations.service.reading import PageQuery
 
+from ..bed.service import units_of as units
 from .declared import STATES, on_each_database
 from .world import IDENTITIES, MARKER, Target, World, client_of, settings
 
@@ -37,17 +38,12 @@ MISSING: dict[str, Verb] = {
     "save_message": lambda s, at: s.save_message(at.conversation, "user", "taken over"),
     "save_message with a parent": lambda s, at: s.save_message(at.conversation, "user", "x", parent_id=at.message),
     "save_message with a client id": lambda s, at: s.save_message(at.conversation, "user", MARKER, client_id="k"),
-    "save_or_replay": lambda s, at: s.save_or_replay(at.conversation, MESSAGE),
     "save_messages": lambda s, at: s.save_messages(at.conversation, [MESSAGE]),
     "save_messages of none": lambda s, at: s.save_messages(at.conversation, []),
     "replace_messages": lambda s, at: s.replace_messages(at.conversation, [MESSAGE]),
-    "save_conversation of what must be there": lambda s, at: s.save_conversation(
-        {"id": at.conversation, "messages": [MESSAGE]}, create=False
-    ),
     "get_conversation_history": lambda s, at: s.get_conversation_history(at.conversation),
     "get_system_prompt": lambda s, at: s.get_system_prompt(at.conversation),
     "get_messages": lambda s, at: s.get_messages(at.conversation),
-    "get_messages_json": lambda s, at: s.get_messages_json(at.conversation),
     "get_messages before a message": lambda s, at: s.get_messages(at.conversation, before=at.message),
     "get_message": lambda s, at: s.get_message(at.conversation, at.message),
     "update_message": lambda s, at: s.update_message(at.conversation, at.message, content="taken over"),
@@ -67,28 +63,29 @@ MISSING: dict[str, Verb] = {
     "branches.delete": lambda s, at: s.branches.delete(at.conversation, MARKER),
     "branches.delete of main": lambda s, at: s.branches.delete(at.conversation, "main"),
     "send_message": lambda s, at: s.send_message(at.conversation, "taken over"),
-    "ask": lambda s, at: s.ask(at.conversation, "send", message=MESSAGE),
-    "run_turn": lambda s, at: s.run_turn(Asked(at.conversation, "send", MESSAGE)),
-    "start_turn": lambda s, at: s.start_turn(Asked(at.conversation, "send", MESSAGE)),
-    "begin_turn": lambda s, at: s.begin_turn(Asked(at.conversation, "send", MESSAGE), at.message),
     "edit_question": lambda s, at: s.edit_question(at.conversation, at.message, "taken over"),
     "regenerate": lambda s, at: s.regenerate(at.conversation),
     "regenerate an answer": lambda s, at: s.regenerate(at.conversation, at.message),
     "approve_tools": lambda s, at: s.approve_tools(at.conversation, ["call"]),
-    "decide_calls": lambda s, at: s.decide_calls(at.conversation, ["call"], "approved", at.message),
     "cancel": lambda s, at: s.cancel(at.conversation),
-    "cancel_or_replay": lambda s, at: s.cancel_or_replay(at.conversation, ("key", "mark")),
-    "ask_to_stop": lambda s, at: s.ask_to_stop(at.conversation),
-    "end_orphan": lambda s, at: s.end_orphan(at.conversation),
-    "recover_turn": lambda s, at: s.recover_turn(at.conversation, at.message),
-    "recover_conversation": lambda s, at: s.recover_conversation(at.conversation),
-    "ended_dead_turn": lambda s, at: s.ended_dead_turn(at.conversation),
-    "glance": lambda s, at: s.glance(at.conversation),
     "get_state": lambda s, at: s.get_state(at.conversation),
-    "state_etag": lambda s, at: s.state_etag(at.conversation),
-    "running": lambda s, at: s.running(at.conversation),
-    "turn_view": lambda s, at: s.turn_view(at.conversation, at.message),
-    "turn_to_resume": lambda s, at: s.turn_to_resume(at.conversation, at.message, 0),
+    "http.save_message": lambda s, at: http.save_message(units(s), at.conversation, MESSAGE),
+    "http.save_snapshot": lambda s, at: http.save_snapshot(
+        units(s),
+        {"id": at.conversation, "messages": [MESSAGE]},
+        base_version=None,
+        force_overwrite=False,
+        refuse_conflicts=False,
+        roles=None,
+    ),
+    "http.get_messages": lambda s, at: http.get_messages(units(s), PageQuery(at.conversation)),
+    "http.state_etag": lambda s, at: http.state_etag(units(s), at.conversation),
+    "http.check_conversation": lambda s, at: http.check_conversation(units(s), at.conversation),
+    "http.current_turn": lambda s, at: http.current_turn(units(s), at.conversation),
+    "http.ask": lambda s, at: http.ask(units(s), at.conversation, "send", message=MESSAGE),
+    "http.cancel": lambda s, at: http.cancel(units(s), at.conversation, ("key", "mark")),
+    "http.turn_to_resume": lambda s, at: http.turn_to_resume(units(s), at.conversation, at.message, 0),
+    "http.follow": lambda s, at: http.follow(units(s), at.conversation, at.message),
     "follow": lambda s, at: s.follow(at.conversation, at.message),
     "turn": lambda s, at: s.turn(at.conversation, "taken over"),
     "record_stream": lambda s, at: s.record_stream(at.conversation, ["taken over"]),
@@ -106,64 +103,32 @@ FALSE: dict[str, Verb] = {
 
 TAKEN: dict[str, Verb] = {
     "create_conversation": lambda s, at: s.create_conversation(id=at.conversation),
-    "create_or_replay": lambda s, at: s.create_or_replay(id=at.conversation),
+    "http.create_conversation": lambda s, at: http.create_conversation(units(s), id=at.conversation),
     "save_conversation": lambda s, at: s.save_conversation({"id": at.conversation, "messages": [MESSAGE]}),
     "save_conversation by force": lambda s, at: s.save_conversation({"id": at.conversation}, force_overwrite=True),
 }
 """Raise `ClientIdConflict` for an id that is another's, and create what is free."""
-
-EMPTY: dict[str, Verb] = {
-    "siblings_of": lambda s, at: s.siblings_of(at.conversation, [{"id": at.message, "parent_id": None}]),
-}
-"""Find nothing in both: parts of a read that has looked already."""
 
 OWN: dict[str, Verb] = {
     "list_conversations": lambda s, at: [s.list_conversations(status=one) for one in ("active", "deleted", "all")],
     "load_conversations": lambda s, at: [s.load_conversations(status=one) for one in ("active", "deleted", "all")],
     "prune": lambda s, at: s.prune(),
     "recover": lambda s, at: s.recover(),
-    "dead_turns": lambda s, at: s.dead_turns(),
-    "answer_once": lambda s, at: s.answer_once("POST create_conversation", "owners-key", "f", lambda: {"n": 1}),
+    "http.answer_once": lambda s, at: http.answer_once(units(s), SCOPE, "owners-key", "f", lambda: {"n": 1}),
 }
 """Take no id: they see and touch what is the caller's own."""
 
 NO_VERBS = {
     "aio": "the same verbs as coroutines",
-    "backend": "the host's side, which has no rows",
-    "config": "settings",
     "identity": "who asks",
-    "leaves_commit_to_host": "a setting",
-    "session": "the host's own session",
-    "store": "all SQL, seen through this identity",
-    "context": "opens an app context",
     "transaction": "groups verbs",
     "joined": "groups verbs",
-    "announce": "sends a signal",
-    "idempotency_horizon": "a moment",
-    "set_fields": "takes a row that the store has found",
     "branches": "a noun, whose verbs are declared",
-    "branches_of": "takes a row that the store has found",
-    "answered_once": "the inside of answer_once",
-    "change_message": "takes rows that the store has found",
-    "appended": "takes what a call has stored",
-    "newest": "is what get_conversation_history and get_messages read with",
-    "prepared_message": "checks a message that is to be",
-    "prepared_messages": "checks messages that are to be",
-    "store_messages": "takes a row that the store has found",
-    "append_prepared": "takes the id of a row that the store has locked",
-    "replayed_message": "takes the id of a row that the store has locked",
-    "own": "the same service",
-    "backend_in_context": "the host's side, which has no rows",
-    "shares_one_connection": "what kind of database it is",
-    "rendered": "takes messages that were read",
-    **dict.fromkeys(
-        ["start_waiting", "begin_answer", "checkpoint", "await_approval", "end_turn", "turn_context", "parts_said"],
-        "takes a turn that the store has found",
-    ),
-    **dict.fromkeys(["renew_leases", "asked_to_stop"], "takes the secrets of workers"),
     "claim": "has tests of its own: below, and in tests/rest",
 }
 """What a stranger could not name anything with, and why."""
+
+SCOPE = "POST create_conversation"
 
 FREE = ("gone", "never", "key", "same")
 """Ids that a stranger may take: they are nobody's, or were the owner's name for something."""
@@ -171,9 +136,14 @@ FREE = ("gone", "never", "key", "same")
 
 def test_every_verb_is_declared():
     """A new public verb of the service fails until it is said here what a stranger gets."""
-    verbs = {name for name in dir(ConversationService) if not name.startswith("_")} | {"identity"}
+    verbs = {name for name in dir(ConversationService) if not name.startswith("_")}
     verbs |= {f"branches.{name}" for name in vars(Branches) if not name.startswith("_")}
-    declared = {name.split(" ")[0] for name in (*MISSING, *FALSE, *EMPTY, *TAKEN, *OWN)} | set(NO_VERBS)
+    verbs |= {
+        f"http.{name}"
+        for name, one in vars(http).items()
+        if inspect.isfunction(one) and one.__module__ == http.__name__ and name[0] != "_"
+    }
+    declared = {name.split(" ")[0] for name in (*MISSING, *FALSE, *TAKEN, *OWN)} | set(NO_VERBS)
     assert verbs - declared == set(), "declare these in tests/isolation/test_service.py"
     assert declared - verbs == set(), "these are no more"
 
@@ -212,11 +182,6 @@ def test_no_verb_finds_what_is_anothers(world, caller):
         assert found == dict.fromkeys(found, wanted), name
         assert wanted is False or wanted[0] == "ConversationNotFound", name
         assert it.digest() == before, name
-    for name, verb in EMPTY.items():
-        asked = [target for state, target in it.standing.items() if state not in it.own and state != "odd"]
-        with it.app.app_context():
-            assert not any(verb(stranger, target) for target in asked), name
-        assert it.digest() == before, name
 
 
 @on_each_database(IDENTITIES)
@@ -247,7 +212,7 @@ def test_no_verb_takes_what_is_anothers(world, caller):
 def test_verbs_without_an_id_see_only_ones_own(world, caller):
     """Lists show nothing of Ada's, pruning removes nothing of hers, and her idempotency keys are not the stranger's."""
     it = world(caller)
-    it.ada.answer_once("POST create_conversation", "owners-key", "f", lambda: {"told": MARKER})
+    http.answer_once(units(it.ada), SCOPE, "owners-key", "f", lambda: {"told": MARKER})
     stranger, before = it.service(IDENTITIES[caller]), it.digest(only_of=it.ada.identity)
     for name, verb in OWN.items():
         assert MARKER not in repr(outcome(verb, stranger, it.standing["full"])), name

@@ -73,11 +73,11 @@ def _add_routes(app: Flask, db: SQLAlchemy) -> None:
     @app.get("/inside")
     def inside() -> Response:
         """What the worker holds at the moment."""
-        runner = state().runner
+        turns = state().turns
         return jsonify(
             pid=os.getpid(),
-            streams=runner.streams,
-            turns=len(runner._works),
+            streams=turns.streams,
+            turns=len(turns._executions),
             connections=db.engine.pool.checkedout(),  # type: ignore[attr-defined]
             threads=[thread.name for thread in threading.enumerate()],
             greenlets=_greenlets() if request.args.get("greenlets") == "1" else None,

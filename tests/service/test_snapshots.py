@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed, VersionConflict
+from flask_conversations.service import http
 
+from ..bed.service import units_of
 from .tools import check, contents, everything, nobody_else, rows, walk
 
 
@@ -132,12 +134,19 @@ def test_an_edit_by_both_is_a_conflict(ada, chat):
     assert check(ada, chat["id"])["version"] == 3
 
 
+def saved_over_http(service, snapshot, base_version):
+    options = {"force_overwrite": False, "refuse_conflicts": True, "roles": None}
+    return http.save_snapshot(units_of(service), snapshot, base_version=base_version, **options)
+
+
 def test_conflicts_can_be_refused(ada, chat):
     """With refuse_conflicts a conflict saves nothing and shows the current conversation."""
     current = ada.update_conversation(chat["id"], title="phone")
     snapshot = {"id": chat["id"], "title": "laptop", "messages": user("a", "b", "c")}
     with pytest.raises(VersionConflict) as refused:
-        ada.save_conversation(snapshot, base_version=1, refuse_conflicts=True)
+        http.save_snapshot(
+            units_of(ada), snapshot, base_version=1, force_overwrite=False, refuse_conflicts=True, roles=None
+        )
     assert refused.value.current == current == check(ada, chat["id"])
 
 
@@ -180,7 +189,14 @@ def test_a_strangers_snapshot_creates_nothing_and_overwrites_nothing(app, ada, b
         with pytest.raises(ClientIdConflict):
             bob.save_conversation({"id": chat["id"], "title": "x", "messages": user("x")}, force_overwrite=force)
     with pytest.raises(NotFound):
-        bob.save_conversation({"id": chat["id"], "title": "x"}, create=False)
+        http.save_snapshot(
+            units_of(bob),
+            {"id": chat["id"], "title": "x"},
+            base_version=None,
+            force_overwrite=False,
+            refuse_conflicts=False,
+            roles=None,
+        )
     assert rows(app) == before
     assert ada.get_conversation(chat["id"]) == chat
 

@@ -34,7 +34,7 @@ def make_app(make_app: Callable[..., Flask]) -> Callable[..., Flask]:
 
     def make(*, timing: Timing = QUICK, **config: Any) -> Flask:
         app = make_app(**config)
-        app.extensions["flask_conversations"].runner.timing = timing
+        app.extensions["flask_conversations"].turns.timing = timing
         return app
 
     return make

@@ -15,6 +15,7 @@ from flask_conversations.errors import (
     ValidationFailed,
 )
 from flask_conversations.models import new_id
+from flask_conversations.service.turns import transitions
 from flask_conversations.turns import ToolCall, ToolResult
 
 from ..service.tools import in_use
@@ -36,7 +37,7 @@ def finish(led, *said):
 
 
 def is_quiet(app):
-    return not app.extensions["flask_conversations"].runner._works
+    return not app.extensions["flask_conversations"].turns._executions
 
 
 # -- what lines up
@@ -131,17 +132,16 @@ def test_a_regeneration_whose_question_is_gone_leaves_nothing(app, ada, busy, le
 
 def test_a_turn_begins_once_although_its_commit_was_not_heard_of(app, ada, busy, led, monkeypatch):
     """The connection breaks between the commit that begins a waiting turn and the worker: it looks again, and it is its turn."""
-    service, broken = type(ada), []
-    begin = service.start_waiting
+    broken, begin = [], transitions.start_waiting
 
-    def breaks_once(self, turn, token):
-        begun = begin(self, turn, token)
+    def start_waiting(work, turn, token):
+        begun = begin(work, turn, token)
         if begun is not None and not broken:
             broken.append(turn.id)
             raise StorageUnavailable("The connection was lost.")
         return begun
 
-    monkeypatch.setattr(service, "start_waiting", breaks_once)
+    monkeypatch.setattr(transitions, "start_waiting", start_waiting)
     ada.send_message(busy, "second", wait=False)
     finish(led, "one", "two")
     until(lambda: is_quiet(app))
@@ -375,19 +375,18 @@ def test_one_turn_that_cannot_be_ended_costs_no_other_its_lease(worker, monkeypa
     for chat in (one, two):
         ada.send_message(chat, "q", wait=False)
         silent.wait()
-    service = type(ada)
-    end = service.end_turn
+    end = transitions.end_turn
 
-    def fails_for_a_while(self, turn, *rest):
-        if self.backend.app is here and turn.conversation_id == one and not stuck.is_set():
+    def end_turn(work, turn, *rest):
+        if work.backend.app is here and turn.conversation_id == one and not stuck.is_set():
             raise StorageUnavailable("Not now.")
-        return end(self, turn, *rest)
+        return end(work, turn, *rest)
 
-    monkeypatch.setattr(service, "end_turn", fails_for_a_while)
+    monkeypatch.setattr(transitions, "end_turn", end_turn)
     asked = threading.Thread(target=lambda: there.conversations.as_user("ada", app=there).cancel(one), daemon=True)
     asked.start()
-    work = here.extensions["flask_conversations"].runner.find(turns_of(here, one)[0].id)
-    until(work.stopping.is_set)
+    execution = here.extensions["flask_conversations"].turns.find(turns_of(here, one)[0].id)
+    until(execution.stopping.is_set)
     for _ in range(2):
         ends = turns_of(here, two)[0].expires_at
         until(lambda ends=ends: turns_of(here, two)[0].expires_at > ends, "the other lease is renewed")

@@ -158,8 +158,8 @@ class History(RuleBasedStateMachine):
         active = next((row for row in turns_of(self.app, self.chat) if row.state in ("processing", "streaming")), None)
         if active is None:
             return False
-        work = self.app.extensions["flask_conversations"].runner.find(str(active.id))
-        held = [turn for turn in self.led.turns if work is not None and turn._work is work]
+        execution = self.app.extensions["flask_conversations"].turns.find(str(active.id))
+        held = [turn for turn in self.led.turns if execution is not None and turn._stopping is execution.stopping]
         return bool(held) and not self.led.cues
 
     @invariant()
@@ -179,7 +179,7 @@ class History(RuleBasedStateMachine):
             return
         active = [row for row in turns_of(self.app, self.chat) if row.state in LIVE and row.state != "waiting"]
         assert len(active) <= 1
-        if not self.app.extensions["flask_conversations"].runner._works:
+        if not self.app.extensions["flask_conversations"].turns._executions:
             assert [str(one) for one in looked(self.app)] == []
         for name in ("openai", "responses", "anthropic"):
             getattr(validators, name)(self.ada.get_conversation_history(self.chat, format=name))

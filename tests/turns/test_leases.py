@@ -54,7 +54,7 @@ def test_a_zombie_changes_nothing(first, second, led):
     with noted(first) as seen:
         led.say("two ", "three", ToolCall("c", "t", 1, requires_approval=True), END)
         led.wait_ended()
-        until(lambda: not first.extensions["flask_conversations"].runner.find(turns_of(first, chat)[0].id))
+        until(lambda: not first.extensions["flask_conversations"].turns.find(turns_of(first, chat)[0].id))
     assert seen == []
     assert tree(second, chat) == before
     assert there.send_message(chat, "again")["answer"]["content"] == "well"
@@ -73,7 +73,7 @@ def test_a_zombie_cannot_end_the_turn_of_its_successor(first, second, led, said_
     there.send_message(chat, "next", wait=False)
     successor.wait()
     if end == "cancel":
-        first.extensions["flask_conversations"].runner.find(turns_of(first, chat)[0].id).stop()
+        first.extensions["flask_conversations"].turns.find(turns_of(first, chat)[0].id).stop()
         led.say("x")
     else:
         led.say(*(["x", END] if end == "text" else [RuntimeError("x")]))
@@ -157,9 +157,9 @@ def test_a_waiting_turn_whose_worker_died_keeps_its_question(first, second, led,
     else:
         for row in turns_of(first, chat)[1:]:
             for app in (first, second):
-                work = app.extensions["flask_conversations"].runner.find(row.id)
-                if work is not None:
-                    work.lose()
+                execution = app.extensions["flask_conversations"].turns.find(row.id)
+                if execution is not None:
+                    execution.abandon()
             expire_turns(first, [row])
         assert there.get_state(chat)["state"] == "streaming"
         assert said(there, chat) == [("u", "q"), ("a", "one ")]
@@ -269,7 +269,7 @@ def test_a_server_that_is_stopped_keeps_every_question(first, second, led, strea
     here, there = of(first), of(second)
     here.send_message(chat, "two", wait=False)
     here.send_message(chat, "three", wait=False)
-    first.extensions["flask_conversations"].runner.shut_down()
+    first.extensions["flask_conversations"].turns.shut_down()
     expire(first, chat)
     there.get_state(chat)
     assert said(there, chat) == [
@@ -291,7 +291,7 @@ def test_a_stopped_server_does_not_overtake_another_one(first, second, led):
     chat = begun(first, led)
     there = of(second)
     there.send_message(chat, "two", wait=False)
-    second.extensions["flask_conversations"].runner.shut_down()
+    second.extensions["flask_conversations"].turns.shut_down()
     assert said(there, chat) == [("u", "q")]
     led.say("one", END)
     until(lambda: turns_of(first, chat)[0].state == "completed")

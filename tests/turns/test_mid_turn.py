@@ -39,7 +39,7 @@ def go_on(app, ada, chat, led, state):
             return
     else:
         led.say("two", END)
-    until(lambda: not app.extensions["flask_conversations"].runner._works)
+    until(lambda: not app.extensions["flask_conversations"].turns._executions)
 
 
 def asked_again(app, ada, chat):
@@ -217,7 +217,7 @@ def test_a_guest_logs_in(make_app, led):
     until(lambda: said(guest, chat)[-1] == ("a", "one "))
     assert ada.claim("guest:1") == 1
     led.say("two", END)
-    until(lambda: not app.extensions["flask_conversations"].runner._works)
+    until(lambda: not app.extensions["flask_conversations"].turns._executions)
     assert said(ada, chat) == [("u", "q"), ("a", "one two")]
     assert gone(guest, chat)
     is_idle(app, ada, chat)

@@ -204,7 +204,7 @@ def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, ch
     while b"one " not in next(frames):
         pass
     answer.close()
-    assert app.extensions["flask_conversations"].runner.streams == 0
+    assert app.extensions["flask_conversations"].turns.streams == 0
     led.say("two", END)
     until(lambda: ada.get_state(chat)["state"] == "idle")
     assert said(ada, chat) == [("u", "q"), ("a", "one two")]

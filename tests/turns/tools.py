@@ -109,11 +109,11 @@ def expire_turns(app: Flask, rows: Iterable[Any]) -> None:
 
 def abandon(app: Flask, conversation_id: str) -> None:
     """Let this process forget its turns without a word, and their leases end: what kill -9 leaves behind."""
-    runner = app.extensions["flask_conversations"].runner
+    turns = app.extensions["flask_conversations"].turns
     for row in turns_of(app, conversation_id):
-        work = runner.find(row.id)
-        if work is not None:
-            work.lose()
+        execution = turns.find(row.id)
+        if execution is not None:
+            execution.abandon()
     expire(app, conversation_id)
 
 

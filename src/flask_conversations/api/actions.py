@@ -8,6 +8,7 @@ from flask import Response, request
 
 from ..proxies import current_conversations, state
 from ..schemas import turn_forms as forms
+from ..service import http
 from . import answers, stream
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
@@ -17,7 +18,7 @@ routes = Routes()
 
 def are_answered(arguments: dict[str, Any]) -> bool:
     """Whether a turn is begun, which remembers an Idempotency-Key itself: no transaction may last as long as a turn."""
-    return state().runner.responder is not None
+    return state().turns.responder is not None
 
 
 @routes.add(
@@ -25,7 +26,7 @@ def are_answered(arguments: dict[str, Any]) -> bool:
 )
 def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get all that a page shows of a conversation. A poll that finds nothing new costs one statement."""
-    etag = current_conversations.state_etag(conversation_id)
+    etag = http.state_etag(state().current_units(), conversation_id)
     if answers.matches(request.headers.get("If-None-Match"), etag):
         return Response(status=304, headers={"ETag": f'"{etag}"'})
     found = current_conversations.get_state(conversation_id, limit=query.get("limit", 50))
@@ -50,8 +51,14 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
     if stream.is_wanted():
         return stream.of_new_turn(conversation_id, kind, message, message_id)
     at_once = _not_waiting()
-    outcome = current_conversations.ask(
-        conversation_id, kind, message=message, message_id=message_id, key=idempotency(), wait=not at_once
+    outcome = http.ask(
+        state().current_units(),
+        conversation_id,
+        kind,
+        message=message,
+        message_id=message_id,
+        key=idempotency(),
+        wait=not at_once,
     )
     return _full_state(conversation_id, outcome, 202 if at_once and outcome["turn"] else 200)
 
@@ -113,6 +120,7 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
         conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
     )
     if stream.is_wanted():
+        assert outcome["turn"] is not None, "its calls were decided just now"
         return stream.of_turn(conversation_id, outcome["turn"], calls=body["tool_call_ids"])
     return _full_state(conversation_id, outcome, 202 if at_once else 200)
 
@@ -126,5 +134,5 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
 )
 def cancel(conversation_id: str, body: dict[str, Any]) -> Any:
     """End the turn under way and keep what was said; without one nothing changes."""
-    outcome = current_conversations.cancel_or_replay(conversation_id, idempotency())
+    outcome = http.cancel(state().current_units(), conversation_id, idempotency())
     return _full_state(conversation_id, {"replayed": outcome.replayed})

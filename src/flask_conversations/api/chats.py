@@ -11,6 +11,8 @@ from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import messages as message_schema
 from ..schemas import ui_forms as forms
+from ..service import http
+from ..service.history import render
 from . import stream
 from .routing import Route, Routes, count_against
 
@@ -21,7 +23,7 @@ routes = Routes()
 def list_ui_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages as the AI SDK shows them, for a chat to begin with."""
     page = current_conversations.get_messages(conversation_id, **query)
-    shown = current_conversations.rendered(page["messages"], format="ui", max_tokens=None)
+    shown = render(page["messages"], format="ui")
     return {**{name: page[name] for name in ("next_cursor", "has_more", "version")}, "messages": shown}
 
 
@@ -90,10 +92,10 @@ def _asked(chat: str, question: dict[str, Any], may_create: bool) -> Response:
 def _create(chat: str) -> bool:
     """Have a conversation by that name; whether it had to be created."""
     try:
-        current_conversations.glance(chat)
+        http.check_conversation(state().current_units(), chat)
     except errors.ConversationNotFound:
         count_against("create")
-        return not current_conversations.create_or_replay(id=chat).replayed
+        return not http.create_conversation(state().current_units(), id=chat).replayed
     return False
 
 
@@ -124,7 +126,7 @@ def _again(chat: str, messages: list[dict[str, Any]], message_id: str | None, ma
     if known is None and last["id"] == target and last.get("role") == "user":
         return _asked(chat, _question(messages), may_create)
     if known is None:
-        current_conversations.glance(chat)
+        http.check_conversation(state().current_units(), chat)
         raise errors.MessageNotFound
     if known["role"] == "user":
         return _answered_again(chat, _as_it_stands(chat, known))
@@ -133,7 +135,7 @@ def _again(chat: str, messages: list[dict[str, Any]], message_id: str | None, ma
 
 def _answered_again(chat: str, question: Mapping[str, Any]) -> Response:
     """Answer a question again, unless somebody is still at it."""
-    running = current_conversations.running(chat)
+    running = http.current_turn(state().current_units(), chat)
     if running is not None and running["question_id"] == question["id"]:
         stream.refuse_too_many()
         return stream.of_turn(chat, running, protocol="ui", replayed=True)

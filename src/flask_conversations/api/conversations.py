@@ -11,6 +11,7 @@ from ..identity.guest import forget_guest, guest_from_cookie
 from ..proxies import current_conversations, state
 from ..schemas import forms
 from ..schemas import messages as message_schema
+from ..service import http
 from . import answers, chats
 from .routing import Routes
 
@@ -37,7 +38,7 @@ def create_conversation(body: dict[str, Any]) -> Any:
     """Create a conversation."""
     messages = [message_schema.own_members(item) for item in body.pop("messages", ())]
     refuse_unwritable(messages)
-    outcome = current_conversations.create_or_replay(**body, messages=messages)
+    outcome = http.create_conversation(state().current_units(), **body, messages=messages)
     return with_etag(outcome.result, 200 if outcome.replayed else 201, location_of(outcome.result), outcome.replayed)
 
 
@@ -126,12 +127,12 @@ def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     base, force = body.pop("base_version", None), body.pop("force_overwrite", False)
     with current_conversations.transaction():
         matched = version_matched(conversation_id)
-        saved = current_conversations.save_conversation(
+        saved = http.save_snapshot(
+            state().current_units(),
             {**body, "id": conversation_id},
             base_version=base if matched is None else matched,
             force_overwrite=force,
             refuse_conflicts=True,
-            create=False,
             roles=state().config.client_roles,
         )
         conversation = saved["conversation"]

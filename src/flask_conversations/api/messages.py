@@ -7,8 +7,10 @@ from typing import Any
 from flask import Response, request, url_for
 
 from .. import errors
-from ..proxies import current_conversations
+from ..proxies import current_conversations, state
 from ..schemas import canonical, forms
+from ..service import http
+from ..service.reading import PageQuery
 from . import answers, chats, stream
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
@@ -21,7 +23,7 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
     query["siblings"] = query.pop("include", None) == "siblings"
     if answers.of_this_request()["case"] == "snake":
-        return answers.ready_answer(current_conversations.get_messages_json(conversation_id, **query))
+        return answers.ready_answer(http.get_messages(state().current_units(), PageQuery(conversation_id, **query)))
     return current_conversations.get_messages(conversation_id, **query)
 
 
@@ -39,11 +41,11 @@ def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
     """Append a message, and have it answered where there is a responder. The answer is an array of both, or their events."""
     refuse_unwritable([body])
     if not stream.is_answered({"body": body}):
-        outcome = current_conversations.save_or_replay(conversation_id, body)
+        outcome = http.save_message(state().current_units(), conversation_id, body)
         return _saved([outcome.result], outcome.replayed)
     if stream.is_wanted():
         return stream.of_new_turn(conversation_id, "send", message=body)
-    turn = current_conversations.ask(conversation_id, "send", message=body, key=idempotency())
+    turn = http.ask(state().current_units(), conversation_id, "send", message=body, key=idempotency())
     saved = [each for each in (turn["question"], turn["answer"]) if each is not None]
     if not saved:
         raise errors.Conflict("The question was deleted, or could not be stored, before it was answered.")

@@ -16,9 +16,10 @@ from werkzeug.routing import Map, PathConverter
 
 from .. import errors
 from ..identity.guest import withhold_guest_cookie
-from ..proxies import current_conversations, state
+from ..proxies import state
 from ..schemas import canonical, rules
 from ..schemas.ui_forms import MEMBER as CHAT_MEMBER
+from ..service import http
 from . import answers
 from .spelling import renamed, snake, to_camel, to_snake
 
@@ -369,8 +370,8 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     known = idempotency()
     assert known is not None
     key, mark = known
-    service = current_conversations._get_current_object()  # type: ignore[attr-defined]
-    kept = service.answer_once(f"POST {route.name}", key, mark, lambda: _kept(route.view(**arguments), place))
+    scope, units = f"POST {route.name}", state().current_units()
+    kept = http.answer_once(units, scope, key, mark, lambda: _kept(route.view(**arguments), place))
     answer = Response(
         kept.result["body"], kept.result["status"], kept.result["headers"], mimetype=kept.result["mimetype"]
     )

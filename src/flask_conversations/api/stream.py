@@ -14,6 +14,7 @@ from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import turn_forms as forms
 from ..schemas.common import encoded
+from ..service import http
 from . import answers, ui
 from .routing import Routes, idempotency
 from .spelling import to_camel
@@ -39,7 +40,7 @@ def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
     last = request.headers.get("Last-Event-ID")
     if last is not None:
         return _resumed(conversation_id, last, query.get("protocol"))
-    running = current_conversations.running(conversation_id)
+    running = http.current_turn(state().current_units(), conversation_id)
     if running is None:
         return Response(status=204)
     refuse_too_many()
@@ -47,13 +48,14 @@ def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
 
 
 def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
+    units = state().current_units()
     match = _LAST_EVENT_ID.fullmatch(last.strip())
-    current_conversations.glance(conversation_id)  # whose conversation it is comes before what is asked of it
+    http.check_conversation(units, conversation_id)  # whose conversation it is comes before what is asked of it
     if match is None:
         raise errors.MalformedRequest("Last-Event-ID is none that this server has given.")
     turn_id, position, cuts = match[1], int(match[2]), int(match[3] or 0)
     try:
-        turn = current_conversations.turn_to_resume(conversation_id, turn_id, position)
+        turn = http.turn_to_resume(units, conversation_id, turn_id, position)
     except errors.MalformedRequest:
         return _resumed_without_turn(conversation_id, turn_id, position)
     if turn is None:
@@ -75,7 +77,7 @@ def _resumed_without_turn(conversation_id: str, message_id: str, position: int) 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
     """Whether a message of a request is a question that somebody answers."""
-    return state().runner.responder is not None and arguments["body"].get("role", "user") == "user"
+    return state().turns.responder is not None and arguments["body"].get("role", "user") == "user"
 
 
 def is_wanted() -> bool:
@@ -102,7 +104,8 @@ def of_new_turn(
     """Begin a turn and tell what happens in it. Whoever began it may go away: it does not end with the stream."""
     refuse_too_many()
     protocol = protocol or _asked_protocol()
-    begun = current_conversations.ask(
+    begun = http.ask(
+        state().current_units(),
         conversation_id,
         kind,
         message=message,
@@ -114,6 +117,7 @@ def of_new_turn(
     if begun["turn"] is None and protocol == "ui":
         return _response(ui.nothing(), ui.HEADERS)
     if begun["turn"] is None:
+        assert begun["question"] is not None, "it was stored just now"
         return _response(_unanswered(begun["question"], answers.of_this_request()["case"]), None)
     return of_turn(conversation_id, begun["turn"], protocol=protocol, replayed=begun["replayed"])
 
@@ -134,14 +138,14 @@ def of_turn(
     *cuts* are the events of other streams that were cut at that position. The caller has made sure that there is room for a stream,
     before anything that cannot be undone.
     """
-    follower = current_conversations.follow(conversation_id, turn["id"], position, calls=calls)
+    follower = http.follow(state().current_units(), conversation_id, turn["id"], position, calls=calls)
     if (protocol or turn.get("protocol")) == "ui":
         told, headers = ui.told(follower, turn["id"], continued=continued), ui.HEADERS
         seconds = math.inf  # a page takes the end of the stream for the end of the answer
     else:
         told, headers = _told(follower, turn["id"], cuts, answers.of_this_request()["case"]), {}
         seconds = state().config.stream_seconds
-    answer = _response(_limited(told, state().runner, seconds), headers)
+    answer = _response(_limited(told, state().turns, seconds), headers)
     if replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     return answer
@@ -149,7 +153,7 @@ def of_turn(
 
 def refuse_too_many() -> None:
     """More streams than threads would leave none for other requests: clients poll the state instead."""
-    if state().runner.streams >= state().config.stream_limit:
+    if state().turns.streams >= state().config.stream_limit:
         raise TooManyStreams
 
 
@@ -166,17 +170,17 @@ def _response(told: Iterable[str], headers: Mapping[str, str] | None) -> Respons
     return answer
 
 
-def _limited(told: Iterator[str], runner: Any, seconds: float) -> Iterator[str]:
+def _limited(told: Iterator[str], turns: Any, seconds: float) -> Iterator[str]:
     """What is told, for so many seconds: then the client comes back, and shows again who it is."""
     until = time.monotonic() + seconds
-    runner.open_stream()
+    turns.open_stream()
     try:
         for text in told:
             yield text
             if time.monotonic() > until:
                 return
     finally:
-        runner.open_stream(-1)
+        turns.open_stream(-1)
 
 
 def _told(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:

@@ -52,7 +52,7 @@ class Chunks:
 
     def __init__(self, follower: Any, *, continued: bool = False) -> None:
         self._follower, self._continued = follower, continued
-        self._heard, self._position = follower.heard, follower.position
+        self._heard, self._position = follower.replayed, follower.position
         self._knows_all = follower.knows_all
         self._begun = self._ended = False
         self._open: tuple[str, str] | None = None

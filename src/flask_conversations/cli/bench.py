@@ -18,7 +18,9 @@ from flask import current_app
 
 from .. import signals
 from ..identity.base import Identity
-from ..service import ConversationService
+from ..service import ConversationService, http
+from ..service.reading import PageQuery
+from ..service.unit_of_work import Units
 from .group import current_state, engine_of, explained, group
 
 TEXT = ("The quick brown fox jumps over the lazy dog, and " * 21)[:1024]
@@ -72,7 +74,8 @@ class Bench:
         config = dataclasses.replace(state.config, audit=False)
         backend = dataclasses.replace(state.backend, config=config, guards=tuple, titler=None)
         app = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._service = ConversationService(lambda: backend, identity, app)
+        self._units = Units(lambda: backend, identity, app)
+        self._service = ConversationService(self._units)
         self._engine = engine_of(state)
         self._cache = state.cache
         self._config = config
@@ -81,7 +84,7 @@ class Bench:
         self._id = ""
 
     def run(self) -> dict[str, Any]:
-        with self._service.context(), _quiet():
+        with self._units.context(), _quiet():
             try:
                 return self._measured()
             finally:
@@ -152,7 +155,7 @@ class Bench:
             needed += bool(sent)
 
         def page() -> None:
-            self._service.get_messages_json(self._id, limit=self._messages)
+            http.get_messages(self._units, PageQuery(self._id, self._messages))
 
         while not reads or time.monotonic() < end:
             read(self._read)

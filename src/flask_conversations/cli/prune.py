@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..service import ConversationService
+from ..service.unit_of_work import Units
 from .group import current_state, explained, group
 
 
@@ -14,7 +15,7 @@ from .group import current_state, explained, group
 def prune(dry_run: bool, yes: bool) -> None:
     """Delete for good what has been in the trash, or was temporary, for longer than the settings say."""
     state = current_state()
-    service = ConversationService(lambda: state.backend, None)
+    service = ConversationService(Units(lambda: state.backend, None))
     with explained():
         if dry_run:
             click.echo(f"{service.prune(limit=1_000_000, dry_run=True)} conversations are due.")

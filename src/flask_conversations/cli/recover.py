@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..service import ConversationService
+from ..service.turns import recovery
+from ..service.unit_of_work import Units
 from .group import current_state, explained, group
 
 
@@ -13,13 +14,13 @@ from .group import current_state, explained, group
 def recover(dry_run: bool) -> None:
     """End turns whose worker is gone: what was said is kept and marked as interrupted. Reads do the same by themselves."""
     state = current_state()
-    service = ConversationService(lambda: state.backend, None)
+    units = Units(lambda: state.backend, None)
     with explained():
         if dry_run:
-            click.echo(f"{len(service.dead_turns(1_000_000))} turns have lost their worker.")
+            click.echo(f"{len(units.read(recovery.dead_turns, 1_000_000))} turns have lost their worker.")
             return
         total = 0
-        while ended := service.recover():
+        while ended := recovery.recover(units):
             total += ended
             click.echo(f"{total} ...", err=True)
         click.echo(f"{total} turns ended.")

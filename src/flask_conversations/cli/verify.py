@@ -12,6 +12,7 @@ import click
 
 from ..schemas import rules
 from ..service.checks import Checks, Finding, Progress
+from ..service.unit_of_work import Units
 from .group import current_state, explained, group
 
 SAID_EVERY = 2.0
@@ -61,7 +62,7 @@ def verify(
     state = current_state()
     report = _Report(as_json)
     with explained():
-        batches = Checks(lambda: state.backend, None).walk(
+        batches = Checks(Units(lambda: state.backend, None)).walk(
             owner={name: value for name, value in owner.items() if value is not None} or None,
             only=only,
             batch=batch,

@@ -133,3 +133,63 @@ class SaveOutcome(TypedDict):
     conversation: Conversation
     outcome: str
     conflicts: list[dict[str, Any]]
+
+
+class ConversationWithMessages(Conversation):
+    """A conversation and its newest messages, oldest first."""
+
+    messages: list[Message]
+
+
+class ConversationsWithMessages(TypedDict):
+    """Some conversations with their newest messages, and where the next ones begin."""
+
+    conversations: list[ConversationWithMessages]
+    next_cursor: str | None
+    has_more: bool
+
+
+class Turn(TypedDict):
+    """One turn: a question, and what became of answering it."""
+
+    id: str
+    conversation_id: str
+    kind: str
+    protocol: str | None
+    state: str
+    outcome: str | None
+    question_id: str | None
+    answer_id: str | None
+    error: dict[str, Any] | None
+    created_at: str
+    started_at: str | None
+    updated_at: str
+    ended_at: str | None
+
+
+class TurnOutcome(TypedDict):
+    """What has become of a question by now."""
+
+    question: Message | None
+    answer: Message | None
+    state: str
+    turn: Turn | None
+    replayed: bool
+    """Whether an earlier, equal request has begun this turn."""
+
+
+class State(TypedDict):
+    """The newest messages of a conversation, what goes on in it, and what is waited for."""
+
+    conversation: Conversation
+    messages: list[Message]
+    next_cursor: str | None
+    has_more: bool
+    siblings: dict[str, Siblings]
+    state: str
+    turn: Turn | None
+    pending_actions: list[dict[str, Any]]
+    waiting: list[dict[str, Any]]
+    branches: list[Branch]
+    version: int
+    checksum: str

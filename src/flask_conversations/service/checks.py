@@ -6,12 +6,11 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .. import signals
 from ..cache import owner_tag
-from ..config import Config
 from ..errors import ConversationNotFound, StorageUnavailable, without_words
 from ..models import now
 from ..schemas import conversations as conversation_schema
@@ -23,10 +22,11 @@ from ..store import checks as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
 from ..store import requests
-from .base import Base
-from .units import reads, writes
+from .unit_of_work import UnitOfWork, Units
 
 logger = logging.getLogger("flask_conversations.checks")
+
+R = TypeVar("R")
 
 WINDOW = 500
 """How many messages are read at once, and so held in memory."""
@@ -63,19 +63,17 @@ class Progress(NamedTuple):
     """Cache entries that could not be looked at, because Redis does not answer."""
 
 
-class Checks(Base):
-    """The examination of conversations across users; `identity` is None, the system.
+class Checks:
+    """The examination of conversations across users; *units* are the system's.
 
     A first look reads without any lock, a batch at a time. What seems wrong may only be half of a change that was just being
     made, so it is looked at again under the conversation's row lock, one conversation to a transaction, and repaired there.
     """
 
-    _unanswered = 0
-
-    @functools.cached_property
-    def config(self) -> Config:
-        """That of the app, but a look is no entry in the query log: only a repair is."""
-        return dataclasses.replace(self.backend.config, audit=False)
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self._cache = units.backend.cache
+        self._unanswered = 0
 
     def walk(
         self,
@@ -92,7 +90,7 @@ class Checks(Base):
         """
         after: str | None = None
         while True:
-            found = self._batch(after, batch, owner, only)
+            found = self._read(rows.page, after=after, limit=batch, owner=owner, only=only)
             last = len(found) < batch or only is not None
             upto = only if only is not None else (None if last else found[-1].id)
             suspects, count = self._suspects(found)
@@ -106,107 +104,41 @@ class Checks(Base):
                 return
             after = upto
 
-    @reads
-    def _batch(self, after: str | None, limit: int, owner: Mapping[str, str] | None, only: str | None) -> Sequence[Any]:
-        return rows.page(self.store, after=after, limit=limit, owner=owner, only=only)
+    def _read(self, query: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        """One short read: nothing stays open while the next is thought about."""
+        return cast("R", self._units.read(_query, query, *args, **kwargs))
 
     def _suspects(self, batch: Sequence[Any]) -> tuple[list[str], int]:
         """Those that seem to be wrong, and how many messages were read for it."""
         if not batch:
             return [], 0
         ids = [row.id for row in batch]
-        sizes, tagged, named = self._sizes(ids), self._tags(ids), self._branches(ids)
+        sizes = self._read(rows.sizes, ids)
+        tagged = _by_conversation(self._read(rows.tags, ids))
+        named = _by_conversation(self._read(rows.branches, ids))
         tallies = {row.id: Tally(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
         for group in _packed(ids, sizes):
             if len(group) == 1:
-                self._tally(tallies[group[0]])
+                _read_all(tallies[group[0]], self._read)
             else:
-                for message in self._messages(group):
+                for message in self._read(rows.messages_of, group):
                     tallies[message.conversation_id].add(message)
         for tally in tallies.values():
             if tally.conversation.branched:
-                tally.orphans = self._orphans(tally.conversation.id)
+                tally.orphans = self._read(rows.orphans, tally.conversation.id)
         return [own_id for own_id, tally in tallies.items() if tally.findings()], sum(sizes.values())
-
-    def _tally(self, tally: Tally) -> None:
-        """Read one conversation in windows."""
-        after = None
-        while window := self._window(tally.conversation.id, after):
-            for message in window:
-                tally.add(message)
-            if len(window) < WINDOW:
-                return
-            after = (window[-1].seq, window[-1].id)
-
-    # -- one short read each: nothing stays open while the next is thought about
-
-    @reads
-    def _sizes(self, ids: Sequence[str]) -> dict[str, int]:
-        return rows.sizes(self.store, ids)
-
-    @reads
-    def _tags(self, ids: Sequence[str]) -> dict[str, list[Any]]:
-        return _by_conversation(rows.tags(self.store, ids))
-
-    @reads
-    def _branches(self, ids: Sequence[str]) -> dict[str, list[Any]]:
-        return _by_conversation(rows.branches(self.store, ids))
-
-    @reads
-    def _messages(self, ids: Sequence[str]) -> Sequence[Any]:
-        return rows.messages_of(self.store, ids)
-
-    @reads
-    def _window(self, conversation_id: str, after: tuple[int, str] | None) -> Sequence[Any]:
-        return rows.window(self.store, conversation_id, after=after, limit=WINDOW)
-
-    @reads
-    def _orphans(self, conversation_id: str) -> Any:
-        return rows.orphans(self.store, conversation_id)
 
     # -- the second look, and the repair
 
     def _settled(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
         """What is wrong with one conversation for sure, and what has become of it."""
         try:
-            findings = self._examine(conversation_id, repair, accept)
+            findings = self._units.write(_examine, conversation_id, repair, accept)
         except StorageUnavailable as busy:
             return [Finding("busy", conversation_id, f"It could not be examined: {busy.detail}")]
         if any(each.repaired for each in findings):
             _forget(self._cache, conversation_id)
         return findings
-
-    @writes
-    def _examine(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
-        try:
-            conversation = self.store.lock(conversation_id, trash=True)
-        except ConversationNotFound:
-            return []
-        ids = [conversation.id]
-        tally = Tally(conversation, rows.tags(self.store, ids), rows.branches(self.store, ids), accept=accept)
-        self._tally(tally)
-        if conversation.branched:
-            tally.orphans = self._orphans(conversation.id)
-        findings = tally.findings()
-        if repair and any(each.repairable for each in findings):
-            self._repair(tally)
-            findings = [dataclasses.replace(each, repaired=each.repairable) for each in findings]
-        return findings
-
-    def _repair(self, tally: Tally) -> None:
-        """Set what follows from the messages. The version steps, so that clients and caches notice."""
-        conversation, version = tally.conversation, tally.next_version
-        for message, right in tally.altered if tally.takes_content else ():
-            values = {"digest": right, "version": version, "updated_at": now()}
-            message_rows.change(self.store, conversation, message, values)
-        changed = conversation_rows.change(self.store, conversation.id, {**tally.totals(), "version": version})
-        for branch in tally.wrong_branches:
-            branch_rows.mend(self.store, changed, branch.name, tally.tip_of(branch))
-        if tally.wrong_tags:
-            conversation_rows.set_tags(self.store, changed, tally.tags)
-        if self.backend.config.audit:
-            requests.log(self.store, "repair_conversation", conversation.id, 0.0)
-        self.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
 
     # -- rows of conversations that are not there
 
@@ -215,7 +147,11 @@ class Checks(Base):
         for model in rows.STRAYS:
             for conversation_id, count in self._strays(model, after, upto, only):
                 text, repairable = _STRAYS[model]
-                repaired = repairable and repair and bool(self._forget_strays(conversation_id, model))
+                repaired = (
+                    repairable
+                    and repair
+                    and bool(self._units.write(_query, rows.forget_strays, model, conversation_id))
+                )
                 findings.append(
                     Finding(
                         "stray", conversation_id, text.format(count=count), repairable=repairable, repaired=repaired
@@ -225,32 +161,16 @@ class Checks(Base):
 
     def _strays(self, model: str, after: str | None, upto: str | None, only: str | None) -> Iterator[tuple[str, int]]:
         if only is not None:
-            count = self._strays_of(only, model)
+            count = self._read(rows.strays_of, model, only)
             yield from [(only, count)] if count else []
             return
-        while found := self._stray_page(model, after, upto):
-            yield from ((row.conversation_id, row.count) for row in found)
+        while found := self._read(rows.strays, model, after=after, upto=upto, limit=HANDFUL):
+            yield from ((row.conversation_id, row.number) for row in found)
             if len(found) < HANDFUL:
                 return
             after = found[-1].conversation_id
 
-    @reads
-    def _stray_page(self, model: str, after: str | None, upto: str | None) -> Sequence[Any]:
-        return rows.strays(self.store, model, after=after, upto=upto, limit=HANDFUL)
-
-    @reads
-    def _strays_of(self, conversation_id: str, model: str) -> int:
-        return rows.strays_of(self.store, model, conversation_id)
-
-    @writes
-    def _forget_strays(self, conversation_id: str, model: str) -> int:
-        return rows.forget_strays(self.store, model, conversation_id)
-
     # -- the cache against the database
-
-    @property
-    def _cache(self) -> Any:
-        return self.backend.cache
 
     def _cache_findings(self, ids: Sequence[str], repair: bool) -> list[Finding]:
         """What the cache says that the database does not. An entry that a writer is about to replace is not looked at."""
@@ -269,6 +189,7 @@ class Checks(Base):
 
     def _contradiction(self, conversation_id: str) -> str | None:
         """What is wrong with the entry of a conversation, which is read before the rows that it must not be ahead of."""
+        assert self._cache is not None
         entry = self._cache.inspect(conversation_id)
         if entry is None:
             self._unanswered += 1
@@ -277,7 +198,7 @@ class Checks(Base):
             return None
         if entry.state == "rubbish":
             return "The key holds something that is no entry of ours."
-        held = self._held(conversation_id, len(entry.messages))
+        held = self._units.read(_held, conversation_id, len(entry.messages))
         if held is None:
             return "There is an entry of a conversation that is deleted."
         version, rev, owner, messages = held
@@ -294,20 +215,68 @@ class Checks(Base):
             return "The entry has other messages than the database at the same version."
         return None
 
-    @reads
-    def _held(self, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
-        """Version, rev, owner and as many of the newest messages as the entry has; None if the conversation is not to be seen."""
-        try:
-            before = self.store.get(conversation_id)
-            newest = message_rows.newest(self.store, before.id, limit=max(count, 1))
-            after = self.store.get(conversation_id)
-        except ConversationNotFound:
-            return None
-        if newest is None or not before.version == newest.version == after.version:
-            # changed meanwhile: whatever the entry said was of before
-            return after.version + 1, after.rev, "", []
-        owner = owner_tag(after.org_id, after.user_id)
-        return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
+
+def _query(work: UnitOfWork, query: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    return query(work.store, *args, **kwargs)
+
+
+def _read_all(tally: Tally, read: Callable[..., Any]) -> None:
+    """Read one conversation in windows."""
+    after = None
+    while window := read(rows.window, tally.conversation.id, after=after, limit=WINDOW):
+        for message in window:
+            tally.add(message)
+        if len(window) < WINDOW:
+            return
+        after = (window[-1].seq, window[-1].id)
+
+
+def _examine(work: UnitOfWork, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
+    try:
+        conversation = work.store.lock(conversation_id, trash=True)
+    except ConversationNotFound:
+        return []
+    ids = [conversation.id]
+    tally = Tally(conversation, rows.tags(work.store, ids), rows.branches(work.store, ids), accept=accept)
+    _read_all(tally, functools.partial(_query, work))
+    if conversation.branched:
+        tally.orphans = rows.orphans(work.store, conversation.id)
+    findings = tally.findings()
+    if repair and any(each.repairable for each in findings):
+        _repair(work, tally)
+        findings = [dataclasses.replace(each, repaired=each.repairable) for each in findings]
+    return findings
+
+
+def _repair(work: UnitOfWork, tally: Tally) -> None:
+    """Set what follows from the messages. The version steps, so that clients and caches notice."""
+    conversation, version = tally.conversation, tally.next_version
+    for message, right in tally.altered if tally.takes_content else ():
+        values = {"digest": right, "version": version, "updated_at": now()}
+        message_rows.change(work.store, conversation, message, values)
+    changed = conversation_rows.change(work.store, conversation.id, {**tally.totals(), "version": version})
+    for branch in tally.wrong_branches:
+        branch_rows.mend(work.store, changed, branch.name, tally.tip_of(branch))
+    if tally.wrong_tags:
+        conversation_rows.set_tags(work.store, changed, tally.tags)
+    if work.config.audit:
+        requests.log(work.store, "repair_conversation", conversation.id, 0.0)
+    work.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
+
+
+def _held(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
+    """Version, rev, owner and as many of the newest messages as the entry has; None if the conversation is not to be seen."""
+    try:
+        before = work.store.get(conversation_id)
+        newest = message_rows.newest(work.store, before.id, limit=max(count, 1))
+        after = work.store.get(conversation_id)
+    except ConversationNotFound:
+        return None
+    if newest is None or not before.version == newest.version == after.version:
+        # changed meanwhile: whatever the entry said was of before
+        return after.version + 1, after.rev, "", []
+    owner = owner_tag(after.org_id, after.user_id)
+    return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
 
 
 def _by_conversation(found: Sequence[Any]) -> dict[str, list[Any]]:

@@ -16,68 +16,61 @@ from ..schemas.shapes import Conversation
 from ..store import branches as branch_rows
 from ..store import conversations as rows
 from ..store import messages as message_rows
-from .conversations import ConversationVerbs, begun
+from .conversations import initial_columns
 from .history_summaries import SUMMARY
-from .units import writes
+from .unit_of_work import UnitOfWork
 
 _KEPT = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
 
 
-class ForkVerbs(ConversationVerbs):
-    """How an identity goes on from a message in another conversation."""
+def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, title: str | None) -> Conversation:
+    """A new conversation with copies of the messages up to and including one, the newest if none is named."""
+    given = schema.changes({} if title is None else {"title": title})
+    last = _last_of_fork(work, conversation_id, at_message_id)
+    # looked at afterwards: a conversation that was straight then has no other path to that message
+    source = work.store.get(conversation_id)
+    if last is None and at_message_id is not None:
+        raise ValidationFailed({"at_message_id": ["There is no such message in this conversation."]})
+    created = rows.insert(work.store, _fork_of(work, source, last, given))
+    assert created is not None, "the id is new"
+    if isinstance(created.tags, list) and created.tags:
+        rows.set_tags(work.store, created, created.tags)
+    copies = _Copies(created)
+    for some in branch_rows.path(work.store, source, last) if last is not None else ():
+        _insert_copies(work, copies.of(some))
+    forked = schema.dump(rows.complete(work.store, created, copies.totals()))
+    work.announce(signals.conversation_created, conversation=forked)
+    return forked
 
-    @writes
-    def fork_conversation(
-        self, conversation_id: str, at_message_id: str | None = None, *, title: str | None = None
-    ) -> Conversation:
-        """A new conversation with copies of the messages up to and including one, the newest if none is named.
 
-        The copies have ids of their own and the times of the originals; an answer that is still being written is copied as
-        `interrupted`. `metadata["forked_from"]` says where it comes from. Raises `ConversationNotFound`, `ValidationFailed`.
-        """
-        given = schema.changes({} if title is None else {"title": title})
-        last = self._last_of_fork(conversation_id, at_message_id)
-        # looked at afterwards: a conversation that was straight then has no other path to that message
-        source = self.store.get(conversation_id)
-        if last is None and at_message_id is not None:
-            raise ValidationFailed({"at_message_id": ["There is no such message in this conversation."]})
-        born = rows.insert(self.store, self._fork_of(source, last, given))
-        assert born is not None, "the id is new"
-        if isinstance(born.tags, list) and born.tags:
-            rows.set_tags(self.store, born, born.tags)
-        copies = _Copies(born)
-        for some in branch_rows.path(self.store, source, last) if last is not None else ():
-            self._insert_copies(copies.of(some))
-        forked = schema.dump(rows.complete(self.store, born, copies.totals()))
-        self.announce(signals.conversation_created, conversation=forked)
-        return forked
+def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None) -> Any:
+    if message_id is not None:
+        return message_rows.one(work.store, conversation_id, message_id)
+    newest = message_rows.newest(work.store, conversation_id, limit=1)
+    return newest.rows[0] if newest is not None and newest.rows else None
 
-    def _last_of_fork(self, conversation_id: str, message_id: str | None) -> Any:
-        if message_id is not None:
-            return message_rows.one(self.store, conversation_id, message_id)
-        newest = message_rows.newest(self.store, conversation_id, limit=1)
-        return newest.rows[0] if newest is not None and newest.rows else None
 
-    def _fork_of(self, source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-        metadata = source.metadata if isinstance(source.metadata, dict) else {}
-        origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
-        kept = {name: getattr(source, name) for name in _KEPT}
-        values = {**kept, **given, "metadata": {**metadata, "forked_from": origin}}
-        return {**begun(values), "id": new_id(), "org_id": source.org_id, "user_id": source.user_id}
+def _fork_of(work: UnitOfWork, source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = source.metadata if isinstance(source.metadata, dict) else {}
+    origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
+    kept = {name: getattr(source, name) for name in _KEPT}
+    values = {**kept, **given, "metadata": {**metadata, "forked_from": origin}}
+    return {**initial_columns(values), "id": new_id(), "org_id": source.org_id, "user_id": source.user_id}
 
-    def _insert_copies(self, copies: list[dict[str, Any]]) -> None:
-        message_rows.insert(self.store, copies)
-        if signals.message_saved.receivers:
-            for row in copies:
-                message = message_schema.dump([row.get(name) for name in message_schema.STORED])
-                self.announce(signals.message_saved, message=message)
+
+def _insert_copies(work: UnitOfWork, copies: list[dict[str, Any]]) -> None:
+    message_rows.insert(work.store, copies)
+    if signals.message_saved.receivers:
+        for row in copies:
+            message = message_schema.dump([row.get(name) for name in message_schema.STORED])
+            work.announce(signals.message_saved, message=message)
 
 
 class _Copies:
-    """Rows for a newborn conversation, made of another one's, and what they come to."""
+    """Rows for a new conversation, made of another one's, and what they come to."""
 
-    def __init__(self, born: Any) -> None:
-        self._born = born
+    def __init__(self, conversation: Any) -> None:
+        self._conversation = conversation
         self._count = self._checksum = 0
         self._last: dict[str, Any] | None = None
         self._title: str | None = None
@@ -94,12 +87,12 @@ class _Copies:
         self._count += 1
         row.update(
             id=self._ids.setdefault(row["id"], new_id()),
-            conversation_id=self._born.id,
-            org_id=self._born.org_id,
-            user_id=self._born.user_id,
+            conversation_id=self._conversation.id,
+            org_id=self._conversation.org_id,
+            user_id=self._conversation.user_id,
             seq=self._count,
             parent_id=self._last["id"] if self._last else None,
-            version=self._born.version,
+            version=self._conversation.version,
             client_id=None,
             fingerprint=None,
             content=message_schema.shown(row["content"]),
@@ -135,6 +128,6 @@ class _Copies:
             "preview": preview_of(last["content"]) if last else None,
             "last_message_at": last["created_at"] if last else None,
         }
-        if self._born.title_source == "default" and self._title:
+        if self._conversation.title_source == "default" and self._title:
             found.update(title=self._title, title_source="auto")
         return found

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session
 
+from ..store import Store
+
 logger = logging.getLogger("flask_conversations")
 
 
@@ -22,9 +24,10 @@ def undo(session: Session) -> None:
 
 
 @contextlib.contextmanager
-def savepoint(session: Session) -> Iterator[None]:
+def savepoint(store: Store) -> Iterator[None]:
     """A savepoint around a block, rolled back if the block raises, and only the error of the block comes out of it then."""
-    nested = session.begin_nested()
+    nested = store.session.begin_nested()
+    store.renew_connection()
     try:
         yield
     except BaseException:

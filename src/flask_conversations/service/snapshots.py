@@ -12,201 +12,201 @@ from ..models import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas import rules
-from ..schemas.shapes import Message, SaveOutcome
+from ..schemas.shapes import ConversationsWithMessages, Message, SaveOutcome
 from ..store import conversations as rows
 from ..store import messages as message_rows
-from .conversations import ConversationVerbs
-from .edits import EditVerbs
-from .units import reads, writes
+from . import conversations as conversation_rules
+from . import edits
+from . import messages as message_rules
+from .unit_of_work import UnitOfWork
 
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
 _ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
 
 
-class SnapshotVerbs(ConversationVerbs, EditVerbs):
-    """What an identity can do with whole conversations."""
+def replace(work: UnitOfWork, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Make *messages* the conversation's messages, as one step of its version."""
+    conversation = work.store.lock(conversation_id)
+    _one_step(work, conversation, _replace(work, conversation, message_schema.listed(messages)))
+    return [message_schema.dump(row) for row in message_rows.of_conversation(work.store, conversation)]
 
-    @writes
-    def replace_messages(self, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-        """Make *messages* the conversation's messages, as one step of its version.
 
-        Messages already there, by id or by role and content in the same order, keep their ids; the others are removed or appended.
-        """
-        conversation = self.store.lock(conversation_id)
-        self._one_step(conversation, self._replace(conversation, message_schema.listed(messages)))
-        return [message_schema.dump(row) for row in message_rows.of_conversation(self.store, conversation)]
+def _replace(
+    work: UnitOfWork, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
+) -> list[Message]:
+    stored = message_rows.of_conversation(work.store, conversation)
+    wanted = message_rules.prepared_many(work, conversation.id, [message_schema.own_members(item) for item in messages])
+    kept, edited, fresh = _aligned(stored, wanted, messages)
+    taken = message_rows.taken(work.store, conversation, fresh)
+    fresh = [_unclashing(row, taken) for row in fresh]
+    gone = [row for row in stored if row.id not in kept]
+    _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
+    return _rewrite(work, conversation, gone, edited, fresh)
 
-    def _replace(
-        self, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
-    ) -> list[Message]:
-        stored = message_rows.of_conversation(self.store, conversation)
-        wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
-        kept, edited, fresh = _aligned(stored, wanted, messages)
-        taken = message_rows.taken(self.store, conversation, fresh)
-        fresh = [_unclashing(row, taken) for row in fresh]
-        gone = [row for row in stored if row.id not in kept]
+
+def _rewrite(
+    work: UnitOfWork,
+    conversation: Any,
+    gone: Sequence[Any],
+    edited: Sequence[tuple[Any, Mapping[str, Any]]],
+    fresh: list[dict[str, Any]],
+) -> list[Message]:
+    """Remove, edit and append messages of a locked conversation; those that were edited or appended."""
+    told = []
+    if gone:
+        edits.delete(work, conversation, gone)
+    for message, row in edited:
+        content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
+        told.append(edits.change(work, work.store.get(conversation.id), message, content, edited=True))
+    if fresh:
+        told += message_rules.append_many(work, conversation.id, fresh)
+    return told
+
+
+def _one_step(work: UnitOfWork, before: Any, told: Sequence[Message]) -> Any:
+    """Each part has stepped the version; to everyone else, and in the messages *told* of, it is one change."""
+    after = work.store.get(before.id)
+    version = before.version + 1
+    if after.version > version:
+        rows.set_version(work.store, before, version)
+        message_rows.set_version(work.store, before, version)
+        for message in told:
+            message["version"] = version
+    return work.store.get(before.id)
+
+
+def save(
+    work: UnitOfWork,
+    snapshot: Mapping[str, Any],
+    *,
+    base_version: int | None,
+    force_overwrite: bool,
+    refuse_conflicts: bool = False,
+    create: bool = True,
+    roles: Collection[str] | None = None,
+) -> SaveOutcome:
+    """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
+
+    With *refuse_conflicts* a conflict raises `VersionConflict` and nothing is saved. A conversation that does not exist is created,
+    unless *create* is false. New or changed messages may have these *roles* only, any if None.
+    """
+    snapshot = _checked(snapshot)
+    base = schema.expected(base_version, "base_version")
+    fields = {name: value for name, value in snapshot.items() if name in schema.RULES}
+    conversation = _lock_or_none(work, snapshot.get("id"))
+    if conversation is None:
+        if not create:
+            raise ConversationNotFound
+        created = conversation_rules.create(
+            work,
+            fields.get("title"),
+            snapshot.get("id"),
+            [message_schema.own_members(item) for item in snapshot.get("messages") or ()],
+            False,
+            {name: value for name, value in fields.items() if name != "title"},
+        )
+        if not created.replayed:
+            return {"conversation": created.result, "outcome": "saved", "conflicts": []}
+        # another device has created it at the same moment: its messages and ours belong together
+        conversation = work.store.lock(created.result["id"])
+    stale = base is not None and base != conversation.version
+    if force_overwrite:
+        told = _take(work, conversation, fields, snapshot.get("messages"), roles)
+        return _outcome(work, conversation, told, "overwritten" if stale else "saved", [])
+    return _merge(
+        work, conversation, fields, snapshot.get("messages"), base if stale else None, refuse_conflicts, roles
+    )
+
+
+def _lock_or_none(work: UnitOfWork, conversation_id: Any) -> Any:
+    if conversation_id is None:
+        return None
+    try:
+        return work.store.lock(conversation_id)
+    except ConversationNotFound:
+        return None
+
+
+def _take(
+    work: UnitOfWork,
+    conversation: Any,
+    fields: Mapping[str, Any],
+    messages: Sequence[Mapping[str, Any]] | None,
+    roles: Collection[str] | None,
+) -> list[Message]:
+    changed, _ = _merged_fields(conversation, fields, None, forced=True)
+    if changed:
+        conversation_rules.set_fields(work, conversation, schema.changes(changed), list(changed))
+    return [] if messages is None else _replace(work, work.store.get(conversation.id), messages, roles)
+
+
+def _merge(
+    work: UnitOfWork,
+    conversation: Any,
+    fields: Mapping[str, Any],
+    messages: Sequence[Mapping[str, Any]] | None,
+    stale_base: int | None,
+    refuse_conflicts: bool,
+    roles: Collection[str] | None,
+) -> SaveOutcome:
+    changed, conflicts = _merged_fields(conversation, fields, stale_base)
+    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    fresh: list[dict[str, Any]] = []
+    if messages is not None:
+        stored = message_rows.of_conversation(work.store, conversation)
+        wanted = message_rules.prepared_many(
+            work, conversation.id, [message_schema.own_members(item) for item in messages]
+        )
+        edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
+        # a deletion beats an older copy, and what stands on another branch is there already
+        taken = message_rows.taken(work.store, conversation, fresh)
+        fresh = [row for row in fresh if row["id"] not in taken and row.get("client_id") not in taken]
+        conflicts += more
         _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
-        return self._rewrite(conversation, gone, edited, fresh)
+    if conflicts and refuse_conflicts:
+        raise VersionConflict(current=schema.dump(conversation))
+    if changed:
+        conversation_rules.set_fields(work, conversation, schema.changes(changed), list(changed))
+    told = _rewrite(work, conversation, (), edited, fresh)
+    return _outcome(work, conversation, told, "merged" if stale_base is not None else "saved", conflicts)
 
-    def _rewrite(
-        self,
-        conversation: Any,
-        gone: Sequence[Any],
-        edited: Sequence[tuple[Any, Mapping[str, Any]]],
-        fresh: list[dict[str, Any]],
-    ) -> list[Message]:
-        """Remove, edit and append messages of a locked conversation; those that were edited or appended."""
-        told = []
-        if gone:
-            self._bury(conversation, gone)
-        for message, row in edited:
-            content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
-            told.append(self.change_message(self.store.get(conversation.id), message, content, edited=True))
-        if fresh:
-            told += self._append_many(conversation.id, fresh)
-        return told
 
-    def _one_step(self, before: Any, told: Sequence[Message]) -> Any:
-        """Each part has stepped the version; to everyone else, and in the messages *told* of, it is one change."""
-        after = self.store.get(before.id)
-        version = before.version + 1
-        if after.version > version:
-            rows.set_version(self.store, before, version)
-            message_rows.set_version(self.store, before, version)
-            for message in told:
-                message["version"] = version
-        return self.store.get(before.id)
+def _outcome(
+    work: UnitOfWork, before: Any, told: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
+) -> SaveOutcome:
+    saved = schema.dump(_one_step(work, before, told))
+    if saved["version"] != before.version:
+        work.announce(signals.conversation_updated, conversation=saved)
+    return {"conversation": saved, "outcome": outcome, "conflicts": conflicts}
 
-    @writes
-    def save_conversation(
-        self,
-        snapshot: Mapping[str, Any],
-        *,
-        base_version: int | None = None,
-        force_overwrite: bool = False,
-        refuse_conflicts: bool = False,
-        create: bool = True,
-        roles: Collection[str] | None = None,
-    ) -> SaveOutcome:
-        """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
 
-        Fields merge one by one; messages the server lacks are appended, none is deleted by omission. A field or message that both
-        sides changed stays as the server has it and is reported in `conflicts` with both values; with *refuse_conflicts* nothing is
-        saved and `VersionConflict` is raised. *force_overwrite* makes the snapshot the truth. A conversation that does not exist is
-        created, unless *create* is false. New or changed messages may have these *roles* only, any if None. `outcome` is `saved`,
-        `merged` or `overwritten`.
-        """
-        snapshot = _checked(snapshot)
-        base = schema.expected(base_version, "base_version")
-        fields = {name: value for name, value in snapshot.items() if name in schema.RULES}
-        conversation = self._lock_or_none(snapshot.get("id"))
-        if conversation is None:
-            if not create:
-                raise ConversationNotFound
-            created = self._created(
-                fields.get("title"),
-                snapshot.get("id"),
-                [message_schema.own_members(item) for item in snapshot.get("messages") or ()],
-                False,
-                {name: value for name, value in fields.items() if name != "title"},
-            )
-            if not created.replayed:
-                return {"conversation": created.result, "outcome": "saved", "conflicts": []}
-            # another device has created it at the same moment: its messages and ours belong together
-            conversation = self.store.lock(created.result["id"])
-        stale = base is not None and base != conversation.version
-        if force_overwrite:
-            told = self._take(conversation, fields, snapshot.get("messages"), roles)
-            return self._outcome(conversation, told, "overwritten" if stale else "saved", [])
-        return self._merge(
-            conversation, fields, snapshot.get("messages"), base if stale else None, refuse_conflicts, roles
-        )
-
-    def _lock_or_none(self, conversation_id: Any) -> Any:
-        if conversation_id is None:
-            return None
-        try:
-            return self.store.lock(conversation_id)
-        except ConversationNotFound:
-            return None
-
-    def _take(
-        self,
-        conversation: Any,
-        fields: Mapping[str, Any],
-        messages: Sequence[Mapping[str, Any]] | None,
-        roles: Collection[str] | None,
-    ) -> list[Message]:
-        changed, _ = _merged_fields(conversation, fields, None, forced=True)
-        if changed:
-            self.set_fields(conversation, schema.changes(changed), list(changed))
-        return [] if messages is None else self._replace(self.store.get(conversation.id), messages, roles)
-
-    def _merge(
-        self,
-        conversation: Any,
-        fields: Mapping[str, Any],
-        messages: Sequence[Mapping[str, Any]] | None,
-        stale_base: int | None,
-        refuse_conflicts: bool,
-        roles: Collection[str] | None,
-    ) -> SaveOutcome:
-        changed, conflicts = _merged_fields(conversation, fields, stale_base)
-        edited: list[tuple[Any, Mapping[str, Any]]] = []
-        fresh: list[dict[str, Any]] = []
-        if messages is not None:
-            stored = message_rows.of_conversation(self.store, conversation)
-            wanted = self.prepared_messages(conversation.id, [message_schema.own_members(item) for item in messages])
-            edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
-            # a deletion beats an older copy, and what stands on another branch is there already
-            taken = message_rows.taken(self.store, conversation, fresh)
-            fresh = [row for row in fresh if row["id"] not in taken and row.get("client_id") not in taken]
-            conflicts += more
-            _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
-        if conflicts and refuse_conflicts:
-            raise VersionConflict(current=schema.dump(conversation))
-        if changed:
-            self.set_fields(conversation, schema.changes(changed), list(changed))
-        told = self._rewrite(conversation, (), edited, fresh)
-        return self._outcome(conversation, told, "merged" if stale_base is not None else "saved", conflicts)
-
-    def _outcome(
-        self, before: Any, told: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
-    ) -> SaveOutcome:
-        saved = schema.dump(self._one_step(before, told))
-        if saved["version"] != before.version:
-            self.announce(signals.conversation_updated, conversation=saved)
-        return {"conversation": saved, "outcome": outcome, "conflicts": conflicts}
-
-    @reads
-    def load_conversations(
-        self,
-        *,
-        limit: int = 100,
-        cursor: str | None = None,
-        offset: int | None = None,
-        messages: int = 50,
-        order: str = "-last_activity_at",
-        min_version: int | None = None,
-        **filters: Any,
-    ) -> dict[str, Any]:
-        """A page of conversations like `list_conversations`, each with its newest *messages*, in two statements."""
-        schema.refuse_unknown(filters, frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"}))
-        schema.expected(min_version, "min_version")
-        size = rules.check("messages", rules.page_limit(100), messages)
-        found, next_cursor = self._page(
-            limit=limit, cursor=cursor, offset=offset, order=order, filters={"status": "active", **filters}
-        )
-        newest = message_rows.newest_of_each(self.store, found, size)
-        return {
-            "conversations": [
-                {**schema.dump(row), "messages": [message_schema.dump(message) for message in newest[row.id]]}
-                for row in found
-            ],
-            "next_cursor": next_cursor,
-            "has_more": next_cursor is not None,
-        }
+def load_page(
+    work: UnitOfWork,
+    *,
+    limit: int,
+    cursor: str | None,
+    offset: int | None,
+    messages: int,
+    order: str,
+    min_version: int | None,
+    filters: Mapping[str, Any],
+) -> ConversationsWithMessages:
+    """A page of conversations, each with its newest *messages*, in two statements."""
+    schema.expected(min_version, "min_version")
+    size = rules.check("messages", rules.page_limit(100), messages)
+    found, next_cursor = conversation_rules.page(
+        work, limit=limit, cursor=cursor, offset=offset, order=order, filters=filters
+    )
+    newest = message_rows.newest_of_each(work.store, found, size)
+    return {
+        "conversations": [
+            {**schema.dump(row), "messages": [message_schema.dump(message) for message in newest[row.id]]}
+            for row in found
+        ],
+        "next_cursor": next_cursor,
+        "has_more": next_cursor is not None,
+    }
 
 
 def _checked(snapshot: Any) -> dict[str, Any]:

@@ -72,12 +72,17 @@ class Store:
 
     @property
     def connection(self) -> sa.Connection:
-        """That of the session's transaction: a store lasts for a part of one call, and so not longer than the transaction."""
+        """That of the session's transaction: a store lasts for one call at most, and so not longer than the transaction."""
         # no functools.cached_property: before Python 3.12 all threads share its lock, and would wait for each other's connection
         if self._connection is None:
             self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
             self._set_up(self._connection)
         return self._connection
+
+    def renew_connection(self) -> None:
+        """Take the connection anew: the session sends SAVEPOINT with the first use of its connection inside one."""
+        self._connection = None
+        _ = self.connection
 
     @property
     def dialect(self) -> str:

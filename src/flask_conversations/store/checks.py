@@ -182,7 +182,7 @@ def strays(store: Store, model: str, *, after: str | None, upto: str | None, lim
 @statement
 def _strays(models: Models, model: str, after: bool, upto: bool) -> Any:
     t = getattr(models, model).__table__.c
-    query = sa.select(t.conversation_id, sa.func.count().label("count"))
+    query = sa.select(t.conversation_id, sa.func.count().label("number"))
     query = query.where(t.conversation_id.is_not(None), ~_has_conversation(models, t))
     if after:
         query = query.where(t.conversation_id > sa.bindparam("after", type_=t.conversation_id.type))

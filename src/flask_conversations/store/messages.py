@@ -321,7 +321,7 @@ EMPTIED: dict[str, Any] = {
 """What deletion leaves of a message: that it was there, and nothing that it said."""
 
 
-def bury(
+def soft_delete(
     store: Store,
     conversation: Any,
     messages: Iterable[Any],
@@ -350,17 +350,17 @@ def _adopt(models: Models) -> Any:
     )
 
 
-def bury_all(store: Store, conversation: Any, *, version: int, at: Any) -> int:
+def soft_delete_all(store: Store, conversation: Any, *, version: int, at: Any) -> int:
     """Turn every live message of a locked conversation into a tombstone; how many there were."""
     values = {**EMPTIED, "parent_id": None, "version": version, "updated_at": at, "deleted_at": at}
     parameters = {f"set_{name}": value for name, value in values.items()}
     return store.execute(
-        _bury_all(store.models, tuple(values)), {**parameters, "conversation": conversation.id}
+        _soft_delete_all(store.models, tuple(values)), {**parameters, "conversation": conversation.id}
     ).rowcount
 
 
 @statement
-def _bury_all(models: Models, names: tuple[str, ...]) -> Any:
+def _soft_delete_all(models: Models, names: tuple[str, ...]) -> Any:
     table = models.Message.__table__
     values = {name: sa.bindparam(f"set_{name}", type_=table.c[name].type) for name in names}
     return sa.update(table).where(*_in_conversation(table.c), table.c.deleted_at.is_(None)).values(values)

@@ -187,17 +187,17 @@ def _renew(models: Models, dialect: str) -> Any:
     return query.values(expires_at=_lease_end(dialect)).returning(c.token, c.cancelled)
 
 
-def asked_to_stop(store: Store, tokens: Sequence[str]) -> set[str]:
+def stop_requests(store: Store, tokens: Sequence[str]) -> set[str]:
     """Those of *tokens* whose turn somebody wants to end."""
     found: set[str] = set()
     for start in range(0, len(tokens), _AT_ONCE):
-        rows = store.execute(_asked_to_stop(store.models), {"tokens": list(tokens[start : start + _AT_ONCE])})
+        rows = store.execute(_stop_requests(store.models), {"tokens": list(tokens[start : start + _AT_ONCE])})
         found.update(rows.scalars())
     return found
 
 
 @statement
-def _asked_to_stop(models: Models) -> Any:
+def _stop_requests(models: Models) -> Any:
     c = models.Turn.__table__.c
     return sa.select(c.token).where(_tokens(c), c.cancelled)
 
@@ -224,14 +224,14 @@ def _dead(models: Models, dialect: str, system: bool) -> Any:
     return query.order_by(c.expires_at).limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-def glance(store: Store, conversation_id: Any) -> Any | None:
+def poll_status(store: Store, conversation_id: Any) -> Any | None:
     """What a poll needs to know: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
-    query = _glance(store.models, store.dialect, store.system, *store.key(conversation_id))
+    query = _poll_status(store.models, store.dialect, store.system, *store.key(conversation_id))
     return store.execute(query, _at(key=store.key_value(conversation_id))).first()
 
 
 @statement
-def _glance(models: Models, dialect: str, system: bool, column: str) -> Any:
+def _poll_status(models: Models, dialect: str, system: bool, column: str) -> Any:
     c, r = models.Conversation.__table__.c, models.Turn.__table__.c
     dead = sa.select(constant(1)).where(r.conversation_id == c.id, r.expires_at < _clock(dialect)).exists()
     query = sa.select(c.id, c.version, c.rev, dead.label("dead"))

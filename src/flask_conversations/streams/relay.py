@@ -35,19 +35,19 @@ class Relay:
         self._prefix = prefix
         self._breaker = Breaker()
 
-    def tell(self, conversation_id: str, turn_id: str, said: Iterable[StreamEvent], kept: float) -> bool:
+    def add(self, conversation_id: str, turn_id: str, said: Iterable[StreamEvent], kept: float) -> bool:
         """Add to what was told; False if that is not known to have happened. Forgotten *kept* seconds after the last."""
         key = self._key(conversation_id, turn_id)
         frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
 
-        def add(client: Any) -> bool:
+        def push(client: Any) -> bool:
             client.rpush(key, *frames)
             client.pexpire(key, round(kept * 1000))
             return True
 
-        return bool(frames) and bool(self._try(add))
+        return bool(frames) and bool(self._try(push))
 
-    def told(self, conversation_id: str, turn_id: str, start: int) -> list[StreamEvent] | None:
+    def read(self, conversation_id: str, turn_id: str, start: int) -> list[StreamEvent] | None:
         """What was told from the *start*-th event on; None if there is nothing to go by."""
         key = self._key(conversation_id, turn_id)
         frames = self._try(lambda client: client.lrange(key, start, -1))

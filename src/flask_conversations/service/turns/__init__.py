@@ -1,5 +1,1 @@
-"""Turns: a question, the one who answers it, and the states between, each of them saved before the next begins."""
-
-from .verbs import TurnVerbs
-
-__all__ = ["TurnVerbs"]
+"""Turns: a question, the execution that answers it, and the states between, each of them saved before the next begins."""

@@ -1,19 +1,18 @@
-"""Telling what happens in a turn, from any position, on any worker, whoever answers it."""
+"""Following a turn: its events from any position, on any worker, whichever worker executes it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import StorageUnavailable
 from ...models import WAITING
-from ...streams import END, Pause, StreamEvent, Timeline, next_position, parts_before, parts_of
-from .shapes import timeline_of
-
-if TYPE_CHECKING:
-    from .running import Work
-    from .verbs import TurnVerbs
+from ...streams import END, Pause, Relay, StreamEvent, Timeline, next_position, parts_before, parts_of
+from ..unit_of_work import Units
+from .execution import TurnExecution
+from .types import timeline_of
+from .views import turn_view
 
 
 class Follower:
@@ -23,16 +22,16 @@ class Follower:
     """
 
     def __init__(
-        self, service: TurnVerbs, conversation_id: str, turn_id: str, position: int, calls: Collection[str] = ()
+        self, units: Units, conversation_id: str, turn_id: str, position: int, calls: Collection[str] = ()
     ) -> None:
-        self._service, self._turn_id = service, turn_id
-        self._view = service.turn_view(conversation_id, turn_id)
+        self._units, self._turn_id = units, turn_id
+        self._view = turn_view(units, conversation_id, turn_id)
         self._conversation_id = self._view["turn"].conversation_id
-        self._runner = service.backend.runner
-        self._timing = self._runner.timing
+        self._registry = units.backend.turns
+        self._timing = self._registry.timing
         pauses = [call["parts"] for call in self._view["turn"].calls or () if call["id"] in calls]
         self.position = self._timeline.behind_pause(max(pauses)) if pauses else position
-        self._relayed = 0
+        self._frames_read = 0
         self._looked_at = self._seen_at = self._told_at = time.monotonic()
 
     def __iter__(self) -> Iterator[StreamEvent | None]:
@@ -50,7 +49,7 @@ class Follower:
             self._wait()
 
     @property
-    def heard(self) -> list[StreamEvent]:
+    def replayed(self) -> list[StreamEvent]:
         """The parts that began before this reader came in, each whole."""
         timeline = self._timeline
         if timeline.answer is None:
@@ -71,48 +70,48 @@ class Follower:
     def _timeline(self) -> Timeline:
         """The turn as far as it is known here."""
         timeline = timeline_of(self._view)
-        work = self._runner.find(self._turn_id)
-        if work is None or not work.begun_answer or timeline.last:
+        execution = self._registry.find(self._turn_id)
+        if execution is None or not execution.begun_answer or timeline.last:
             return timeline
-        return timeline._replace(parts=work.answer.parts, pauses=work.pauses)
+        return timeline._replace(parts=execution.answer.parts, pauses=execution.pauses)
 
     def _wait(self) -> None:
         """Until there may be more to tell."""
-        work = self._runner.find(self._turn_id)
-        if work is not None:
-            self._wait_for(work)
-        elif not (self._runner.relay is not None and self._listen_to_relay()):
+        execution = self._registry.find(self._turn_id)
+        if execution is not None:
+            self._wait_for(execution)
+        elif not (self._registry.relay is not None and self._read_relay(self._registry.relay)):
             time.sleep(self._timing.listen_database)
             self._look()
         if time.monotonic() - self._looked_at >= self._timing.heartbeat:
             self._look()
 
-    def _wait_for(self, work: Work) -> None:
+    def _wait_for(self, execution: TurnExecution) -> None:
         time.sleep(self._timing.smooth)
-        begun, waiting = work.begun_answer, work.turn.state == WAITING
-        work.wait_for_more(self.position, self._timing.heartbeat / 3)
+        begun, waiting = execution.begun_answer, execution.turn.state == WAITING
+        execution.wait_for_more(self.position, self._timing.heartbeat / 3)
         if (
-            work.ended.is_set()
-            or (self._view["answer"] is None and work.begun_answer)
-            or begun != work.begun_answer
-            or waiting != (work.turn.state == WAITING)
+            execution.ended.is_set()
+            or (self._view["answer"] is None and execution.begun_answer)
+            or begun != execution.begun_answer
+            or waiting != (execution.turn.state == WAITING)
             or (not waiting and self._view["turn"].state == WAITING)
         ):
             self._look()
 
-    def _listen_to_relay(self) -> bool:
-        """Ask Redis what another worker has told; False if it knows nothing, or not what comes next."""
+    def _read_relay(self, relay: Relay) -> bool:
+        """Read from Redis what another worker has relayed; False if it has nothing, or not what comes next."""
         time.sleep(self._timing.listen_relay)
         if self._view["answer"] is None or time.monotonic() - self._looked_at >= self._timing.trust:
             return False
-        told_since = self._runner.relay.told(self._conversation_id, self._turn_id, self._relayed)
-        if not told_since:
-            return told_since is not None
-        self._relayed += len(told_since)
-        if any(event.event == END for event in told_since):
+        relayed = relay.read(self._conversation_id, self._turn_id, self._frames_read)
+        if not relayed:
+            return relayed is not None
+        self._frames_read += len(relayed)
+        if any(event.event == END for event in relayed):
             self._look()
             return True
-        parts = _grown(parts_of(self._view["answer"]), timeline_of(self._view).pauses, told_since)
+        parts = _grown(parts_of(self._view["answer"]), timeline_of(self._view).pauses, relayed)
         if parts is not None:
             self._view = {**self._view, "answer": {**self._view["answer"], "parts": parts}}
         return parts is not None
@@ -124,7 +123,7 @@ class Follower:
         """
         self._looked_at = time.monotonic()
         try:
-            self._view = self._service.turn_view(self._conversation_id, self._turn_id)
+            self._view = turn_view(self._units, self._conversation_id, self._turn_id)
         except StorageUnavailable:
             if time.monotonic() - self._seen_at > self._timing.reader_patience:
                 raise
@@ -134,11 +133,11 @@ class Follower:
 
 
 def _grown(
-    parts: Sequence[Mapping[str, Any]], pauses: Sequence[Pause], told_since: list[StreamEvent]
+    parts: Sequence[Mapping[str, Any]], pauses: Sequence[Pause], relayed: list[StreamEvent]
 ) -> list[dict[str, Any]] | None:
     """The parts of an answer with what was told since; None if something is missing in between."""
     grown = [dict(part) for part in parts]
-    for event in told_since:
+    for event in relayed:
         part = _part_of(event)
         size = len(part["text"]) if "text" in part else 1
         end = next_position(grown, pauses)

@@ -1,21 +1,20 @@
-"""Turns of a host that calls its model itself: the question is kept before, the answer after, and one turn runs at a time."""
+"""Turns of a host that calls its model itself: the question is stored before, the answer after, and one turn runs at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import Conflict, ConversationsError
 from ...models import COMPLETED, FAILED, WAITING
 from ...turns import ResponderError, Usage
+from .. import reading
+from .execution import TurnExecution
 from .following import Follower
-from .shapes import Lost
-from .turn import Turn
-
-if TYPE_CHECKING:
-    from .running import Work
+from .recovery import poll_status
+from .types import LeaseLost
 
 
 class HostTurn:
@@ -24,15 +23,17 @@ class HostTurn:
     Leaving the block without a reply, or with an exception, keeps the question and marks the answer as failed.
     """
 
-    def __init__(self, work: Work | None, question: Mapping[str, Any], answer: Mapping[str, Any] | None = None) -> None:
-        self._work = work
+    def __init__(
+        self, execution: TurnExecution | None, question: Mapping[str, Any], answer: Mapping[str, Any] | None = None
+    ) -> None:
+        self._execution = execution
         self.message = question
         """The question as it is stored."""
         self.answer = answer
         """The answer, once there is one."""
-        self.replayed = work is None
+        self.replayed = execution is None
         """Whether this question was asked, with its client id, before: then `answer` is what was answered, if it was."""
-        self._turn = Turn(work) if work is not None else None
+        self._turn = execution.turn_for_responder() if execution is not None else None
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -51,25 +52,26 @@ class HostTurn:
     @property
     def cancelled(self) -> bool:
         """Whether the user does not want the answer any more."""
-        return self._work is not None and self._work.stopping.is_set()
+        return self._execution is not None and self._execution.stopping.is_set()
 
     def reply(self, text: str, *, model: str | None = None, usage: Any = None) -> Mapping[str, Any]:
         """Store the answer and end the turn. *usage* is a `Usage` or the provider's own numbers as a mapping.
 
         The message. After a cancellation what is stored stays as it is.
         """
-        if self._work is None:
+        if self._execution is None:
             return self.answer or {}
-        self._work.answer.add(text)
-        self._work.answer.finish()
-        self._work.answer.add(usage if isinstance(usage, Usage) else _usage(usage, model))
+        self._execution.answer.add(text)
+        self._execution.answer.finish()
+        self._execution.answer.add(usage if isinstance(usage, Usage) else _usage(usage, model))
         if isinstance(usage, Usage) and model:
-            self._work.answer.add(Usage(model=model))
+            self._execution.answer.add(Usage(model=model))
         try:
-            self._work.settle(COMPLETED)
-        except Lost:
-            self._work.end()
-        self.answer = self._work.service.get_message(self.message["conversation_id"], self._work.message_id)
+            self._execution.settle(COMPLETED)
+        except LeaseLost:
+            self._execution.end()
+        conversation_id, message_id = self.message["conversation_id"], self._execution.message_id
+        self.answer = self._execution.units.read(reading.message, conversation_id, message_id, min_version=None)
         return self.answer
 
     def __enter__(self) -> HostTurn:
@@ -78,41 +80,41 @@ class HostTurn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._work is None or self._work.ended.is_set():
+        if self._execution is None or self._execution.ended.is_set():
             return
-        told = error if isinstance(error, ConversationsError) else ResponderError("The question was not answered.")
+        failure = error if isinstance(error, ConversationsError) else ResponderError("The question was not answered.")
         try:
-            self._work.settle(FAILED, told)
-        except Lost:
-            self._work.end()
+            self._execution.settle(FAILED, failure)
+        except LeaseLost:
+            self._execution.end()
 
 
-def wait_in_line(work: Work) -> None:
-    """Until the turn of the calling thread has begun. Raises `ConversationNotFound` or `Conflict` if it never does."""
-    if work.turn.state == WAITING:
+def wait_in_queue(execution: TurnExecution) -> None:
+    """Wait until the turn may begin. Raises `ConversationNotFound` or `Conflict` if it never does."""
+    if execution.turn.state == WAITING:
         try:
-            work._wait_in_line()
-        except Lost as lost:
-            work.end()
-            work.service.glance(work.turn.conversation_id)
+            execution.wait_in_queue()
+        except LeaseLost as lost:
+            execution.end()
+            execution.units.read(poll_status, execution.turn.conversation_id)
             raise Conflict("The turn was ended before it began.") from lost
         except BaseException:
-            work.end()
+            execution.end()
             raise
 
 
-def texts(follower: Follower, work: Work) -> Iterator[str]:
-    """The text of an answer as it comes. Raises what has ended it, once everything before that was told."""
+def texts(follower: Follower, execution: TurnExecution) -> Iterator[str]:
+    """The text of an answer as it comes. Raises the error that has ended it, behind all text before it."""
     for sent in follower:
         if sent is not None and sent.event == "message.delta":
             yield sent.data["delta"]
-    if work.error is not None:
-        raise work.error
+    if execution.error is not None:
+        raise execution.error
 
 
-def in_thread(work: Work) -> None:
-    """Let a turn that has begun be answered whether or not anybody listens."""
-    threading.Thread(target=work.main, name=f"turn-{work.turn.id}", daemon=True).start()
+def in_thread(execution: TurnExecution) -> None:
+    """Execute a turn that has begun, whether or not a client reads its events."""
+    threading.Thread(target=execution.main, name=f"turn-{execution.turn.id}", daemon=True).start()
 
 
 def _usage(usage: Any, model: str | None) -> Usage:

@@ -1,4 +1,4 @@
-"""Where the question of a turn comes from: it is new, put differently, or was asked before."""
+"""The question of a turn: it is new, put differently, or was asked before."""
 
 from __future__ import annotations
 
@@ -8,67 +8,71 @@ from typing import Any
 from ...errors import ClientIdConflict, ValidationFailed
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
+from ...schemas.shapes import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
-from .shapes import EDIT, HOST, RECORD, SEND, Asked
-from .steps import Steps
+from .. import edits
+from .. import messages as message_rules
+from ..unit_of_work import UnitOfWork
+from .types import EDIT, HOST, RECORD, SEND, TurnRequest
 
 
-class Questions(Steps):
-    """How a turn gets its question."""
+def put(work: UnitOfWork, conversation: Any, kind: str, stored: Mapping[str, Any]) -> Message | None:
+    """Make the question the newest message of the active branch."""
+    row, message_id = stored["row"], stored["message_id"]
+    if kind in (SEND, HOST) and row is not None:
+        return message_rules.append(work, conversation.id, dict(row))
+    if kind == EDIT:
+        return _put_differently(work, conversation, edits.get(work, conversation, message_id), dict(row))
+    if kind == RECORD:
+        newest = rows.newest(work.store, conversation.id, limit=1)
+        return schema.dump(newest.rows[0]) if newest and newest.rows else None
+    question = _question_before(work, conversation, message_id)
+    if question.id != conversation.head_id:
+        _turn_to(work, conversation, question.id, question.content)
+    return schema.dump(question)
 
-    def _put_question(self, conversation: Any, kind: str, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Make the question the newest message of the active branch."""
-        row, message_id = request["row"], request["message_id"]
-        if kind in (SEND, HOST) and row is not None:
-            return self.append_prepared(conversation.id, dict(row))
-        if kind == EDIT:
-            return self._put_differently(conversation, self._live(conversation, message_id), dict(row))
-        if kind == RECORD:
-            newest = rows.newest(self.store, conversation.id, limit=1)
-            return schema.dump(newest.rows[0]) if newest and newest.rows else None
-        question = self._question_before(conversation, message_id)
-        if question.id != conversation.head_id:
-            self._turn_to(conversation, question.id, question.content)
-        return schema.dump(question)
 
-    def _check_request(self, conversation: Any, asked: Asked, row: Mapping[str, Any] | None) -> None:
-        """Refuse now what could not begin once it is its turn. Raises what it would raise then."""
-        if asked.kind == EDIT:
-            _check_is_question(self._live(conversation, asked.message_id))
-        elif asked.message_id is not None:
-            self._question_before(conversation, asked.message_id)
-        if row is None:
-            return
-        if row.get("parent_id") and rows.one(self.store, conversation.id, row["parent_id"]) is None:
-            raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
-        if rows.one(self.store, conversation.id, row["id"]) is not None:
-            raise ClientIdConflict("This id is taken.")
+def check(work: UnitOfWork, conversation: Any, request: TurnRequest, row: Mapping[str, Any] | None) -> None:
+    """Refuse now what could not begin once it is its turn. Raises what it would raise then."""
+    if request.kind == EDIT:
+        _check_is_question(edits.get(work, conversation, request.message_id))
+    elif request.message_id is not None:
+        _question_before(work, conversation, request.message_id)
+    if row is None:
+        return
+    if row.get("parent_id") and rows.one(work.store, conversation.id, row["parent_id"]) is None:
+        raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
+    if rows.one(work.store, conversation.id, row["id"]) is not None:
+        raise ClientIdConflict("This id is taken.")
 
-    def _put_differently(self, conversation: Any, original: Any, row: dict[str, Any]) -> Mapping[str, Any]:
-        """A new question beside *original*, which stays with all that came after it."""
-        _check_is_question(original)
-        version = conversation.version + 1
-        self._turn_to(conversation, original.parent_id, None)
-        message = self.append_prepared(conversation.id, row)
-        conversation_rows.set_version(self.store, conversation, version)
-        rows.set_version(self.store, conversation, version)
-        message["version"] = version
-        return message
 
-    def _turn_to(self, conversation: Any, head_id: str | None, content: str | None) -> None:
-        preview = preview_of(content) if content is not None else conversation.preview
-        values = {"head_id": head_id, "branched": True, "preview": preview}
-        conversation_rows.change(self.store, conversation.id, values)
+def _put_differently(work: UnitOfWork, conversation: Any, original: Any, row: dict[str, Any]) -> Message:
+    """A new question beside *original*, which stays with all that came after it."""
+    _check_is_question(original)
+    version = conversation.version + 1
+    _turn_to(work, conversation, original.parent_id, None)
+    message = message_rules.append(work, conversation.id, row)
+    conversation_rows.set_version(work.store, conversation, version)
+    rows.set_version(work.store, conversation, version)
+    message["version"] = version
+    return message
 
-    def _question_before(self, conversation: Any, message_id: str | None) -> Any:
-        """The message itself if it is a question, else the one that it answers."""
-        found = self._live(conversation, message_id or conversation.head_id)
-        while found.role != "user":
-            if found.parent_id is None:
-                raise ValidationFailed({"message_id": ["There is no question before this message."]})
-            found = self._live(conversation, found.parent_id)
-        return found
+
+def _turn_to(work: UnitOfWork, conversation: Any, head_id: str | None, content: str | None) -> None:
+    preview = preview_of(content) if content is not None else conversation.preview
+    values = {"head_id": head_id, "branched": True, "preview": preview}
+    conversation_rows.change(work.store, conversation.id, values)
+
+
+def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None) -> Any:
+    """The message itself if it is a question, else the one that it answers."""
+    found = edits.get(work, conversation, message_id or conversation.head_id)
+    while found.role != "user":
+        if found.parent_id is None:
+            raise ValidationFailed({"message_id": ["There is no question before this message."]})
+        found = edits.get(work, conversation, found.parent_id)
+    return found
 
 
 def _check_is_question(message: Any) -> None:

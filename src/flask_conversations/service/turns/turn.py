@@ -1,7 +1,8 @@
-"""What a responder is given: the question, what was said before it, and whether anybody still wants an answer."""
+"""What a responder is given: the question, the messages before it, and whether the answer is still wanted."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,12 @@ from flask import Flask
 
 from ...identity.base import Identity
 from ...turns import ToolCall
+from ..history import render
+from ..unit_of_work import Units
+from .views import TurnContext
 
 if TYPE_CHECKING:
-    from .running import Work
+    from ..facade import ConversationService
 
 
 class Turn:
@@ -21,18 +25,22 @@ class Turn:
     each call of `turn.service` takes the other for as long as it lasts.
     """
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        view = work.service.turn_context(work.turn, work.question)
-        self.conversation: Mapping[str, Any] = view["conversation"]
-        self.message: Mapping[str, Any] = view["question"]
-        """The question; the newest message where the host records an answer to none."""
-        self._before: Sequence[Mapping[str, Any]] = view["messages"]
-        self.answer: list[dict[str, Any]] = work.answer.parts
+    def __init__(
+        self,
+        units: Units,
+        context: TurnContext,
+        calls: Sequence[Mapping[str, Any]],
+        answer: list[dict[str, Any]],
+        stopping: threading.Event,
+    ) -> None:
+        self._units, self._stopping, self._before = units, stopping, context.messages
+        self.conversation: Mapping[str, Any] = context.conversation
+        self.message: Mapping[str, Any] | None = context.question
+        """The question; None where the host records an answer to none."""
+        self.answer = answer
         """What this turn has said before the user decided about tool calls; empty at first."""
-        calls = work.turn.calls or []
-        self.approved: list[ToolCall] = _decided(calls, self.answer, "approved")
-        self.denied: list[ToolCall] = _decided(calls, self.answer, "denied")
+        self.approved: list[ToolCall] = _decided(calls, answer, "approved")
+        self.denied: list[ToolCall] = _decided(calls, answer, "denied")
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -41,32 +49,33 @@ class Turn:
 
     def render(self, format: str = "openai", *, max_tokens: int | None = None) -> list[dict[str, Any]]:
         """The same in another format: see `get_conversation_history`."""
-        return self._work.service.rendered(self._before, format=format, max_tokens=max_tokens)
+        count = self._units.backend.token_counter
+        return render(self._before, format=format, max_tokens=max_tokens, count_tokens=count)
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody wants the rest of the answer: a responder that sees it should return."""
-        return self._work.stopping.is_set()
+        """Whether the rest of the answer is not wanted: a responder that sees it should return."""
+        return self._stopping.is_set()
 
     @property
     def identity(self) -> Identity | None:
-        """Who asked."""
-        return self._work.service.identity
+        """The identity that asked."""
+        return self._units.identity
 
     @property
     def app(self) -> Flask:
         """The app, for `with turn.app.app_context():`."""
-        return self._work.service.backend.app
+        return self._units.backend.app
 
     @property
-    def service(self) -> Any:
-        """What the person who asked can do, in any thread."""
-        return self._work.service
+    def service(self) -> ConversationService:
+        """The service of the identity that asked, for use in any thread."""
+        return self._units.backend.service_of(self._units)  # type: ignore[no-any-return]
 
 
-def _decided(calls: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]], decision: str) -> list[ToolCall]:
+def _decided(calls: Sequence[Mapping[str, Any]], answer: Sequence[Mapping[str, Any]], decision: str) -> list[ToolCall]:
     """The calls that were decided so, and have no result yet."""
-    done = {part["tool_call_id"] for part in said if part["type"] == "tool_result"}
+    done = {part["tool_call_id"] for part in answer if part["type"] == "tool_result"}
     return [
         ToolCall(call["id"], call["name"], call["arguments"], True)
         for call in calls

@@ -1,4 +1,4 @@
-"""Turns under way in this process: each has a thread of its own, which no connection and no request can take down with it."""
+"""The execution of one turn in this process, in a thread of its own: no connection and no request can take it down."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, without_words
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
+from ...schemas.shapes import Message
 from ...streams import Pause, last_position, next_position, part_events, pauses_of
 from ...turns import Event, ResponderError, ToolCall
+from ..unit_of_work import Units
+from . import transitions, views
 from .answers import Answer
-from .shapes import Begun, Interrupted, Lost, problem
+from .ports import Registry
 from .turn import Turn
-
-if TYPE_CHECKING:
-    from .runner import Runner
-    from .verbs import TurnVerbs
+from .types import Interrupted, LeaseLost, StartedTurn, TurnView, stored_error
 
 logger = logging.getLogger("flask_conversations")
 
@@ -31,48 +31,57 @@ T = TypeVar("T")
 Responder = Callable[[Turn], Any]
 
 
-class Work:
-    """A turn that this process is answering. Its thread adds to it; others look, wait, and may end it."""
+class TurnExecution:
+    """A turn that this process executes. Its thread adds to the answer; others look, wait, and may stop it."""
 
-    def __init__(self, runner: Runner, service: TurnVerbs, begun: Begun, token: str, responder: Responder) -> None:
-        self.runner, self.service, self.token, self.responder = runner, service, token, responder
-        self.turn, self.question = begun.turn, begun.question
-        self.message_id = begun.turn.answer_id or new_id()
-        self.answer = Answer(service.parts_said(begun.turn), max_length=service.config.max_content_length)
+    def __init__(
+        self, registry: Registry, units: Units, started: StartedTurn, token: str, responder: Responder
+    ) -> None:
+        self.registry, self.units, self.token, self.responder = registry, units, token, responder
+        self._config = units.backend.config
+        self.turn, self.question = started.turn, started.question
+        self.message_id = started.turn.answer_id or new_id()
+        said = units.read(views.answer_parts, started.turn)
+        self.answer = Answer(said, max_length=self._config.max_content_length)
         self.stopping = threading.Event()
-        """Set as soon as nobody wants the rest."""
+        """Set as soon as the rest of the answer is not wanted."""
         self.ended = threading.Event()
-        """Set when what became of the turn is in the database, or is no longer this worker's to say."""
+        """Set when the end of the turn is in the database, or belongs to another worker."""
         self.begun_answer = False
-        self.outcome: dict[str, Any] | None = None
-        """The turn and its answer as they were stored in the end, if it was here that they were."""
+        self.outcome: TurnView | None = None
+        """The turn and its answer as this worker has stored them at the end."""
         self.error: ConversationsError | None = None
         self._changed = threading.Condition()
         self._saving = threading.RLock()
         self._interrupt: Callable[[], object] = lambda: None
         self.heard_at = self._saved_at = time.monotonic()
         self._saved = self.answer.additions
-        self.pauses: Sequence[Pause] = pauses_of(begun.turn.calls)
+        self.pauses: Sequence[Pause] = pauses_of(started.turn.calls)
         """The waits for an approval before this worker took the turn up."""
         self._relayed = last_position(self.answer.parts, self.pauses)
-        self._is_passed_on = False
+        self._is_relayed = False
         self._ending: threading.Thread | None = None
 
     # -- in its own thread
 
     def main(self) -> None:
-        """Wait for its turn, answer, and leave nothing half done."""
+        """Wait until the turn may begin, answer the question, and leave nothing half done."""
         try:
             if self.turn.state == WAITING:
-                self._wait_in_line()
-            self._speak()
-        except Lost:
-            logger.debug("Turn %s was ended by somebody else.", self.turn.id)
-        except Exception as error:  # noqa: BLE001 - the end of a thread: nobody else is there to tell
+                self.wait_in_queue()
+            self._execute()
+        except LeaseLost:
+            logger.debug("Turn %s was ended by another worker.", self.turn.id)
+        except Exception as error:  # noqa: BLE001 - the end of a thread: no caller is left to tell
             _log_failure(f"Turn {self.turn.id} could not be saved to its end", error)
             self._give_up(error)
         finally:
             self.end()
+
+    def turn_for_responder(self) -> Turn:
+        """What the responder is given."""
+        context = self.units.read(views.turn_context, self.turn, self.question)
+        return Turn(self.units, context, self.turn.calls or [], self.answer.parts, self.stopping)
 
     def end(self) -> None:
         """Nothing more comes from this worker."""
@@ -80,31 +89,31 @@ class Work:
         first = not self.ended.is_set()
         self.ended.set()
         self._notify()
-        self.runner.forget(self)
-        if first and self._is_passed_on and self.runner.relay is not None:
-            self.runner.relay.close(self.turn.conversation_id, self.turn.id, self.runner.timing.lingers)
+        self.registry.forget(self)
+        if first and self._is_relayed and self.registry.relay is not None:
+            self.registry.relay.close(self.turn.conversation_id, self.turn.id, self.registry.timing.lingers)
 
-    def _wait_in_line(self) -> None:
-        timing = self.runner.timing
+    def wait_in_queue(self) -> None:
+        timing = self.registry.timing
         pause = timing.line
         while not self.stopping.is_set():
-            begun = self.persist(lambda: self.service.start_waiting(self.turn, self.token))
+            begun = self.persist(lambda: self.units.write(transitions.start_waiting, self.turn, self.token))
             if begun is not None:
                 self.turn, self.question = begun.turn, begun.question
                 self.heard_at = time.monotonic()
                 self._notify()
                 return
-            self.runner.nap(self.turn.conversation_id, pause)
+            self.registry.wait(pause)
             pause = min(pause * 1.5, timing.line_at_most)
-        raise Lost
+        raise LeaseLost
 
-    def _speak(self) -> None:
+    def _execute(self) -> None:
         try:
-            self._take_all(self.responder(self.persist(lambda: Turn(self))))
+            self._take_all(self.responder(self.persist(self.turn_for_responder)))
             self.answer.finish()
-        except _Enough:
+        except _Cancelled:
             self.settle(CANCELLED)
-        except Lost:
+        except LeaseLost:
             raise
         except ConversationsError as error:
             self._fail(error)
@@ -168,7 +177,7 @@ class Work:
             asyncio.run(take(said))
         except asyncio.CancelledError:
             if self.stopping.is_set():
-                raise _Enough from None
+                raise _Cancelled from None
             raise  # not by us: something that the responder waits for was cancelled
         finally:
             self._interrupt = lambda: None
@@ -176,12 +185,12 @@ class Work:
     def _take(self, piece: Any) -> bool:
         """Add what was said; whether that is enough, since the user has to decide first."""
         if self.stopping.is_set():
-            raise _Enough
+            raise _Cancelled
         if self.answer.is_pending and not isinstance(piece, ToolCall) and piece is not None:
             return True
         if self._add(piece) and not self.begun_answer:
             self._begin()
-        elif time.monotonic() - self._saved_at >= self.runner.timing.checkpoint:
+        elif time.monotonic() - self._saved_at >= self.registry.timing.checkpoint:
             self.save()
         return False
 
@@ -189,7 +198,7 @@ class Work:
         self.heard_at = time.monotonic()
         added = piece is not None and self.answer.add(piece)
         if self.stopping.is_set():
-            raise _Enough
+            raise _Cancelled
         if added and self.begun_answer:
             self._notify()
         return added
@@ -200,10 +209,12 @@ class Work:
         with self._saving:
             additions = self.answer.additions
             columns = self.answer.columns()
-            self.turn = self.persist(lambda: self.service.begin_answer(self.turn, self.token, self.message_id, columns))
+            self.turn = self.persist(
+                lambda: self.units.write(transitions.begin_answer, self.turn, self.token, self.message_id, columns)
+            )
             self._saved, self._saved_at = additions, time.monotonic()
             if self.turn.state != STREAMING:
-                raise Lost  # its question, or its answer, was deleted
+                raise LeaseLost  # its question, or its answer, was deleted
             self.begun_answer = True
         self._notify()
 
@@ -217,12 +228,13 @@ class Work:
             if additions == self._saved:
                 return
             try:
-                stop = self.service.checkpoint(self.turn, self.token, self.message_id, self.answer.columns())
+                columns = self.answer.columns()
+                stop = self.units.write(transitions.checkpoint, self.turn, self.token, self.message_id, columns)
             except StorageUnavailable:
                 logger.warning("The database does not answer: turn %s goes on, and is saved later.", self.turn.id)
                 return
-            except Lost:
-                self.lose()
+            except LeaseLost:
+                self.abandon()
                 raise
             self._saved = additions
         if stop:
@@ -234,20 +246,27 @@ class Work:
             if self.ended.is_set():
                 return
             self.error = error
-            told = problem(error) if error is not None else None
+            stored = stored_error(error) if error is not None else None
             columns = self.answer.columns()
-            self.outcome = self.persist(lambda: self._ended(columns, state, told))
+            ended = self.persist(lambda: self._end_turn(columns, state, stored))
+            if ended is not None:
+                turn, answer = ended
+                self.outcome = {"turn": turn, "question": self.question, "answer": answer}
             self.end()
 
-    def _ended(self, columns: Any, state: str, told: Any) -> dict[str, Any] | None:
-        return self.service.end_turn(self.turn, self.token, self.message_id, columns, state, told)
+    def _end_turn(self, columns: Any, state: str, error: Any) -> tuple[Any, Message] | None:
+        return self.units.write(transitions.end_turn, self.turn, self.token, self.message_id, columns, state, error)
 
     def _pause(self) -> None:
         with self._saving:
             if self.ended.is_set():
                 return
             columns, calls = self.answer.columns(), self.answer.pending
-            self.persist(lambda: self.service.await_approval(self.turn, self.token, self.message_id, columns, calls))
+            self.persist(
+                lambda: self.units.write(
+                    transitions.await_approval, self.turn, self.token, self.message_id, columns, calls
+                )
+            )
             self.end()
 
     def _fail(self, error: ConversationsError) -> None:
@@ -261,15 +280,15 @@ class Work:
             error if isinstance(error, ConversationsError) else ResponderError("The answer could not be saved.")
         )
         try:
-            self.service.end_turn(self.turn, self.token, self.message_id, None, FAILED, problem(self.error))
-        except Lost:
+            self._end_turn(None, FAILED, stored_error(self.error))
+        except LeaseLost:
             pass
         except Exception as again:  # noqa: BLE001 - its lease will end, and somebody will find it
             _log_failure(f"Turn {self.turn.id} could not be ended", again)
 
     def persist(self, step: Callable[[], T]) -> T:
         """Take a step; while the database is out, again and again for a minute."""
-        timing = self.runner.timing
+        timing = self.registry.timing
         deadline, pause = time.monotonic() + timing.patience, timing.retry
         while True:
             try:
@@ -288,46 +307,46 @@ class Work:
         self._interrupt()
         try:
             self.settle(state, error)
-        except Lost:
+        except LeaseLost:
             self.end()
 
     def interrupt(self, why: str) -> None:
         """End the turn although nobody has asked for that."""
         self.stop(INTERRUPTED, Interrupted(why))
 
-    def end_apart(self, end: Callable[[], object]) -> None:
-        """Have it ended in a thread of its own: whoever looks after many turns must not wait for the database for one of them."""
+    def stop_in_background(self, end: Callable[[], object]) -> None:
+        """Run *end* in a thread of its own: a heartbeat of many turns must not wait for the database because of one."""
         if self._ending is None or not self._ending.is_alive():
-            self._ending = threading.Thread(target=carefully, args=[end], name=f"end-{self.turn.id}", daemon=True)
+            self._ending = threading.Thread(target=log_errors, args=[end], name=f"end-{self.turn.id}", daemon=True)
             self._ending.start()
 
-    def lose(self) -> None:
-        """The turn belongs to somebody else, or to nobody: nothing of it is saved here any more."""
+    def abandon(self) -> None:
+        """The turn does not belong to this worker any more: nothing of it is saved here."""
         self.stopping.set()
         self._interrupt()
         self.end()
 
-    def tick(self) -> None:
-        """Some time has passed: save what waits for that, pass on what is new, and look whether it has stalled."""
+    def poll(self) -> None:
+        """Save what is due, relay what is new, and end a turn whose responder is silent for too long."""
         now = time.monotonic()
-        if self.turn.state != WAITING and now - self.heard_at > self.service.config.turn_timeout:
-            why = f"The responder said nothing for {self.service.config.turn_timeout:g} seconds."
-            self.end_apart(functools.partial(self.interrupt, why))
+        if self.turn.state != WAITING and now - self.heard_at > self._config.turn_timeout:
+            why = f"The responder said nothing for {self._config.turn_timeout:g} seconds."
+            self.stop_in_background(functools.partial(self.interrupt, why))
             return
-        if now - self._saved_at >= self.runner.timing.checkpoint and self._saving.acquire(blocking=False):
+        if now - self._saved_at >= self.registry.timing.checkpoint and self._saving.acquire(blocking=False):
             try:
                 self.save()
             finally:
                 self._saving.release()
-        self._pass_on()
+        self._relay_new()
 
-    def _pass_on(self) -> None:
-        relay = self.runner.relay
+    def _relay_new(self) -> None:
+        relay = self.registry.relay
         if relay is None or not self.begun_answer:
             return
         said = list(part_events(self.answer.parts, self.pauses, self.message_id, self._relayed))
-        self._is_passed_on = self._is_passed_on or bool(said)
-        if said and relay.tell(self.turn.conversation_id, self.turn.id, said, self.runner.timing.kept):
+        self._is_relayed = self._is_relayed or bool(said)
+        if said and relay.add(self.turn.conversation_id, self.turn.id, said, self.registry.timing.kept):
             self._relayed = said[-1].position
 
     @property
@@ -348,19 +367,19 @@ class Work:
             self._changed.notify_all()
 
 
-def carefully(call: Callable[[], Any]) -> None:
-    """What fails for one turn must not end the others."""
+def log_errors(call: Callable[[], Any]) -> None:
+    """Run *call* for one turn, and log its errors: they must not end the other turns."""
     try:
         call()
-    except Lost:
+    except LeaseLost:
         pass
     except ConversationsError as error:
-        logger.warning("A turn could not be looked after (%s).", type(error).__name__)
-    except Exception as error:  # noqa: BLE001 - of the host's hooks, say: told without what it says
-        logger.error("A turn could not be looked after: %s", without_words(error))
+        logger.warning("The heartbeat of a turn failed (%s).", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - of the host's hooks, say: logged without its text
+        logger.error("The heartbeat of a turn failed: %s", without_words(error))
 
 
-class _Enough(Exception):
+class _Cancelled(Exception):
     """The rest of the answer is not wanted."""
 
 

@@ -1,14 +1,15 @@
-"""What is asked of a turn, what is told of it, and the names of its states."""
+"""What a turn is begun with, what is shown of it, and the errors of its worker."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from ...errors import ConversationsError
 from ...models import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...schemas.common import iso
+from ...schemas.shapes import Message, Turn
 from ...streams import Timeline, parts_of, pauses_of
 from ...turns import ResponderError
 
@@ -16,19 +17,19 @@ SEND, REGENERATE, EDIT, HOST, RECORD = "send", "regenerate", "edit", "host", "re
 """How a turn begins: with a new question, an old one again, one put differently, or in a route of the host."""
 
 
-class Lost(Exception):
-    """This worker is no longer the one that answers: its lease has ended, or the turn was ended by somebody else."""
+class LeaseLost(Exception):
+    """This worker does not hold the turn any more: its lease has ended, or another worker has ended the turn."""
 
 
 class Interrupted(ResponderError):
-    """The answer was broken off by something that is neither the responder's doing nor the user's."""
+    """The answer was broken off, by neither the responder nor the user."""
 
     code = "interrupted"
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A turn that somebody wants."""
+class TurnRequest:
+    """A turn that is to begin."""
 
     conversation_id: str
     kind: str
@@ -41,15 +42,15 @@ class Asked:
     """The Idempotency-Key of the request, and what tells it from another with that key."""
     protocol: str | None = None
     only_question: bool = False
-    """Whether the question is to be stored and nobody answers it."""
+    """Whether the question is only stored, because there is no responder."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Begun:
-    """A turn that exists now, or has existed before."""
+class StartedTurn:
+    """A turn that has begun, now or by an earlier equal request; None for a question that no turn answers."""
 
     turn: Any
-    question: Mapping[str, Any] | None
+    question: Message | None
     replayed: bool = False
 
     @property
@@ -57,18 +58,27 @@ class Begun:
         return self.turn is not None and self.turn.state == WAITING
 
 
-def told(state: str | None) -> str:
+class TurnView(TypedDict):
+    """A turn with the messages that belong to it, as they are stored."""
+
+    turn: Any
+    """The row: see `store.turns`."""
+    question: Message | None
+    answer: Message | None
+
+
+def public_state(state: str | None) -> str:
     """The state of a conversation whose newest turn is in *state*."""
     if state in (FAILED, CANCELLED):
         return str(state)
     return str(state) if state in LIVE_STATES and state != WAITING else "idle"
 
 
-def timeline_of(view: Mapping[str, Any]) -> Timeline:
+def timeline_of(view: TurnView) -> Timeline:
     """What the events of a turn follow from, as far as it is stored."""
     turn, answer = view["turn"], view["answer"]
     return Timeline(
-        state=WAITING if turn.state == WAITING else told(turn.state),
+        state=WAITING if turn.state == WAITING else public_state(turn.state),
         has_started=turn.started_at is not None,
         is_over=turn.state not in LIVE_STATES,
         question=view["question"],
@@ -91,25 +101,25 @@ def _problem(error: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def dump(turn: Any) -> dict[str, Any]:
+def dump(turn: Any) -> Turn:
     """The JSON of a turn."""
     return {
         "id": turn.id,
         "conversation_id": turn.conversation_id,
         "kind": turn.kind,
         "protocol": turn.protocol,
-        "state": turn.state if turn.state == WAITING else told(turn.state),
+        "state": turn.state if turn.state == WAITING else public_state(turn.state),
         "outcome": None if turn.state in LIVE_STATES else turn.state,
         "question_id": turn.question_id,
         "answer_id": turn.answer_id,
         "error": turn.error,
-        "created_at": iso(turn.created_at),
+        "created_at": str(iso(turn.created_at)),
         "started_at": iso(turn.started_at),
-        "updated_at": iso(turn.updated_at),
+        "updated_at": str(iso(turn.updated_at)),
         "ended_at": iso(turn.ended_at),
     }
 
 
-def problem(error: ConversationsError) -> dict[str, Any]:
-    """What is kept of a failure: for the person who asked, and without anything that others said."""
+def stored_error(error: ConversationsError) -> dict[str, Any]:
+    """What is kept of a failure: for the person who asked, and without anything that other code has said."""
     return {"code": error.code, "detail": error.detail}

@@ -1,0 +1,134 @@
+"""What only the REST API needs of the service: rendered JSON, entity tags, and whether an answer is that of an earlier request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from .. import transaction
+from ..schemas.common import encoded
+from ..schemas.shapes import SaveOutcome, Turn, TurnOutcome
+from . import conversations, idempotency, messages, reading, snapshots
+from .outcome import Outcome
+from .turns import operations, recovery, views
+from .turns.following import Follower
+from .turns.types import TurnRequest
+from .unit_of_work import UnitOfWork, Units
+
+__all__ = ["Outcome"]
+
+
+def answer_once(units: Units, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
+    """Do *effect* and keep its JSON-ready answer under *key*, in one transaction; if it was done before, return that answer."""
+    return units.write(_answer_once, scope, key, fingerprint, effect)
+
+
+def _answer_once(work: UnitOfWork, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
+    with transaction.grouped(work.session):
+        return idempotency.answer_once(work, scope, key, fingerprint, effect)
+
+
+def create_conversation(
+    units: Units,
+    title: str | None = None,
+    *,
+    id: str | None = None,
+    messages: Any = (),
+    temporary: bool = False,
+    **fields: Any,
+) -> Outcome:
+    """Like the service's, and says whether the conversation was there before."""
+    return units.write_as("create_conversation", conversations.create, title, id, messages, temporary, fields)
+
+
+def save_message(units: Units, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
+    """Like the service's with one mapping, and says whether the message was there before."""
+    return units.write_as("save_message", _save_message, conversation_id, message)
+
+
+def _save_message(work: UnitOfWork, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
+    return messages.save(work, conversation_id, message)
+
+
+def save_snapshot(
+    units: Units,
+    snapshot: Mapping[str, Any],
+    *,
+    base_version: int | None,
+    force_overwrite: bool,
+    refuse_conflicts: bool,
+    roles: Collection[str] | None,
+) -> SaveOutcome:
+    """Save a client's copy of a conversation that is there. Its new or changed messages have one of *roles*, or any if None."""
+    return units.write_as(
+        "save_conversation",
+        snapshots.save,
+        snapshot,
+        base_version=base_version,
+        force_overwrite=force_overwrite,
+        refuse_conflicts=refuse_conflicts,
+        create=False,
+        roles=roles,
+    )
+
+
+def get_messages(units: Units, query: reading.PageQuery) -> bytes:
+    """A page of messages as JSON text. What the cache holds is handed on as it is, neither decoded nor encoded."""
+    page = views.get_page(units, reading.page_as_json, query)
+    return b'{"messages":[' + b",".join(page.messages) + b"]," + encoded(page.rest)[1:]
+
+
+def state_etag(units: Units, conversation_id: str) -> str:
+    """The entity tag of the state of a conversation: as long as it is the same, so is the state."""
+    status = units.read(recovery.poll_status, conversation_id)
+    if status.dead:
+        recovery.recover(units.own)
+        status = units.read(recovery.poll_status, conversation_id)
+    return f"{status.version}-{status.rev:x}"
+
+
+def check_conversation(units: Units, conversation_id: str) -> None:
+    """Raise `ConversationNotFound` unless the identity has that conversation."""
+    units.read(recovery.poll_status, conversation_id)
+
+
+def current_turn(units: Units, conversation_id: str) -> Turn | None:
+    """The turn that is under way, or else the first that waits; None if there is none."""
+    return units.read(views.current_turn, conversation_id)
+
+
+def ask(
+    units: Units,
+    conversation_id: str,
+    kind: str,
+    *,
+    message: Mapping[str, Any] | None = None,
+    message_id: str | None = None,
+    key: tuple[str, str] | None = None,
+    protocol: str | None = None,
+    wait: bool = True,
+) -> TurnOutcome:
+    """Begin a turn of *kind* `send`, `regenerate` or `edit`.
+
+    *key* is the Idempotency-Key of the request, and its fingerprint.
+    """
+    name, fingerprint = key or (None, None)
+    request = TurnRequest(conversation_id, kind, message, message_id, name, fingerprint, protocol)
+    return operations.ask(units, request, wait=wait)
+
+
+def cancel(units: Units, conversation_id: str, key: tuple[str, str] | None) -> Outcome:
+    """Like the service's, and says whether that was asked for before with *key*: then it is the turn of that time."""
+    return operations.cancel(units, conversation_id, key)
+
+
+def turn_to_resume(units: Units, conversation_id: str, turn_id: str, position: int) -> Turn | None:
+    """The turn that a reader has followed up to *position*; None if no event follows."""
+    return operations.turn_to_resume(units, conversation_id, turn_id, position)
+
+
+def follow(
+    units: Units, conversation_id: str, turn_id: str, position: int = 0, *, calls: Collection[str] = ()
+) -> Follower:
+    """The events of a turn behind *position*, or from where it goes on once *calls* are decided."""
+    return operations.follow(units, conversation_id, turn_id, position, calls=calls)

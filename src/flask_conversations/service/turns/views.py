@@ -1,0 +1,156 @@
+"""Looking at turns: the state of a conversation, one turn with its messages, and what a responder is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ...errors import MalformedRequest
+from ...models import AWAITING, LIVE_STATES, WAITING
+from ...schemas import conversations as conversation_schema
+from ...schemas import messages as schema
+from ...schemas import shapes
+from ...schemas.shapes import Conversation, Message, State
+from ...store import messages as rows
+from ...store import turns as turn_rows
+from .. import branches as branch_rules
+from .. import reading
+from ..unit_of_work import UnitOfWork, Units
+from . import recovery
+from .types import TurnView, dump, public_state
+
+
+class TurnContext(NamedTuple):
+    """What a responder is given of the database."""
+
+    conversation: Conversation
+    question: Mapping[str, Any] | None
+    messages: list[Message]
+    """Those up to the question, the oldest first."""
+
+
+def get_state(units: Units, conversation_id: str, limit: int) -> State:
+    """The newest messages of a conversation, what goes on in it, and what is waited for."""
+    recovery.recover_conversation(units, conversation_id)
+    found = units.read_as("get_state", state, conversation_id, limit)
+    if found is None:
+        units.own.write(recovery.end_orphan, conversation_id)
+        found = units.read(state, conversation_id, limit, orphaned=True)
+    assert found is not None
+    return found
+
+
+def state(work: UnitOfWork, conversation_id: str, limit: int, *, orphaned: bool = False) -> State | None:
+    """None if a turn waits for a decision about an answer that was deleted, unless that is known."""
+    conversation = work.store.get(conversation_id)
+    page = reading.page_as_dicts(work, reading.PageQuery(conversation.id, limit))
+    turn = turn_rows.newest(work.store, conversation)
+    awaiting = turn if turn is not None and turn.state == AWAITING and not orphaned else None
+    if awaiting is not None and rows.one(work.store, conversation.id, awaiting.answer_id) is None:
+        return None
+    waiting = [each for each in turn_rows.live(work.store, conversation) if each.state == WAITING]
+    shown = conversation_schema.dump(conversation)
+    siblings = branch_rules.siblings_of(work, conversation.id, page.messages) if conversation.branched else {}
+    return {
+        "conversation": shown,
+        "messages": page.messages,
+        "next_cursor": page.rest["next_cursor"],
+        "has_more": page.rest["has_more"],
+        "state": public_state(turn.state if turn is not None else None),
+        "turn": dump(turn) if turn is not None else None,
+        "pending_actions": _pending_actions(turn),
+        "waiting": [_waiting(each) for each in waiting],
+        "siblings": siblings,
+        "branches": branch_rules.branches_of(work, conversation),
+        "version": shown["version"],
+        "checksum": shown["checksum"],
+    }
+
+
+def get_page(
+    units: Units, rule: Callable[[UnitOfWork, reading.PageQuery], reading.Page], query: reading.PageQuery
+) -> reading.Page:
+    """A page of messages; read again if an answer in it seemed to grow, and its worker is gone."""
+    page = units.read_as("get_messages", rule, query)
+    if page.has_growing and recovery.recover_conversation(units, page.conversation_id):
+        page = units.read(rule, query)
+    return page
+
+
+def turn_view(units: Units, conversation_id: str, turn_id: str) -> TurnView:
+    """A turn with its question and answer; one whose worker is gone is ended first."""
+    view = units.read(_turn_view, conversation_id, turn_id)
+    turn = view["turn"]
+    if turn.dead and turn.state in LIVE_STATES and units.backend.turns.find(turn_id) is None:
+        units.write(recovery.recover_turn, turn.conversation_id, turn_id)
+    elif turn.state == AWAITING and view["answer"] is None:
+        units.write(recovery.end_orphan, turn.conversation_id)
+    else:
+        return view
+    return units.read(_turn_view, conversation_id, turn_id)
+
+
+def _turn_view(work: UnitOfWork, conversation_id: str, turn_id: str) -> TurnView:
+    conversation = work.store.get(conversation_id)
+    turn = turn_rows.find(work.store, conversation, "id", turn_id)
+    if turn is None:
+        raise MalformedRequest("There is no such turn in this conversation.")
+    question, answer = (
+        rows.one(work.store, conversation.id, one) if one else None for one in (turn.question_id, turn.answer_id)
+    )
+    return {
+        "turn": turn,
+        "question": schema.dump(question) if question is not None else None,
+        "answer": schema.dump(answer) if answer is not None else None,
+    }
+
+
+def current_turn(work: UnitOfWork, conversation_id: str) -> shapes.Turn | None:
+    """The turn that is under way, or else the first that waits; None if there is none."""
+    conversation = work.store.get(conversation_id)
+    live = turn_rows.live(work.store, conversation)
+    turn = live.active or (live[0] if live else None)
+    return dump(turn) if turn is not None else None
+
+
+def turn_context(work: UnitOfWork, turn: Any, question: Mapping[str, Any] | None) -> TurnContext:
+    """The conversation, the question, and the messages up to it. *question* may be known."""
+    conversation = work.store.get(turn.conversation_id)
+    if question is None and turn.question_id is not None:
+        row = rows.one(work.store, conversation.id, turn.question_id)
+        question = schema.dump(row) if row is not None else None
+    place = (question["id"], question["seq"]) if question is not None else None
+    found = rows.up_to(work.store, conversation, place, limit=work.config.history_limit)
+    messages = [schema.dump(row) for row in reversed(found)]
+    return TurnContext(conversation_schema.dump(conversation), question, messages)
+
+
+def answer_parts(work: UnitOfWork, turn: Any) -> list[dict[str, Any]]:
+    """The parts of a turn's answer before it is taken up again."""
+    answer = rows.one(work.store, turn.conversation_id, turn.answer_id) if turn.answer_id else None
+    if answer is None:
+        return []
+    message = schema.dump(answer)
+    return list(message["parts"] or ([{"type": "text", "text": message["content"]}] if message["content"] else []))
+
+
+def _pending_actions(turn: Any) -> list[dict[str, Any]]:
+    if turn is None or turn.state != AWAITING:
+        return []
+    return [
+        {
+            "type": "approve_tool",
+            "tool_call_id": call["id"],
+            "name": call["name"],
+            "arguments": call["arguments"],
+            "message_id": turn.answer_id,
+        }
+        for call in turn.calls or []
+        if call["decision"] is None
+    ]
+
+
+def _waiting(turn: Any) -> dict[str, Any]:
+    row = (turn.request or {}).get("row") or {}
+    content = schema.content_of(row.get("content", ""), row.get("content_is_parts", False), row.get("parts"))
+    return {"turn_id": turn.id, "kind": turn.kind, "client_id": turn.client_id, "content": content}
