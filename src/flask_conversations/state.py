@@ -135,6 +135,10 @@ class State:
         """The units of work of the identity that sent the current request."""
         return Units(lambda: self.backend, self.current_identity())
 
+    def service_for(self, identity: Identity | None) -> ConversationService:
+        """The service of *identity*, with an app context of its own for each call."""
+        return ConversationService(Units(lambda: self.backend, identity, self.app))
+
     def current_service(self) -> ConversationService:
         return ConversationService(self.current_units())
 

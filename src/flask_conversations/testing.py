@@ -11,7 +11,6 @@ from . import ConversationService
 from .identity import Identity
 from .identity.resolving import ACTING_IDENTITY
 from .proxies import EXTENSION
-from .service.unit_of_work import Units
 
 __all__ = ["ConversationsClient"]
 
@@ -35,7 +34,7 @@ class ConversationsClient(FlaskClient):
         if self.identity is None:
             raise ValueError("Nobody has no conversations: make a client with a user.")
         app: Flask = self.application
-        return ConversationService(Units(lambda: app.extensions[EXTENSION].backend, self.identity, app))
+        return app.extensions[EXTENSION].service_for(self.identity)  # type: ignore[no-any-return]
 
 
 def _identity(user: str | Identity | None, org: str | None) -> Identity | None:

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from flask_conversations.service import ConversationService, http
-from flask_conversations.service.reading import PageQuery
 from flask_conversations.service.unit_of_work import Units
 
 
@@ -16,4 +15,4 @@ def units_of(service: ConversationService) -> Units:
 
 def messages_json(service: ConversationService, conversation_id: str, **options: Any) -> Any:
     """A page of messages as `GET .../messages` answers it, parsed."""
-    return json.loads(http.get_messages(units_of(service), PageQuery(conversation_id, **options)))
+    return json.loads(http.get_messages(units_of(service), conversation_id, **options))

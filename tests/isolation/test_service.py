@@ -16,7 +16,6 @@ from flask_conversations import current_conversations
 from flask_conversations.errors import ConversationsError, IdentityRequired
 from flask_conversations.identity import Identity
 from flask_conversations.service import Branches, ConversationService, http
-from flask_conversations.service.reading import PageQuery
 
 from ..bed.service import units_of as units
 from .declared import STATES, on_each_database
@@ -78,7 +77,8 @@ MISSING: dict[str, Verb] = {
         refuse_conflicts=False,
         roles=None,
     ),
-    "http.get_messages": lambda s, at: http.get_messages(units(s), PageQuery(at.conversation)),
+    "http.get_messages": lambda s, at: http.get_messages(units(s), at.conversation),
+    "http.get_ui_messages": lambda s, at: http.get_ui_messages(units(s), at.conversation),
     "http.state_etag": lambda s, at: http.state_etag(units(s), at.conversation),
     "http.check_conversation": lambda s, at: http.check_conversation(units(s), at.conversation),
     "http.current_turn": lambda s, at: http.current_turn(units(s), at.conversation),

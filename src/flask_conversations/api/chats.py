@@ -12,7 +12,6 @@ from ..proxies import current_conversations, state
 from ..schemas import messages as message_schema
 from ..schemas import ui_forms as forms
 from ..service import http
-from ..service.history import render
 from . import stream
 from .routing import Route, Routes, count_against
 
@@ -22,9 +21,7 @@ routes = Routes()
 @routes.add("GET", "/<conversation_id>/ui-messages", query=forms.UIMessagesQuery, answers={200: forms.UIMessagePage})
 def list_ui_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages as the AI SDK shows them, for a chat to begin with."""
-    page = current_conversations.get_messages(conversation_id, **query)
-    shown = render(page["messages"], format="ui")
-    return {**{name: page[name] for name in ("next_cursor", "has_more", "version")}, "messages": shown}
+    return http.get_ui_messages(state().current_units(), conversation_id, **query)
 
 
 def answer_chat(body: dict[str, Any]) -> Response:

@@ -10,7 +10,6 @@ from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import canonical, forms
 from ..service import http
-from ..service.reading import PageQuery
 from . import answers, chats, stream
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
@@ -23,7 +22,7 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
     query["siblings"] = query.pop("include", None) == "siblings"
     if answers.of_this_request()["case"] == "snake":
-        return answers.ready_answer(http.get_messages(state().current_units(), PageQuery(conversation_id, **query)))
+        return answers.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))
     return current_conversations.get_messages(conversation_id, **query)
 
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from . import entries
 
-if TYPE_CHECKING:
-    from .core import Cache
-
 IN_TIME = 5.0
 """Seconds from the reservation to the end of the commit within which nobody can have taken the reservation for dead."""
+
+
+class Commands(Protocol):
+    """What a settlement asks of the cache: see `core.Cache`."""
+
+    limit: int
+
+    def new_token(self) -> str: ...
+
+    def reserve(self, conversation_id: str, token: str, version: int, empty: bytes) -> bool | None: ...
+
+    def unreserve(self, conversation_id: str, token: str, *, reserved: bool) -> None: ...
+
+    def apply(self, conversation_id: str, token: str, version: int, to: int, tails: Sequence[bytes]) -> None: ...
+
+    def drop(self, conversation_id: str, token: str, *, reserved: bool) -> None: ...
+
+    def owe(self, conversation_id: str) -> None: ...
 
 
 @dataclasses.dataclass
@@ -41,7 +56,7 @@ class Change:
 class Pending:
     """All that one transaction has done to one conversation."""
 
-    def __init__(self, cache: Cache, changes: Sequence[Change]) -> None:
+    def __init__(self, cache: Commands, changes: Sequence[Change]) -> None:
         self._cache = cache
         self._conversation_id = changes[0].conversation_id
         self._from, self._last = changes[0].version - 1, changes[-1]
@@ -96,7 +111,7 @@ class Pending:
 class Settlement:
     """What is owed to Redis after one commit."""
 
-    def __init__(self, cache: Cache, changes: Iterable[Change]) -> None:
+    def __init__(self, cache: Commands, changes: Iterable[Change]) -> None:
         by_conversation: dict[str, list[Change]] = {}
         for change in changes:
             by_conversation.setdefault(change.conversation_id, []).append(change)

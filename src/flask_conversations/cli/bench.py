@@ -19,7 +19,6 @@ from flask import current_app
 from .. import signals
 from ..identity.base import Identity
 from ..service import ConversationService, http
-from ..service.reading import PageQuery
 from ..service.unit_of_work import Units
 from .group import current_state, engine_of, explained, group
 
@@ -155,7 +154,7 @@ class Bench:
             needed += bool(sent)
 
         def page() -> None:
-            http.get_messages(self._units, PageQuery(self._id, self._messages))
+            http.get_messages(self._units, self._id, limit=self._messages)
 
         while not reads or time.monotonic() < end:
             read(self._read)

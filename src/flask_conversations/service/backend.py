@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
@@ -17,9 +17,7 @@ from ..counters import Counters
 from ..errors import StorageUnavailable
 from ..models import Models
 from .guards import Guard
-
-if TYPE_CHECKING:
-    from .turns.registry import TurnRegistry
+from .turns.ports import Registry
 
 
 class ConnectionLock:
@@ -49,7 +47,7 @@ class Backend:
     """Keys that sign cursors, the newest first."""
     set_up: Callable[[sa.Connection], None]
     """Makes a connection of the host's ready for what we do on it."""
-    turns: TurnRegistry
+    turns: Registry
     """The turns that this process executes."""
     service_of: Callable[[Any], Any]
     """Makes the service on some `Units`: what a responder gets as `turn.service`."""

@@ -9,6 +9,7 @@ from .. import transaction
 from ..schemas.common import encoded
 from ..schemas.shapes import SaveOutcome, Turn, TurnOutcome
 from . import conversations, idempotency, messages, reading, snapshots
+from .history import render
 from .outcome import Outcome
 from .turns import operations, recovery, views
 from .turns.following import Follower
@@ -72,10 +73,16 @@ def save_snapshot(
     )
 
 
-def get_messages(units: Units, query: reading.PageQuery) -> bytes:
+def get_messages(units: Units, conversation_id: str, **query: Any) -> bytes:
     """A page of messages as JSON text. What the cache holds is handed on as it is, neither decoded nor encoded."""
-    page = views.get_page(units, reading.page_as_json, query)
+    page = views.get_page(units, reading.page_as_json, reading.PageQuery(conversation_id, **query))
     return b'{"messages":[' + b",".join(page.messages) + b"]," + encoded(page.rest)[1:]
+
+
+def get_ui_messages(units: Units, conversation_id: str, **query: Any) -> dict[str, Any]:
+    """A page of messages as the AI SDK shows them."""
+    page = views.get_page(units, reading.page_as_dicts, reading.PageQuery(conversation_id, **query))
+    return {**page.rest, "messages": render(page.messages, format="ui")}
 
 
 def state_etag(units: Units, conversation_id: str) -> str:

@@ -10,7 +10,7 @@ from ...errors import StorageUnavailable
 from ...models import WAITING
 from ...streams import END, Pause, Relay, StreamEvent, Timeline, next_position, parts_before, parts_of
 from ..unit_of_work import Units
-from .execution import TurnExecution
+from .ports import Execution
 from .types import timeline_of
 from .views import turn_view
 
@@ -86,7 +86,7 @@ class Follower:
         if time.monotonic() - self._looked_at >= self._timing.heartbeat:
             self._look()
 
-    def _wait_for(self, execution: TurnExecution) -> None:
+    def _wait_for(self, execution: Execution) -> None:
         time.sleep(self._timing.smooth)
         begun, waiting = execution.begun_answer, execution.turn.state == WAITING
         execution.wait_for_more(self.position, self._timing.heartbeat / 3)

@@ -223,7 +223,7 @@ def host_turn(units: Units, conversation_id: str, message: Mapping[str, Any]) ->
 @contextlib.contextmanager
 def _adopted(units: Units, started: StartedTurn, token: str, responder: Responder) -> Iterator[TurnExecution]:
     """The turn of a host once it has begun; ended if the host cannot be given it."""
-    execution = units.backend.turns.adopt(units.own, started, token, responder)
+    execution: TurnExecution = units.backend.turns.adopt(units.own, started, token, responder)
     wait_in_queue(execution)
     try:
         yield execution

@@ -1,21 +1,52 @@
-"""What the execution of a turn asks of the registry that keeps it alive."""
+"""What the other modules see of the registry and of an execution, so that imports point one way only."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ...streams import Relay
+from ...counters import Counters
+from ...streams import Pause, Relay
+from .answers import Answer
 from .timing import Timing
+from .types import StartedTurn, TurnView
+
+
+class Execution(Protocol):
+    """A turn that this process executes: see `TurnExecution`."""
+
+    turn: Any
+    answer: Answer
+    begun_answer: bool
+    pauses: Sequence[Pause]
+    ended: threading.Event
+    outcome: TurnView | None
+
+    @property
+    def next_position(self) -> int: ...
+
+    def wait_for_more(self, position: int, patience: float) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class Registry(Protocol):
-    """The turns of one process."""
+    """The turns that this process executes: see `TurnRegistry`."""
 
     timing: Timing
     relay: Relay | None
+    responder: Callable[[Any], Any] | None
+    counters: Counters
 
-    def forget(self, execution: Any) -> None:
-        """The execution has ended."""
+    def find(self, turn_id: str) -> Execution | None: ...
 
-    def wait(self, seconds: float) -> None:
-        """Wait until a turn of this process has ended, at most *seconds*."""
+    def start(self, units: Any, started: StartedTurn, token: str, responder: Callable[[Any], Any]) -> Execution: ...
+
+    def adopt(self, units: Any, started: StartedTurn, token: str, responder: Callable[[Any], Any]) -> Any: ...
+
+    def forget(self, execution: Any) -> None: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+    def recover_once(self) -> None: ...

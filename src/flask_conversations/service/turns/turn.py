@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 
@@ -13,9 +13,6 @@ from ...turns import ToolCall
 from ..history import render
 from ..unit_of_work import Units
 from .views import TurnContext
-
-if TYPE_CHECKING:
-    from ..facade import ConversationService
 
 
 class Turn:
@@ -68,9 +65,9 @@ class Turn:
         return self._units.backend.app
 
     @property
-    def service(self) -> ConversationService:
-        """The service of the identity that asked, for use in any thread."""
-        return self._units.backend.service_of(self._units)  # type: ignore[no-any-return]
+    def service(self) -> Any:
+        """The `ConversationService` of the identity that asked, for use in any thread."""
+        return self._units.backend.service_of(self._units)
 
 
 def _decided(calls: Sequence[Mapping[str, Any]], answer: Sequence[Mapping[str, Any]], decision: str) -> list[ToolCall]:
