@@ -13,32 +13,32 @@ FAULTS: list[Fault] = [
         name="version-compared-without-the-lock",
         path=f"{SERVICE}/conversations.py",
         right="""\
-        before = self.store.lock(conversation_id)
-        _check_version(before, expected)
+    before = work.store.lock(conversation_id)
+    _check_version(before, expected)
 """,
         wrong="""\
-        before = self.store.get(conversation_id)
-        _check_version(before, expected)
+    before = work.store.get(conversation_id)
+    _check_version(before, expected)
 """,
         tests=("tests/service/test_concurrency.py",),
     ),
     Fault(
         name="guest-claims-another-guest",
         path=f"{SERVICE}/conversations.py",
-        right="if self.identity is None or self.identity.anonymous or not str(anonymous_user_id)",
-        wrong="if self.identity is None or not str(anonymous_user_id)",
+        right="if work.identity is None or work.identity.anonymous or not str(anonymous_user_id)",
+        wrong="if work.identity is None or not str(anonymous_user_id)",
         tests=("tests/service/test_change.py",),
     ),
     Fault(
         name="other-text-under-a-client-id-taken-for-a-retry",
         path=f"{SERVICE}/messages.py",
         right="""\
-        if message.fingerprint != row["fingerprint"]:
-            raise ClientIdConflict
+    if message.fingerprint != row["fingerprint"]:
+        raise ClientIdConflict
 """,
         wrong="""\
-        if message.role != row["role"]:
-            raise ClientIdConflict
+    if message.role != row["role"]:
+        raise ClientIdConflict
 """,
         tests=("tests/service/test_save.py",),
     ),
@@ -53,12 +53,12 @@ FAULTS: list[Fault] = [
         name="branch-named-without-the-lock",
         path=f"{SERVICE}/branches.py",
         right="""\
-        conversation = self.store.lock(conversation_id)
-        message = message_rows.one(self.store, conversation.id, from_message_id)
+    conversation = work.store.lock(conversation_id)
+    message = message_rows.one(work.store, conversation.id, from_message_id)
 """,
         wrong="""\
-        conversation = self.store.get(conversation_id)
-        message = message_rows.one(self.store, conversation.id, from_message_id)
+    conversation = work.store.get(conversation_id)
+    message = message_rows.one(work.store, conversation.id, from_message_id)
 """,
         tests=("tests/branches/test_concurrency.py",),
     ),
@@ -73,12 +73,12 @@ FAULTS: list[Fault] = [
         name="client-copy-edits-what-the-system-said",
         path=f"{SERVICE}/snapshots.py",
         right="""\
-            conflicts += more
-            _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
+        conflicts += more
+        _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
 """,
         wrong="""\
-            conflicts += more
-            _refuse_unwritable(roles, fresh)
+        conflicts += more
+        _refuse_unwritable(roles, fresh)
 """,
         tests=("tests/rest/test_snapshot.py",),
     ),
@@ -93,8 +93,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="page-shows-a-dead-answer-as-growing",
         path=f"{SERVICE}/reading.py",
-        right="if any(map(_is_growing, messages)) and self.ended_dead_turn(window.conversation_id):",
-        wrong="if any(map(_is_growing, messages[-1:])) and self.ended_dead_turn(window.conversation_id):",
+        right="return Page(window.conversation_id, messages, rest, any(map(_is_growing, messages)))",
+        wrong="return Page(window.conversation_id, messages, rest, any(map(_is_growing, messages[-1:])))",
         tests=("tests/turns/test_leases.py",),
     ),
     Fault(
@@ -108,12 +108,12 @@ FAULTS: list[Fault] = [
         name="own-uncommitted-change-read-from-the-cache",
         path=f"{SERVICE}/windows.py",
         right="""\
-        if any(change.conversation_id == own_id for change in transaction.changes(session)):
-            return False
-        return self.store.sees_commits
+    if any(change.conversation_id == own_id for change in transaction.changes(session)):
+        return False
+    return work.store.sees_commits
 """,
         wrong="""\
-        return self.store.sees_commits
+    return work.store.sees_commits
 """,
         tests=("tests/cache/test_transactions.py",),
     ),
@@ -142,18 +142,18 @@ FAULTS: list[Fault] = [
     # -- transactions
     Fault(
         name="commit-of-unknown-outcome-done-again",
-        path=f"{SERVICE}/units.py",
+        path="src/flask_conversations/service/unit_of_work.py",
         right="if alone and faults.is_conflict(error) and tries.again(error, faults.is_conflict):",
         wrong="if alone and tries.again(error, faults.is_transient):",
         tests=("tests/chaos/test_nth_failure.py",),
     ),
     Fault(
         name="lock-outlives-a-failed-call",
-        path=f"{SERVICE}/units.py",
+        path="src/flask_conversations/service/unit_of_work.py",
         right="""\
-        if began and session.in_transaction():
+        if began and work.session.in_transaction():
             # the host had only read: SQLite's lock, which this call took, must not outlive it
-            _driver(store).rollback()
+            _driver(work.store).rollback()
         raise
 """,
         wrong="""\
@@ -169,8 +169,15 @@ FAULTS: list[Fault] = [
         tests=("tests/service/test_transactions.py",),
     ),
     Fault(
+        name="savepoint-never-sent",
+        path="src/flask_conversations/service/savepoints.py",
+        right="    store.renew_connection()\n",
+        wrong="",
+        tests=("tests/turns/test_findings.py",),
+    ),
+    Fault(
         name="signal-sent-before-the-commit",
-        path=f"{SERVICE}/base.py",
+        path="src/flask_conversations/service/unit_of_work.py",
         right="transaction.after_commit(self.session, lambda: _send(signal, backend, identity, payload))",
         wrong="_send(signal, backend, identity, payload)",
         tests=("tests/service/test_signals.py",),
@@ -195,53 +202,53 @@ from flask import g
     # -- turns
     Fault(
         name="tool-calls-decided-without-the-lock",
-        path=f"{TURNS}/machine.py",
+        path=f"{TURNS}/transitions.py",
         right="""\
-        conversation = self.store.lock(conversation_id)
-        self._living(conversation)
-        turn = turn_rows.newest(self.store, self.store.lock(conversation.id))
+    conversation = work.store.lock(conversation_id)
+    live_turns(work, conversation)
+    turn = turn_rows.newest(work.store, work.store.lock(conversation.id))
 """,
         wrong="""\
-        conversation = self.store.get(conversation_id)
-        self._living(conversation)
-        turn = turn_rows.newest(self.store, conversation)
+    conversation = work.store.get(conversation_id)
+    live_turns(work, conversation)
+    turn = turn_rows.newest(work.store, conversation)
 """,
         tests=("tests/turns/test_concurrency.py",),
     ),
     Fault(
         name="repeated-cancel-ends-the-next-turn",
-        path=f"{TURNS}/machine.py",
+        path=f"{TURNS}/transitions.py",
         right="""\
-        return Outcome(turn_rows.find(self.store, conversation, "id", asked.result["turn_id"]), asked.replayed)
+    return Outcome(turn_rows.find(work.store, conversation, "id", once.result["turn_id"]), once.replayed)
 """,
         wrong="""\
-        return Outcome(turn_rows.newest(self.store, conversation), asked.replayed)
+    return Outcome(turn_rows.newest(work.store, conversation), once.replayed)
 """,
         tests=("tests/turns/test_findings.py",),
     ),
     Fault(
         name="decision-without-a-new-version",
-        path=f"{TURNS}/steps.py",
+        path=f"{TURNS}/states.py",
         right="""\
-        rows.change(self.store, conversation, message, values)
-        conversation_rows.change(self.store, conversation.id, totals)
+    rows.change(work.store, conversation, message, values)
+    conversation_rows.change(work.store, conversation.id, totals)
 """,
         wrong="""\
-        rows.change(self.store, conversation, message, values)
-        if totals:
-            conversation_rows.change(self.store, conversation.id, totals)
+    rows.change(work.store, conversation, message, values)
+    if totals:
+        conversation_rows.change(work.store, conversation.id, totals)
 """,
         tests=("tests/turns/test_states.py",),
     ),
     Fault(
         name="branch-left-behind-by-its-answer",
-        path=f"{TURNS}/steps.py",
+        path=f"{TURNS}/states.py",
         right="""\
-        changed = conversation_rows.change(self.store, conversation.id, values)
-        branches.follow(self.store, conversation, {parent_id: row["id"]})
+    changed = conversation_rows.change(work.store, conversation.id, values)
+    branches.follow(work.store, conversation, {parent_id: row["id"]})
 """,
         wrong="""\
-        changed = conversation_rows.change(self.store, conversation.id, values)
+    changed = conversation_rows.change(work.store, conversation.id, values)
 """,
         tests=("tests/turns/test_findings.py",),
     ),
@@ -254,23 +261,27 @@ from flask import g
     ),
     Fault(
         name="turn-lease-renewed-too-late",
-        path=f"{TURNS}/runner.py",
-        right="if now - self._renewed_at >= system.config.turn_lease / 3:",
-        wrong="if now - self._renewed_at >= system.config.turn_lease * 3:",
+        path=f"{TURNS}/registry.py",
+        right="if now - self._renewed_at >= system.backend.config.turn_lease / 3:",
+        wrong="if now - self._renewed_at >= system.backend.config.turn_lease * 3:",
         tests=("tests/turns/test_leases.py",),
     ),
     Fault(
         name="turn-leases-end-with-one-error-of-the-host",
-        path=f"{TURNS}/runner.py",
-        right="                carefully(target)\n",
-        wrong="                target()\n",
+        path=f"{TURNS}/registry.py",
+        right="""\
+                log_errors(target)
+""",
+        wrong="""\
+                target()
+""",
         tests=("tests/turns/test_findings.py",),
     ),
     Fault(
         name="last-words-saved-only-with-the-next-ones",
-        path=f"{TURNS}/running.py",
-        right="if now - self._saved_at >= self.runner.timing.checkpoint and self._saving.acquire(blocking=False):",
-        wrong="if now - self._saved_at >= self.runner.timing.patience and self._saving.acquire(blocking=False):",
+        path=f"{TURNS}/execution.py",
+        right="if now - self._saved_at >= self.registry.timing.checkpoint and self._saving.acquire(blocking=False):",
+        wrong="if now - self._saved_at >= self.registry.timing.patience and self._saving.acquire(blocking=False):",
         tests=("tests/turns/test_states.py",),
     ),
     Fault(
@@ -282,7 +293,7 @@ from flask import g
     ),
     Fault(
         name="turn-given-up-when-the-database-is-out-for-a-moment",
-        path=f"{TURNS}/running.py",
+        path=f"{TURNS}/execution.py",
         right="if time.monotonic() > deadline or not error.retryable:",
         wrong="if time.monotonic() < deadline or not error.retryable:",
         tests=("tests/turns/test_findings.py",),
@@ -310,15 +321,19 @@ from flask import g
     Fault(
         name="answer-taken-for-the-question-before-it",
         path=f"{TURNS}/questions.py",
-        right='        while found.role != "user":\n',
-        wrong='        if found.role != "user":\n',
+        right="""\
+    while found.role != "user":
+""",
+        wrong="""\
+    if found.role != "user":
+""",
         tests=("tests/turns/test_tree.py",),
     ),
     Fault(
         name="retry-of-a-question-asks-the-model-again",
-        path=f"{TURNS}/verbs.py",
-        right="if begun.turn is not None and not begun.replayed and runner.responder is not None:",
-        wrong="if begun.turn is not None and runner.responder is not None:",
+        path=f"{TURNS}/operations.py",
+        right="if started.turn is not None and not started.replayed and responder is not None:",
+        wrong="if started.turn is not None and responder is not None:",
         tests=("tests/turns/test_concurrency.py",),
     ),
     Fault(

@@ -531,6 +531,7 @@ class ConversationService:
 
     def turn(
         self,
+        /,
         conversation_id: str,
         content: str | Sequence[Any],
         *,
@@ -544,7 +545,7 @@ class ConversationService:
         message = {"role": "user", "content": content, "client_id": client_id, **fields}
         return operations.host_turn(self._units, conversation_id, message)
 
-    def record_stream(self, conversation_id: str, chunks: Any, **fields: Any) -> Iterator[str]:
+    def record_stream(self, /, conversation_id: str, chunks: Any, **fields: Any) -> Iterator[str]:
         """Store an answer that the caller's model streams: give *chunks* in, hand what comes out to the client.
 
         *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a thread
@@ -691,4 +692,7 @@ class AsyncConversationService(_Async[ConversationService]):
     approve_tools = _coroutine(ConversationService.approve_tools)
     cancel = _coroutine(ConversationService.cancel)
     get_state = _coroutine(ConversationService.get_state)
+    follow = _coroutine(ConversationService.follow)
+    turn = _coroutine(ConversationService.turn)
+    record_stream = _coroutine(ConversationService.record_stream)
     recover = _coroutine(ConversationService.recover)
