@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -56,22 +55,14 @@ class State:
     ) -> None:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
-        self._backend: Backend | None = None
-        self._making = threading.RLock()
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
         self.turns = TurnRegistry(self._system, open_relay(self.cache, config), _callable(config.responder))
 
-    @property
+    @functools.cached_property
     def backend(self) -> Backend:
         """Where the service of this app keeps its rows; made on first use, since the host may tell us of its `db` first."""
-        if self._backend is None:
-            with self._making:
-                self._backend = self._backend or self._made()
-        return self._backend
-
-    def _made(self) -> Backend:
         engine = database.engine_of(self.db, self.config)
         transaction.watch(engine)
         shares_one_connection = isinstance(engine.pool, StaticPool)
@@ -81,6 +72,7 @@ class State:
             scoped_session=self.db.session,
             models=self.models,
             config=self.config,
+            dialect=engine.dialect.name,
             secrets=functools.partial(_secrets, self.app, self.config),
             titler=_callable(self.config.titler),
             token_counter=_callable(self.config.token_counter),

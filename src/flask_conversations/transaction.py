@@ -77,11 +77,13 @@ class _Noted:
 
 
 @dataclasses.dataclass
-class _Work:
+class Work:
     """What hangs on one session: how deeply calls are grouped, who commits, and what waits for the commit."""
 
     depth: int = 0
+    """The number of groups, and of calls, around the code that runs now."""
     joined: int = 0
+    """The number of blocks around it that leave the commit to the host."""
     committed: SessionTransaction | None = None
     waiting: list[tuple[SessionTransaction | None, Callable[[], None]]] = dataclasses.field(default_factory=list)
     changes: list[tuple[SessionTransaction | None, _Noted]] = dataclasses.field(default_factory=list)
@@ -90,10 +92,11 @@ class _Work:
     """Those of a transaction that has ended without a commit that anybody saw."""
 
 
-def _work(session: Session) -> _Work:
-    work = session.info.get(_KEY)
+def work_of(session: Session) -> Work:
+    """What hangs on *session*."""
+    work: Work | None = session.info.get(_KEY)
     if work is None:
-        work = session.info[_KEY] = _Work()
+        work = session.info[_KEY] = Work()
     return work
 
 
@@ -116,13 +119,13 @@ def listen() -> None:
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
     """Call *callback* once the outermost transaction is really committed; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
-    _work(session).waiting.append((tag, callback))
+    work_of(session).waiting.append((tag, callback))
 
 
 def witnessed(session: Session, connection: sa.Connection, witness: Witness, change: Change) -> None:
     """Tell *witness* of *change* around the commit of the outermost transaction; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
-    _work(session).changes.append((tag, _Noted(witness, change, connection.info)))
+    work_of(session).changes.append((tag, _Noted(witness, change, connection.info)))
 
 
 def watch(engine: sa.Engine) -> None:
@@ -143,7 +146,7 @@ def changes(session: Session) -> list[Any]:
 
 def undone(session: Session) -> None:
     """The commit that has just failed is known to have been undone by the database."""
-    work = _work(session)
+    work = work_of(session)
     unsettled, work.unsettled = work.unsettled, []
     for settlement in unsettled:
         _run(settlement.undo)
@@ -152,7 +155,7 @@ def undone(session: Session) -> None:
 @contextlib.contextmanager
 def grouped(session: Session) -> Iterator[bool]:
     """Calls inside belong to one group, seen by every service on this session; yields whether this is the outermost."""
-    work = _work(session)
+    work = work_of(session)
     work.depth += 1
     try:
         yield work.depth == 1
@@ -163,7 +166,7 @@ def grouped(session: Session) -> Iterator[bool]:
 @contextlib.contextmanager
 def joined(session: Session) -> Iterator[None]:
     """Calls inside leave the commit to the host."""
-    work = _work(session)
+    work = work_of(session)
     work.joined += 1
     try:
         yield
@@ -171,23 +174,21 @@ def joined(session: Session) -> Iterator[None]:
         work.joined -= 1
 
 
-def is_grouped(session: Session) -> bool:
-    return _work(session).depth > 0
-
-
 def is_outermost(session: Session) -> bool:
     """Whether the call in progress is a transaction of its own, which ends with it."""
-    work = _work(session)
+    work = work_of(session)
     return work.depth <= 1 and not work.joined
 
 
-def is_joined(session: Session) -> bool:
-    return _work(session).joined > 0
+def is_free(session: Session) -> bool:
+    """Whether no group, no call and no block that leaves the commit to the host is around the code that runs now."""
+    work = work_of(session)
+    return not (work.depth or work.joined)
 
 
 def _before_commit(session: Session) -> None:
     # fires for savepoints too
-    work: _Work | None = session.info.get(_KEY)
+    work: Work | None = session.info.get(_KEY)
     if work is None or not work.changes or session.in_nested_transaction():
         return
     # a host's pending change that cannot be written fails here, where nothing is reserved yet
@@ -204,11 +205,11 @@ def _before_commit(session: Session) -> None:
 def _after_commit(session: Session) -> None:
     # fires for savepoints too, and before the transaction ends
     if _KEY in session.info:
-        _work(session).committed = session.get_nested_transaction() or session.get_transaction()
+        work_of(session).committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _after_create(session: Session, begun: SessionTransaction) -> None:
-    work: _Work | None = session.info.get(_KEY)
+    work: Work | None = session.info.get(_KEY)
     if work is not None and begun.nested:
         for _, noted in work.changes:
             noted.check()
@@ -218,7 +219,7 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
     """What waits for a savepoint waits for the transaction around it, unless the savepoint was rolled back."""
     if _KEY not in session.info or not (ended.nested or ended.parent is None):
         return
-    work = _work(session)
+    work = work_of(session)
     done, work.committed = work.committed is ended, None
     if ended.parent is not None:
         for tag, noted in work.changes:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, PathConverter
 
 from .. import errors
+from ..identity.csrf import check_csrf
 from ..identity.guest import withhold_guest_cookie
 from ..proxies import state
 from ..schemas import canonical, rules
@@ -229,9 +230,9 @@ def _respelled(error: errors.ConversationsError, case: str) -> errors.Conversati
 
 def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     request.max_content_length = _max_bytes()
+    current = state()
     if not route.public:
-        state().resolved()
-        state().check_csrf()
+        check_csrf(request, current.resolved(), current.config)
     if route.instead is not None and CHAT_MEMBER in _sent():
         route = route.instead
     if route.limit is not None:
@@ -242,7 +243,7 @@ def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response
         arguments["body"] = _loaded(route.body, _sent() if route.verbatim else _body(place))
     if route.preconditions:
         _demand_precondition(arguments.get("body") or {})
-    with state().request_committed():
+    with current.request_committed():
         begins_turn = route.turns is not None and route.turns(arguments)
         if route.method == "POST" and not route.public and not begins_turn and "Idempotency-Key" in request.headers:
             return _once(route, place, arguments)
@@ -251,7 +252,8 @@ def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response
 
 def count_against(limit: str) -> None:
     """Raise `RateLimited` if this request is one too many."""
-    wait = state().limiter.hit(limit, state().current_identity())
+    current = state()
+    wait = current.limiter.hit(limit, current.current_identity())
     if wait is not None:
         # a new guest would come back with the cookie, as somebody who has asked for nothing yet
         withhold_guest_cookie()

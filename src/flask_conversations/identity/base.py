@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 MAX_ID_LENGTH = 255
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ALIASES = {"sid": "session_id", "dept_id": "org_id"}
 
 
@@ -59,5 +61,5 @@ def _check_id(name: str, value: Any) -> None:
         raise UnsafeIdentity(f"{name} is blank.")
     if len(value) > MAX_ID_LENGTH:
         raise UnsafeIdentity(f"{name} has more than {MAX_ID_LENGTH} characters.")
-    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value):
+    if _UNSAFE.search(value):
         raise UnsafeIdentity(f"{name} has control characters or lone surrogates.")

@@ -123,9 +123,12 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
+_version = rules.integer(0)
+
+
 def expected(version: Any, field: str = "expected_version") -> int | None:
     """A version that a caller has seen; None if it named none."""
-    return rules.check(field, rules.optional(rules.integer(0)), version)  # type: ignore[no-any-return]
+    return None if version is None else rules.check(field, _version, version)
 
 
 def refuse_unknown(names: Mapping[str, Any], allowed: frozenset[str]) -> None:

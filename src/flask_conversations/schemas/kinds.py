@@ -15,11 +15,6 @@ def ruled(base: type[AnyField], rule: rules.Rule, **options: Any) -> AnyField:
     """A field that is described like *base* and judged by *rule*."""
 
     class Ruled(base):  # type: ignore[misc, valid-type]
-        def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
-            if value is None and self.allow_none:
-                return None
-            return super().deserialize(value, attr, data, **kwargs)
-
         def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
             try:
                 return rule(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import math
 import re
@@ -88,6 +89,7 @@ def check(field: str, rule: Rule, value: Any) -> Any:
         raise ValidationFailed({field: [str(problem)]}) from None
 
 
+@functools.cache
 def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
     """Text that every database stores unchanged: no NUL, no lone surrogates, not too long."""
 

@@ -60,7 +60,11 @@ def prepared(work: UnitOfWork, conversation_id: str, item: Any) -> dict[str, Any
     if guards := work.backend.guards():
         item = guarded(guards, dict(item), GuardContext(conversation_id, work.identity))
     fields = dict(item)
-    given_id, client_id, parent_id = (fields.pop(name, None) for name in ("id", "client_id", "parent_id"))
+    given_id, client_id, parent_id = (
+        fields.pop("id", None),
+        fields.pop("client_id", None),
+        fields.pop("parent_id", None),
+    )
     config = work.config
     role, content = fields.pop("role", None), fields.pop("content", None)
     row = schema.values(role, content, fields, config.max_content_length, config.max_parts)

@@ -71,6 +71,7 @@ class UnitOfWork:
             self.session,
             backend.models,
             identity,
+            dialect=backend.dialect,
             set_up=backend.set_up,
             lock_timeout=self.config.lock_timeout,
             foreign_status=self.config.foreign_status,
@@ -170,11 +171,10 @@ class Units:
         return self._run(_write, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]
 
     def _run(self, transact: Callable[[Units, Backend, _Call], Any], call: _Call) -> Any:
-        if self._app is not None:
-            with self.context():
-                return self._run_here(transact, call)
-        _check_app_context()
-        return self._run_here(transact, call)
+        if self._app is None and has_app_context():
+            return self._run_here(transact, call)
+        with self.context():
+            return self._run_here(transact, call)
 
     def _run_here(self, transact: Callable[[Units, Backend, _Call], Any], call: _Call) -> Any:
         backend = self._get_backend()
@@ -186,6 +186,8 @@ class Units:
     @property
     def backend(self) -> Backend:
         """That of the app, in any context."""
+        if self._app is None and has_app_context():
+            return self._get_backend()
         with self.context():
             return self._get_backend()
 
@@ -196,8 +198,11 @@ class Units:
         return Units(lambda: backend, self.identity, backend.app)
 
     def leaves_commit_to_host(self, session: Session) -> bool:
+        """Whether a call only flushes what it writes to *session*."""
         # a session that a service with `app=` has opened ends with the call: no host could commit it
-        return transaction.is_joined(session) or (self._app is None and not self._get_backend().config.autocommit)
+        if self._app is None and not self._get_backend().config.autocommit:
+            return True
+        return transaction.work_of(session).joined > 0
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -209,7 +214,11 @@ class Units:
     def context(self) -> Iterator[None]:
         """The app context a call runs in: its own for a service made with `app=`, closed again when the call ends."""
         if self._app is None:
-            _check_app_context()
+            if not has_app_context():
+                raise ConfigurationError(
+                    "There is no app context here. Pass the app, as in conversations.as_user('ada', app=app), "
+                    "or call inside `with app.app_context():`."
+                )
             yield
         elif app_ctx and app_ctx.app is self._app and _opened.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
             yield
@@ -237,14 +246,6 @@ class Units:
         """Calls inside only flush; the host commits."""
         with self.session() as session, transaction.joined(session):
             yield
-
-
-def _check_app_context() -> None:
-    if not has_app_context():
-        raise ConfigurationError(
-            "There is no app context here. Pass the app, as in conversations.as_user('ada', app=app), "
-            "or call inside `with app.app_context():`."
-        )
 
 
 def _logged(transact: Callable[[Units, Backend, _Call], Any], units: Units, backend: Backend, call: _Call) -> Any:
@@ -275,8 +276,9 @@ def _subject(call: _Call, result: Any) -> str | None:
 def _read(units: Units, backend: Backend, call: _Call) -> Any:
     backend.counters.add("reads")
     session = backend.scoped_session()
-    own = not (session.in_transaction() or transaction.is_joined(session) or transaction.is_grouped(session))
-    tries = _Tries(backend.counters)
+    around = transaction.work_of(session)
+    own = not (around.joined or around.depth or session.in_transaction())
+    tries = _Tries()
     while True:
         try:
             result = _apply(call, UnitOfWork(units, backend, session), tries)
@@ -286,8 +288,8 @@ def _read(units: Units, backend: Backend, call: _Call) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
             if own:
                 undo(session)
-            if not tries.again(error, *([faults.is_transient] if own else [])):
-                tries.give_up(error)
+            if not tries.again(backend.counters, error, *([faults.is_transient] if own else [])):
+                _give_up(backend.counters, error)
 
 
 def _write(units: Units, backend: Backend, call: _Call) -> Any:
@@ -295,8 +297,8 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
     backend.counters.add("writes")
     session = backend.scoped_session()
     _flush(session)
-    hosted = transaction.is_grouped(session) or units.leaves_commit_to_host(session)
-    tries = _Tries(backend.counters)
+    hosted = transaction.work_of(session).depth > 0 or units.leaves_commit_to_host(session)
+    tries = _Tries()
     while True:
         alone = not session.in_transaction()
         try:
@@ -305,56 +307,60 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
             if alone:
                 undo(session)
-            if tries.again(error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
+            if tries.again(backend.counters, error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
                 continue
-            tries.give_up(error)
-        if hosted or _committed(session, tries, alone=alone):
+            _give_up(backend.counters, error)
+        if hosted or _committed(session, backend.counters, tries, alone=alone):
             return result
 
 
 class _Tries:
     """What has been tried of one call, and whether it is worth trying again."""
 
-    __slots__ = ("_counters", "left", "lenient")
+    left = ATTEMPTS - 1
+    lenient = False
+    """Whether text that is none is read as far as it can be."""
 
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
-        self.left = ATTEMPTS - 1
-        self.lenient = False
-        """Whether text that is none is read as far as it can be."""
-
-    def again(self, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
+    def again(self, counters: Counters, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
         if not self.lenient and spoilt.is_unreadable(error):
             self.lenient = True
             return True
         if self.left and any(cause(error) for cause in causes):
             self.left -= 1
-            self._counters.add("retries")
+            counters.add("retries")
             logger.debug("Trying again (%s).", type(error).__name__)
             if faults.is_conflict(error):
-                self._counters.add("conflicts")
+                counters.add("conflicts")
                 # whoever won is given the time to finish; nothing is held meanwhile
                 time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
             return True
         return False
 
-    def give_up(self, error: BaseException) -> NoReturn:
-        """Raise our own error for what the database has said, if there is one, else *error* itself."""
-        known = None if isinstance(error, ConversationsError) else faults.translated(error)
-        if isinstance(known, StorageUnavailable):
-            self._counters.add("unavailable")
-        if known is None:
-            raise error
-        raise known from error
+
+def _give_up(counters: Counters, error: BaseException) -> NoReturn:
+    """Raise our own error for what the database has said, if there is one, else *error* itself."""
+    known = None if isinstance(error, ConversationsError) else faults.translated(error)
+    if isinstance(known, StorageUnavailable):
+        counters.add("unavailable")
+    if known is None:
+        raise error
+    raise known from error
 
 
 def _apply(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
-    # what a hook of the host writes through the service is a part of this call, not a transaction in its middle
-    with transaction.grouped(work.session):
+    around = transaction.work_of(work.session)
+    around.depth += (
+        1  # a host's hook that writes through the service is a part of this call, not a transaction in its middle
+    )
+    try:
         if tries.lenient:
             with spoilt.readable(work.store.connection):
                 return _audited(call, work)
-        return _audited(call, work)
+        if call.is_audited and work.config.audit:
+            return _audited(call, work)
+        return call.rule(work, *call.args, **call.kwargs)
+    finally:
+        around.depth -= 1
 
 
 def _audited(call: _Call, work: UnitOfWork) -> Any:
@@ -393,7 +399,7 @@ def _in_savepoint(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
         raise
 
 
-def _committed(session: Session, tries: _Tries, *, alone: bool) -> bool:
+def _committed(session: Session, counters: Counters, tries: _Tries, *, alone: bool) -> bool:
     """Commit; False if the database undid it and the call can be tried again."""
     try:
         session.commit()
@@ -401,12 +407,12 @@ def _committed(session: Session, tries: _Tries, *, alone: bool) -> bool:
         undo(session)
         if faults.is_conflict(error) or faults.is_duplicate(error):
             transaction.undone(session)
-        if alone and faults.is_conflict(error) and tries.again(error, faults.is_conflict):
+        if alone and faults.is_conflict(error) and tries.again(counters, error, faults.is_conflict):
             return False
         if faults.is_duplicate(error):
             # ours were found out before: this one is the host's own
             raise
-        tries.give_up(error)
+        _give_up(counters, error)
     return True
 
 
@@ -433,12 +439,12 @@ def _driver(store: Store) -> Any:
 
 
 def _group(units: Units, backend: Backend) -> Iterator[None]:
-    session, tries = backend.scoped_session(), _Tries(backend.counters)
+    session = backend.scoped_session()
     with transaction.grouped(session) as outermost:
         if not outermost or units.leaves_commit_to_host(session):
             store = UnitOfWork(units, backend, session).store
             begin(store)
-            with _savepoint_of_group(store, tries):
+            with _savepoint_of_group(store, backend.counters):
                 yield
             return
         try:
@@ -446,11 +452,11 @@ def _group(units: Units, backend: Backend) -> Iterator[None]:
         except BaseException:
             undo(session)
             raise
-    _committed(session, tries, alone=False)
+    _committed(session, backend.counters, _Tries(), alone=False)
 
 
 @contextlib.contextmanager
-def _savepoint_of_group(store: Store, tries: _Tries) -> Iterator[None]:
+def _savepoint_of_group(store: Store, counters: Counters) -> Iterator[None]:
     """What the caller raises passes through; what the savepoint itself meets with is an error of ours."""
     raised = False
     try:
@@ -463,4 +469,4 @@ def _savepoint_of_group(store: Store, tries: _Tries) -> Iterator[None]:
     except DBAPIError as error:
         if raised:
             raise
-        tries.give_up(error)
+        _give_up(counters, error)

@@ -46,6 +46,7 @@ class Store:
         models: Models,
         identity: Identity | None,
         *,
+        dialect: str,
         set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
@@ -55,6 +56,7 @@ class Store:
         self.models = models
         self.identity = identity
         self.system = identity is None
+        self.dialect = dialect
         self._set_up = set_up
         self._foreign_status = foreign_status
         self._note = note
@@ -85,10 +87,6 @@ class Store:
         _ = self.connection
 
     @property
-    def dialect(self) -> str:
-        return self.connection.dialect.name
-
-    @property
     def sees_commits(self) -> bool:
         """Whether the transaction in progress sees what others commit meanwhile, and so need not be spared it."""
         driver = self.connection.connection.driver_connection
@@ -105,7 +103,8 @@ class Store:
 
     def execute(self, query: Any, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run one statement of ours in the session's transaction."""
-        return self.connection.execute(query, {**self._parameters, **(parameters or {})})
+        connection = self._connection or self.connection
+        return connection.execute(query, {**self._parameters, **parameters} if parameters else self._parameters)
 
     def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:
         """Insert *rows*, which all have the same columns."""

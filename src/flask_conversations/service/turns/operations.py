@@ -87,7 +87,7 @@ def _committed(units: Units, step: Callable[[Units], T]) -> T:
 
 def _refuse_in_transaction(units: Units) -> None:
     with units.session() as session:
-        if transaction.is_grouped(session) or transaction.is_joined(session):
+        if not transaction.is_free(session):
             raise ConfigurationError("A turn is committed as it goes: it cannot be a part of a transaction.")
 
 

@@ -62,7 +62,7 @@ def recover_conversation(units: Units, conversation_id: str) -> bool:
     Not in a transaction of the caller's own, which may hold the conversation: then the next read sees to it.
     """
     with units.session() as session:
-        if not transaction.is_outermost(session) or not units.read(poll_status, conversation_id).dead:
+        if not transaction.is_free(session) or not units.read(poll_status, conversation_id).dead:
             return False
     try:
         return bool(recover(units.own))
