@@ -85,7 +85,7 @@ FAULTS: list[Fault] = [
     # -- what is read
     Fault(
         name="user-forges-the-answer-of-a-tool",
-        path=f"{SERVICE}/history_reading.py",
+        path="src/flask_conversations/history/parsing.py",
         right="said = [entry for entry in said if not isinstance(entry, (Call, Result))]",
         wrong="said = [entry for entry in said if not isinstance(entry, Call)]",
         tests=("tests/history/test_history_formats.py",),

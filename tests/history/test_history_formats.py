@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flask_conversations.errors import ValidationFailed
-from flask_conversations.service.history import render, system_prompt
-from flask_conversations.service.history_formats import OPENING
+from flask_conversations.history import render, system_prompt
+from flask_conversations.history.anthropic import OPENING
 
 from .histories import PIXEL, message
 from .validators import VALIDATORS

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from flask_conversations.service.history import render
-from flask_conversations.service.history_reading import DENIED
+from flask_conversations.history import DENIED, render
 
 from .conversations import answer, conversations, said
 from .histories import holds_for_all, message

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flask_conversations.service import history
-from flask_conversations.service.history import render
+from flask_conversations import history
+from flask_conversations.history import render
 
 from .histories import POISONED, WINDOWS, holds_for_all, message, tidy
 from .validators import VALIDATORS

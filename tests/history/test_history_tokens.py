@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_conversations.service.tokens import estimate_tokens
+from flask_conversations.history import estimate_tokens
 
 # text, tokens in cl100k, tokens in o200k (counted once with the npm package gpt-tokenizer)
 MEASURED = {

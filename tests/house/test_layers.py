@@ -22,6 +22,7 @@ LEAVES = {
     "column_types",
     "turns",
     "guards",
+    "history",
 }
 ROOT = "__init__"
 """The public names: `from flask_conversations import ...`."""
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "signals": set(),
     "proxies": set(),
     "turns": {"errors"},
+    "history": {"errors"},
     "guards": set(),
     "column_types": set(),
     "counters": set(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import ValidationFailed
+from ..history import SUMMARY
 from ..models import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
@@ -17,7 +18,6 @@ from ..store import branches as branch_rows
 from ..store import conversations as rows
 from ..store import messages as message_rows
 from .conversations import initial_columns
-from .history_summaries import SUMMARY
 from .unit_of_work import UnitOfWork
 
 _KEPT = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")

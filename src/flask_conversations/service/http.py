@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .. import transaction
+from ..history import render
 from ..schemas.common import encoded
 from ..schemas.shapes import SaveOutcome, Turn, TurnOutcome
 from . import conversations, idempotency, messages, reading, snapshots
-from .history import render
 from .outcome import Outcome
 from .turns import operations, recovery, views
 from .turns.following import Follower

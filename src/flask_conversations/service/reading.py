@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..cache import Entry
 from ..errors import MessageNotFound, ValidationFailed
+from ..history import LEADING, NAMED_FORMATS, render, system_prompt
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
@@ -19,8 +20,6 @@ from ..store import messages as rows
 from . import branches as branch_rules
 from . import windows
 from .cursors import MARK
-from .history import LEADING, render, system_prompt
-from .history_formats import NAMED_FORMATS
 from .unit_of_work import UnitOfWork
 from .windows import Window
 

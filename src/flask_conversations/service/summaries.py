@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ValidationFailed
+from ..history import SUMMARY, UNSETTLED
 from ..schemas import rules
 from ..schemas.shapes import Message
 from ..store import messages as rows
 from . import messages as message_rules
-from .history_reading import UNSETTLED
-from .history_summaries import SUMMARY
 from .unit_of_work import UnitOfWork
 
 _LOOKED_AT = ("id", "seq", "type", "status")

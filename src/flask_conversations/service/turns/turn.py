@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import Flask
 
+from ...history import render
 from ...identity.base import Identity
 from ...turns import ToolCall
-from ..history import render
 from ..unit_of_work import Units
 from .views import TurnContext
 

@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import ValidationFailed
-from .history_formats import FORMATS, leading, result_entries
-from .history_reading import (
+from . import anthropic, langchain, openai, responses, ui
+from .common import leading, result_entries
+from .parsing import (
     DENIED,
     JSON,
     Call,
@@ -36,16 +37,27 @@ from .history_reading import (
     Entry,
     Media,
     Other,
+    ParsedMessage,
     Result,
     Step,
     Text,
-    Turn,
     json_arguments,
     json_text,
     read,
 )
-from .history_summaries import SUMMARY, summarized, until_of
+from .summaries import SUMMARY, summarized, until_of
 from .tokens import estimate_tokens
+
+FORMATS: dict[str, Callable[[list[ParsedMessage]], list[JSON]]] = {
+    "openai": openai.render,
+    "responses": responses.render,
+    "anthropic": anthropic.render,
+    "langchain": langchain.render,
+    "ui": ui.render,
+}
+
+NAMED_FORMATS = ("langchain", "ui")
+"""Those whose messages carry the ids of the stored ones."""
 
 LEADING = 20
 """So many messages at the beginning of a conversation may be its system prompt."""
@@ -73,16 +85,16 @@ def render(
         raise ValidationFailed({"format": [f"Must be one of: {', '.join(FORMATS)}."]})
     if max_tokens is None and format == "openai" and (plain := _plain(messages)) is not None:
         return plain
-    turns = _turns(messages) if format == "ui" else _for_a_model(_turns(summarized(messages)))
+    history = _parsed(messages) if format == "ui" else _for_a_model(_parsed(summarized(messages)))
     if max_tokens is not None:
-        turns = _fitting(turns, _checked(max_tokens), count_tokens or estimate_tokens)
-    return FORMATS[format](turns)
+        history = _fitting(history, _checked(max_tokens), count_tokens or estimate_tokens)
+    return FORMATS[format](history)
 
 
 def system_prompt(messages: Sequence[Any]) -> str:
     """The text of the leading system and developer messages: what Anthropic takes as `system=`."""
     said = [message for message in messages if until_of(message) is None]
-    return "\n\n".join(turn.text for turn in leading(_turns(said)) if turn.text)
+    return "\n\n".join(parsed.text for parsed in leading(_parsed(said)) if parsed.text)
 
 
 def _plain(messages: Sequence[Any]) -> list[JSON] | None:
@@ -115,57 +127,57 @@ def _checked(max_tokens: Any) -> int:
 # --- tool calls and their answers
 
 
-def _turns(messages: Iterable[Any]) -> list[Turn]:
-    turns = [turn for turn in map(_read, messages) if turn is not None]
-    _answer_calls(turns)
-    return [turn for turn in turns if turn.entries]
+def _parsed(messages: Iterable[Any]) -> list[ParsedMessage]:
+    history = [parsed for parsed in map(_read, messages) if parsed is not None]
+    _answer_calls(history)
+    return [parsed for parsed in history if parsed.entries]
 
 
-def _read(message: Any) -> Turn | None:
-    turn = read(message)
-    if turn is not None and until_of(message) is not None:
-        turn.summary = True
-    return turn
+def _read(message: Any) -> ParsedMessage | None:
+    parsed = read(message)
+    if parsed is not None and until_of(message) is not None:
+        parsed.summary = True
+    return parsed
 
 
-def _answer_calls(turns: list[Turn]) -> None:
+def _answer_calls(history: list[ParsedMessage]) -> None:
     """Give each result to the call before it that waits for it, whoever spoke in between; the first one counts."""
     waiting: dict[str, Call] = {}
-    for turn in turns:
-        waiting.update((call.id, call) for call in turn.calls if call.result is None)
-        for result in turn.results:
+    for parsed in history:
+        waiting.update((call.id, call) for call in parsed.calls if call.result is None)
+        for result in parsed.results:
             if call := waiting.pop(result.call_id, None):
                 call.result = result
-    for turn in turns:
-        for call in turn.calls:
+    for parsed in history:
+        for call in parsed.calls:
             if call.approval == "denied" and call.result is None:
                 call.result = Result(call.id, DENIED, failed=True)
 
 
-def _for_a_model(turns: list[Turn]) -> list[Turn]:
-    """Turns that any provider takes: no call without its answer, nothing for the eye only, one turn for each step."""
-    _settle_calls(turns)
-    return [step for turn in turns for step in _steps(turn)]
+def _for_a_model(history: list[ParsedMessage]) -> list[ParsedMessage]:
+    """Turns that any provider takes: no call without its answer, nothing for the eye only, one parsed for each step."""
+    _settle_calls(history)
+    return [step for parsed in history for step in _steps(parsed)]
 
 
-def _settle_calls(turns: list[Turn]) -> None:
+def _settle_calls(history: list[ParsedMessage]) -> None:
     """Leave out calls without an answer; spell the ids and names of the others so that every provider takes them."""
     seen: Counter[str] = Counter()
     taken: set[str] = set()
-    for turn in turns:
-        if calls := turn.calls:
-            turn.entries = [entry for entry in turn.entries if not isinstance(entry, Call) or entry.result]
+    for parsed in history:
+        if calls := parsed.calls:
+            parsed.entries = [entry for entry in parsed.entries if not isinstance(entry, Call) or entry.result]
             for call in calls:
                 if call.result:
                     call.id = _wire_id(call.id, seen, taken)
                     call.name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64]
 
 
-def _steps(turn: Turn) -> Iterator[Turn]:
-    """The turn, or several where the model went on after the answers of its tools."""
+def _steps(parsed: ParsedMessage) -> Iterator[ParsedMessage]:
+    """The parsed, or several where the model went on after the answers of its tools."""
     steps: list[list[Entry]] = [[]]
     calls = 0
-    for entry in turn.entries:
+    for entry in parsed.entries:
         if isinstance(entry, Component):
             continue
         if (isinstance(entry, Step) and calls) or (isinstance(entry, Call) and calls == MOST_CALLS):
@@ -175,7 +187,7 @@ def _steps(turn: Turn) -> Iterator[Turn]:
             steps[-1].append(entry)
             calls += isinstance(entry, Call)
     for number, entries in enumerate(filter(None, steps), 1):
-        yield dataclasses.replace(turn, entries=entries, results=[], step=number)
+        yield dataclasses.replace(parsed, entries=entries, results=[], step=number)
 
 
 def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
@@ -195,14 +207,14 @@ def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
 # --- the token budget
 
 
-def _fitting(turns: list[Turn], max_tokens: int, count: Callable[[str], int]) -> list[Turn]:
-    """The leading system texts, then the newest turns that fit, a call and its answer always together.
+def _fitting(history: list[ParsedMessage], max_tokens: int, count: Callable[[str], int]) -> list[ParsedMessage]:
+    """The leading system texts, then the newest history that fit, a call and its answer always together.
 
     A question that is still being worked on stays, whatever came after it: without it the rest has no meaning.
     """
-    lead = leading(turns)
-    body = turns[len(lead) :]
-    left = max_tokens - sum(_cost(turn, count) for turn in lead)
+    lead = leading(history)
+    body = history[len(lead) :]
+    left = max_tokens - sum(_cost(parsed, count) for parsed in lead)
     question = _last_question(body)
     if question is not None and _is_open(body):
         newest = _newest(body[question + 1 :], left - _cost(body[question], count), count)
@@ -214,28 +226,28 @@ def _fitting(turns: list[Turn], max_tokens: int, count: Callable[[str], int]) ->
     return [*lead, *newest]
 
 
-def _last_question(body: list[Turn]) -> int | None:
+def _last_question(body: list[ParsedMessage]) -> int | None:
     return next((index for index in range(len(body) - 1, -1, -1) if body[index].role == "user"), None)
 
 
-def _is_open(body: list[Turn]) -> bool:
+def _is_open(body: list[ParsedMessage]) -> bool:
     """Whether the newest question has no final answer yet: nothing, or only tool calls, came after it."""
     return body[-1].role != "assistant" or bool(body[-1].calls)
 
 
-def _newest(turns: list[Turn], left: int, count: Callable[[str], int]) -> list[Turn]:
-    start = len(turns)
-    while start and (left := left - _cost(turns[start - 1], count)) >= 0:
+def _newest(history: list[ParsedMessage], left: int, count: Callable[[str], int]) -> list[ParsedMessage]:
+    start = len(history)
+    while start and (left := left - _cost(history[start - 1], count)) >= 0:
         start -= 1
-    return turns[start:]
+    return history[start:]
 
 
-def _cost(turn: Turn, count: Callable[[str], int]) -> int:
-    return sum(count(text) if isinstance(text, str) else text for text in _texts(turn.entries))
+def _cost(parsed: ParsedMessage, count: Callable[[str], int]) -> int:
+    return sum(count(text) if isinstance(text, str) else text for text in _texts(parsed.entries))
 
 
 def _texts(entries: Iterable[Entry]) -> Iterator[str | int]:
-    """What a turn is paid for: its texts, and a flat sum for each file."""
+    """What a parsed is paid for: its texts, and a flat sum for each file."""
     for entry in entries:
         if isinstance(entry, Text):
             yield entry.text

@@ -86,12 +86,13 @@ Entry = Text | Media | Thinking | Other | Component | Step | Call | Result
 
 
 @dataclass(slots=True)
-class Turn:
+class ParsedMessage:
     """One stored message, or one step of it, understood. A call carries its result, so that nothing can part the two."""
 
     role: str
     entries: list[Entry]
-    message: Mapping[str, Any]
+    source: Mapping[str, Any]
+    """The message as it is stored."""
     listed: bool = False
     """Whether the content was stored as a list of parts."""
     results: list[Result] = field(default_factory=list)
@@ -110,18 +111,18 @@ class Turn:
         return "\n\n".join(entry.text for entry in self.entries if isinstance(entry, Text))
 
 
-def read(message: Any) -> Turn | None:
-    """The turn a stored message is, or None where it is no message at all; never raises on what it finds inside."""
+def read(message: Any) -> ParsedMessage | None:
+    """A stored message, parsed, or None where it is no message at all; never raises on what it finds inside."""
     role = message.get("role") if isinstance(message, dict) else None
     if not isinstance(role, str) or role not in ROLES:
         return None
     entries = list(_entries(message, role))
-    turn = Turn(role, entries, message, listed=isinstance(message.get("content"), list))
+    parsed = ParsedMessage(role, entries, message, listed=isinstance(message.get("content"), list))
     if any(isinstance(entry, (Call, Result)) for entry in entries):
-        _sort_tools(turn)
+        _sort_tools(parsed)
     if role == "tool":
-        turn.entries = []
-    return turn
+        parsed.entries = []
+    return parsed
 
 
 # --- which of content, parts and raw to believe
@@ -191,7 +192,7 @@ def _tools_beside(known: list[Entry], more: list[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _sort_tools(turn: Turn) -> None:
+def _sort_tools(parsed: ParsedMessage) -> None:
     """Give each result to its call, put those of other messages aside, and mark where a new step begins.
 
     A call counts once as long as it waits, and not at all where the role cannot call. What comes after an answer, the model
@@ -200,12 +201,12 @@ def _sort_tools(turn: Turn) -> None:
     entries: list[Entry] = []
     waiting: dict[str, Call] = {}
     has_calls = is_settled = is_answered = False
-    for entry in turn.entries:
+    for entry in parsed.entries:
         if isinstance(entry, Result):
-            _take_answer(turn, entry, waiting)
+            _take_answer(parsed, entry, waiting)
             is_answered = has_calls
             continue
-        if isinstance(entry, Call) and (turn.role != "assistant" or entry.id in waiting):
+        if isinstance(entry, Call) and (parsed.role != "assistant" or entry.id in waiting):
             continue
         # calls side by side may hold their outcomes themselves
         begins = is_answered or (is_settled and not isinstance(entry, Call))
@@ -219,18 +220,18 @@ def _sort_tools(turn: Turn) -> None:
             is_settled = is_settled or entry.result is not None or entry.approval == "denied"
             if entry.result is None:
                 waiting[entry.id] = entry
-    turn.entries = entries
+    parsed.entries = entries
 
 
-def _take_answer(turn: Turn, result: Result, waiting: dict[str, Call]) -> None:
-    if result.content is None and turn.role == "tool":
-        result.content = turn.message.get("content")
-    if turn.role == "tool" and not result.content and turn.message.get("status") in UNSETTLED:
+def _take_answer(parsed: ParsedMessage, result: Result, waiting: dict[str, Call]) -> None:
+    if result.content is None and parsed.role == "tool":
+        result.content = parsed.source.get("content")
+    if parsed.role == "tool" and not result.content and parsed.source.get("status") in UNSETTLED:
         return  # the tool still runs
     if call := waiting.pop(result.call_id, None):
         call.result = result
     else:
-        turn.results.append(result)
+        parsed.results.append(result)
 
 
 # --- the shapes of a framework's own item
