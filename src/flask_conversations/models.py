@@ -16,6 +16,7 @@ from sqlalchemy.sql.naming import conv
 
 from .column_types import JSONValue, UTCDateTime, UUIDString
 from .errors import ConfigurationError
+from .tables import BRANCHES, CONVERSATIONS, IDEMPOTENCY, MESSAGES, QUERY_LOG, TABLES, TAGS, TURNS, VERSION
 
 DEFAULT_TITLE = "New Conversation"
 STATUSES = ("active", "archived", "resolved", "deleted")
@@ -79,16 +80,6 @@ class Names:
     def object(self, kind: str, table: str, what: str) -> conv:
         """The name of an index or constraint, out of reach of the host's naming convention."""
         return conv(f"{kind}_{self.prefix}{table}_{what}")
-
-
-CONVERSATIONS = "conversations"
-MESSAGES = "conversation_messages"
-TAGS = "conversation_tags"
-BRANCHES = "conversation_branches"
-TURNS = "conversation_turns"
-IDEMPOTENCY = "conversation_idempotency"
-QUERY_LOG = "conversation_query_log"
-VERSION = "conversation_schema"
 
 
 def _arguments(cls: Any, table: str, *items: sa.schema.SchemaItem) -> tuple[Any, ...]:
@@ -475,22 +466,17 @@ class Models:
     @property
     def tables(self) -> dict[str, sa.Table]:
         """Our tables by their unprefixed names."""
-        classes = (
-            self.Conversation,
-            self.Message,
-            self.Tag,
-            self.Branch,
-            self.Turn,
-            self.Idempotency,
-            self.QueryLog,
-            self.SchemaVersion,
-        )
-        return {table.name.removeprefix(self.names.prefix): table for table in (cls.__table__ for cls in classes)}
+        return {table.name: getattr(self, table.model).__table__ for table in TABLES}
 
     @property
-    def owned(self) -> tuple[Any, ...]:
-        """The classes whose rows belong to a conversation and carry its owner."""
-        return (self.Message, self.Tag, self.Branch, self.Turn)
+    def owned(self) -> list[Any]:
+        """The classes whose rows carry the owner of their conversation."""
+        return [getattr(self, table.model) for table in TABLES if table.has_owner]
+
+    @property
+    def of_conversations(self) -> list[Any]:
+        """The classes whose rows go with their conversation."""
+        return [getattr(self, table.model) for table in TABLES if table.orphans]
 
 
 _KEY = "flask_conversations"
@@ -519,8 +505,8 @@ def _is_mapped(cls: Any) -> bool:
 
 def _refuse_clash(metadata: sa.MetaData, names: Names, own: set[Any]) -> None:
     substituted = {cls.__table__.key for cls in own}
-    for name in (CONVERSATIONS, MESSAGES, TAGS, BRANCHES, TURNS, IDEMPOTENCY, QUERY_LOG, VERSION):
-        key = f"{names.schema}.{names.table(name)}" if names.schema else names.table(name)
+    for table in TABLES:
+        key = f"{names.schema}.{names.table(table.name)}" if names.schema else names.table(table.name)
         if key in metadata.tables and key not in substituted:
             raise ConfigurationError(
                 f"This app already has a table {key!r}. "

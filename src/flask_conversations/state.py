@@ -72,7 +72,6 @@ class State:
             scoped_session=self.db.session,
             models=self.models,
             config=self.config,
-            dialect=engine.dialect.name,
             secrets=functools.partial(_secrets, self.app, self.config),
             titler=_callable(self.config.titler),
             token_counter=_callable(self.config.token_counter),

@@ -283,6 +283,9 @@ STRAYS = {
     "tag": "UPDATE conversation_tags SET conversation_id = :never WHERE conversation_id = :own",
     "branch": "INSERT INTO conversation_branches (conversation_id, name, org_id, user_id, created_at) "
     "VALUES (:never, 'b', '', 'ada', '2026-01-01 00:00:00.000000')",
+    "turn": "INSERT INTO conversation_turns (conversation_id, number, id, org_id, user_id, kind, state, cancelled, created_at, "
+    "updated_at) VALUES (:never, 1, :never, '', 'ada', 'send', 'completed', FALSE, '2026-01-01 00:00:00.000000', "
+    "'2026-01-01 00:00:00.000000')",
     "answer": "INSERT INTO conversation_idempotency (user_id, org_id, scope, key, fingerprint, conversation_id, created_at) "
     "VALUES ('ada', '', 's', :key, 'f', :never, '2026-01-01 00:00:00.000000')",
 }
@@ -290,7 +293,7 @@ STRAYS = {
 
 @pytest.mark.parametrize("kind", STRAYS)
 def test_rows_of_a_conversation_that_is_not_there(app, ada, chat, kind):
-    """They are found wherever their id stands among the others. Tags and kept answers go, messages never do."""
+    """They are found wherever their id stands among the others. They go, but for messages, which never do."""
     for key, never in (("first", FIRST), ("last", LAST)):
         spoil(app, STRAYS[kind], own=six_messages(ada), never=never, key=key)
     before = rows(app)

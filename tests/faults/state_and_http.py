@@ -30,7 +30,7 @@ FAULTS: list[Fault] = [
     Fault(
         name="permanent-deletion-left-to-the-cascade",
         path="src/flask_conversations/store/conversations.py",
-        right="for model in (*store.models.owned, store.models.Idempotency):",
+        right="for model in store.models.of_conversations:",
         wrong="for model in (store.models.Idempotency,):",
         tests=("tests/service/test_change.py",),
     ),

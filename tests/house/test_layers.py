@@ -23,6 +23,7 @@ LEAVES = {
     "turns",
     "guards",
     "history",
+    "tables",
 }
 ROOT = "__init__"
 """The public names: `from flask_conversations import ...`."""
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "proxies": set(),
     "turns": {"errors"},
     "history": {"errors"},
+    "tables": set(),
     "guards": set(),
     "column_types": set(),
     "counters": set(),
@@ -41,13 +43,13 @@ MAY_IMPORT = {
     "identity": {"config", "errors"},
     "schemas": {"errors"},
     # state
-    "models": {"errors", "column_types"},
+    "models": {"errors", "column_types", "tables"},
     "database": {"config", "errors"},
     "transaction": {"errors", "signals"},
     "cache": {"config", "counters", "errors", "identity", "schemas"},
     "store": LEAVES | {"models"},
     "streams": LEAVES | {"cache"},
-    "migrations": {"config", "errors", "models", "column_types"},
+    "migrations": {"config", "errors", "models", "column_types", "tables"},
     # rules
     "service": LEAVES | {"models", "store", "cache", "transaction", "streams"},
     # doors

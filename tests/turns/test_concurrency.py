@@ -375,15 +375,18 @@ def test_nobody_waits_behind_a_question_for_approval(app, ada, http, chat, answe
     is_idle(app, ada, chat)
 
 
-def test_conversations_do_not_wait_for_each_other(app, ada, bob, led, answered):
-    """One turn at a time is a rule of each conversation."""
-    answered(led)
+def test_conversations_do_not_wait_for_each_other(app, ada, bob, answered):
+    """One turn at a time is a rule of each conversation: three answer at the same moment."""
+    together = threading.Barrier(3)
+
+    def reply(turn):
+        together.wait(30)
+        return "a"
+
+    answered(reply)
     chats = [(service, service.create_conversation("T")["id"]) for service in (ada, ada, bob)]
     for service, chat in chats:
         service.send_message(chat, "q", wait=False)
-    for _ in chats:
-        led.wait()
-    led.say("a", "a", "a", END, END, END)
     for service, chat in chats:
         until(lambda service=service, chat=chat: service.get_state(chat)["state"] == "idle")
         assert len(turns_of(app, chat)) == 1

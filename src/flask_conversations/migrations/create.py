@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
-from ..models import CONVERSATIONS, MESSAGES, VERSION, Models
+from ..models import Models
+from ..tables import CONVERSATIONS, MESSAGES, VERSION
 from .runner import all_models, create_schema, current, names_of, operations, refuse_unversioned, stamp, wait_for_others
 from .steps import HEAD
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import current_app, has_app_context
 
 from ..errors import ConfigurationError
-from ..models import CONVERSATIONS
+from ..tables import CONVERSATIONS
 
 _IN_ALEMBICS_BATCH = "_alembic_tmp_"
 

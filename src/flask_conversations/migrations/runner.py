@@ -13,7 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from flask import current_app, has_app_context
 
 from ..errors import ConfigurationError
-from ..models import CONVERSATIONS, IDEMPOTENCY, MESSAGES, QUERY_LOG, TAGS, VERSION, Models, Names
+from ..models import Models, Names
+from ..tables import TABLES, VERSION
 from . import steps
 
 _KEY = "flask_conversations"
@@ -78,7 +79,7 @@ def refuse_unversioned(connection: sa.Connection, names: Names) -> None:
 def existing(connection: sa.Connection, names: Names) -> list[str]:
     """Which tables of our names the database has, the one with the version aside."""
     inspector = sa.inspect(connection)
-    ours = (names.table(name) for name in (CONVERSATIONS, MESSAGES, TAGS, IDEMPOTENCY, QUERY_LOG))
+    ours = (names.table(table.name) for table in TABLES if table.name != VERSION)
     return [name for name in ours if inspector.has_table(name, schema=names.schema)]
 
 

@@ -45,8 +45,6 @@ class Backend:
     config: Config
     secrets: Callable[[], list[str]]
     """Keys that sign cursors, the newest first."""
-    dialect: str
-    """`sqlite` or `postgresql`."""
     set_up: Callable[[sa.Connection], None]
     """Makes a connection of the host's ready for what we do on it."""
     turns: Registry

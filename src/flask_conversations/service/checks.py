@@ -22,6 +22,7 @@ from ..store import checks as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
 from ..store import requests
+from ..tables import TABLES
 from .unit_of_work import UnitOfWork, Units
 
 logger = logging.getLogger("flask_conversations.checks")
@@ -98,7 +99,7 @@ class Checks:
             self._unanswered = 0
             findings += self._cache_findings([only] if only else [row.id for row in found], repair)
             if owner is None:
-                findings += self._stray_findings(after, upto, only, repair)
+                findings += self._orphan_findings(after, upto, only, repair)
             yield Progress(len(found), count, findings, self._unanswered)
             if last:
                 return
@@ -142,29 +143,23 @@ class Checks:
 
     # -- rows of conversations that are not there
 
-    def _stray_findings(self, after: str | None, upto: str | None, only: str | None, repair: bool) -> list[Finding]:
+    def _orphan_findings(self, after: str | None, upto: str | None, only: str | None, repair: bool) -> list[Finding]:
         findings = []
-        for model in rows.STRAYS:
-            for conversation_id, count in self._strays(model, after, upto, only):
-                text, repairable = _STRAYS[model]
-                repaired = (
-                    repairable
-                    and repair
-                    and bool(self._units.write(_query, rows.forget_strays, model, conversation_id))
-                )
+        for table in TABLES:
+            for conversation_id, count in self._orphans(table.model, after, upto, only) if table.orphans else ():
+                text, repairs = str(table.orphans).format(count=count), repair and table.repairable
+                gone = repairs and self._units.write(_query, rows.delete_orphan_rows, table.model, conversation_id)
                 findings.append(
-                    Finding(
-                        "stray", conversation_id, text.format(count=count), repairable=repairable, repaired=repaired
-                    )
+                    Finding("stray", conversation_id, text, repairable=table.repairable, repaired=bool(gone))
                 )
         return findings
 
-    def _strays(self, model: str, after: str | None, upto: str | None, only: str | None) -> Iterator[tuple[str, int]]:
+    def _orphans(self, model: str, after: str | None, upto: str | None, only: str | None) -> Iterator[tuple[str, int]]:
         if only is not None:
-            count = self._read(rows.strays_of, model, only)
+            count = self._read(rows.orphan_rows_of, model, only)
             yield from [(only, count)] if count else []
             return
-        while found := self._read(rows.strays, model, after=after, upto=upto, limit=HANDFUL):
+        while found := self._read(rows.orphan_rows, model, after=after, upto=upto, limit=HANDFUL):
             yield from ((row.conversation_id, row.number) for row in found)
             if len(found) < HANDFUL:
                 return
@@ -301,15 +296,6 @@ def _forget(cache: Any, conversation_id: str) -> bool:
         logger.warning("The cache entry of a conversation could not be dropped: %s", without_words(error))
         return False
     return True
-
-
-_STRAYS = {
-    "Message": ("{count} messages of a conversation that is not there: nobody sees them. Delete them by hand.", False),
-    "Tag": ("{count} tags of a conversation that is not there.", True),
-    "Branch": ("{count} branches of a conversation that is not there.", True),
-    "Idempotency": ("{count} kept answers about a conversation that is not there.", True),
-}
-"""What is said of rows without a conversation, and whether they may go: messages are never deleted here."""
 
 
 class Tally:

@@ -46,7 +46,6 @@ class Store:
         models: Models,
         identity: Identity | None,
         *,
-        dialect: str,
         set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
@@ -56,7 +55,6 @@ class Store:
         self.models = models
         self.identity = identity
         self.system = identity is None
-        self.dialect = dialect
         self._set_up = set_up
         self._foreign_status = foreign_status
         self._note = note
@@ -85,6 +83,10 @@ class Store:
         """Take the connection anew: the session sends SAVEPOINT with the first use of its connection inside one."""
         self._connection = None
         _ = self.connection
+
+    @property
+    def dialect(self) -> str:
+        return (self._connection or self.connection).dialect.name
 
     @property
     def sees_commits(self) -> bool:

@@ -169,18 +169,14 @@ def _branches(models: Models) -> Any:
     )
 
 
-STRAYS = ("Message", "Tag", "Branch", "Idempotency")
-"""The models whose rows belong to a conversation."""
-
-
-def strays(store: Store, model: str, *, after: str | None, upto: str | None, limit: int) -> Sequence[sa.Row[Any]]:
+def orphan_rows(store: Store, model: str, *, after: str | None, upto: str | None, limit: int) -> Sequence[sa.Row[Any]]:
     """Conversations that are not there and still have rows of *model*, with their number, between two ids."""
-    query = _strays(store.models, model, after is not None, upto is not None)
+    query = _orphan_rows(store.models, model, after is not None, upto is not None)
     return store.execute(query, {"after": after, "upto": upto, "limit": limit}).all()
 
 
 @statement
-def _strays(models: Models, model: str, after: bool, upto: bool) -> Any:
+def _orphan_rows(models: Models, model: str, after: bool, upto: bool) -> Any:
     t = getattr(models, model).__table__.c
     query = sa.select(t.conversation_id, sa.func.count().label("number"))
     query = query.where(t.conversation_id.is_not(None), ~_has_conversation(models, t))
@@ -197,23 +193,23 @@ def _has_conversation(models: Models, columns: Any) -> sa.ColumnElement[bool]:
     return sa.select(sa.literal(1)).where(c.id == columns.conversation_id).exists()
 
 
-def strays_of(store: Store, model: str, conversation_id: str) -> int:
+def orphan_rows_of(store: Store, model: str, conversation_id: str) -> int:
     """How many rows of *model* belong to that conversation, if it is not there."""
-    return store.execute(_strays_of(store.models, model), {"conversation": conversation_id}).scalar_one()  # type: ignore[no-any-return]
+    return store.execute(_orphan_rows_of(store.models, model), {"conversation": conversation_id}).scalar_one()  # type: ignore[no-any-return]
 
 
 @statement
-def _strays_of(models: Models, model: str) -> Any:
+def _orphan_rows_of(models: Models, model: str) -> Any:
     t = getattr(models, model).__table__.c
     return sa.select(sa.func.count()).where(_here(t), ~_has_conversation(models, t))
 
 
-def forget_strays(store: Store, model: str, conversation_id: str) -> int:
+def delete_orphan_rows(store: Store, model: str, conversation_id: str) -> int:
     """Delete rows of *model* that belong to a conversation that is not there; how many they were."""
-    return store.execute(_forget_strays(store.models, model), {"conversation": conversation_id}).rowcount
+    return store.execute(_delete_orphan_rows(store.models, model), {"conversation": conversation_id}).rowcount
 
 
 @statement
-def _forget_strays(models: Models, model: str) -> Any:
+def _delete_orphan_rows(models: Models, model: str) -> Any:
     table = getattr(models, model).__table__
     return sa.delete(table).where(_here(table.c), ~_has_conversation(models, table.c))

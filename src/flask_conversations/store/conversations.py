@@ -291,7 +291,7 @@ def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
 
 def remove(store: Store, conversation: Any) -> None:
     """Delete a locked conversation and all that hangs on it: SQLite cascades only where the host says so."""
-    for model in (*store.models.owned, store.models.Idempotency):
+    for model in store.models.of_conversations:
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
     store.changed(conversation.id, GONE, 0)
