@@ -107,9 +107,9 @@ FAULTS: list[Fault] = [
     # -- the tables and the database
     Fault(
         name="claim-leaves-branches-with-the-guest",
-        path="src/flask_conversations/models.py",
-        right="return (self.Message, self.Tag, self.Branch, self.Turn)",
-        wrong="return (self.Message, self.Tag, self.Turn)",
+        path="src/flask_conversations/tables.py",
+        right='Table(BRANCHES, "Branch", has_owner=True, orphans=',
+        wrong='Table(BRANCHES, "Branch", orphans=',
         tests=("tests/branches/test_branches.py",),
     ),
     Fault(

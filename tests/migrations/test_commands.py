@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_conversations import migrations
+from flask_conversations.tables import TABLES, VERSION
 
 from .test_hosts import OURS, STEP, Department, users
 
@@ -82,6 +83,15 @@ def test_a_mark_for_tables_made_by_other_means(host):
     app.run("conversations", "db", "stamp", "0001")
     assert "0001 (head)" in app.run("conversations", "db", "current")
     app.run("db", "check")
+
+
+@pytest.mark.parametrize("table", [table.name for table in TABLES if table.name != VERSION])
+def test_a_table_that_was_left_behind_is_not_taken_over(host, table):
+    """Whichever of ours it is called like: nobody knows what it holds."""
+    app = host()
+    app.execute(f"CREATE TABLE {table} (id INTEGER)")
+    assert table in app.run("conversations", "db", "upgrade", fails=True)
+    assert table in app.run("conversations", "create-tables", fails=True)
 
 
 def test_create_tables_makes_only_ours_and_may_be_repeated(host):
