@@ -79,8 +79,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="kept-answer-without-organisation",
         path="src/flask_conversations/store/requests.py",
-        right='for name in ("user_id", "org_id", "scope", "key")]',
-        wrong='for name in ("user_id", "scope", "key")]',
+        right="    return sa.and_(owned_by_me(c), c.scope ==",
+        wrong='    return sa.and_(c.user_id == sa.bindparam("mine_user"), c.scope ==',
         tests=("tests/isolation/test_service.py",),
     ),
     Fault(

@@ -158,9 +158,11 @@ class Store:
 
 def mine(models: Models, system: bool) -> sa.ColumnElement[bool]:
     """The one predicate of ownership. Its parameters come from the store, never from a caller."""
-    if system:
-        return sa.true()
-    c = models.Conversation.__table__.c
+    return sa.true() if system else owned_by_me(models.Conversation.__table__.c)
+
+
+def owned_by_me(c: Any) -> sa.ColumnElement[bool]:
+    """The same for the columns *c* of any table with an owner."""
     return sa.and_(c.user_id == sa.bindparam("mine_user"), c.org_id == sa.bindparam("mine_org"))
 
 

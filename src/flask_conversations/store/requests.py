@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..models import Models, new_id, now
-from . import Store, patient, statement
+from . import Store, owned_by_me, patient, statement
 
 
 def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
@@ -19,22 +19,13 @@ def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since:
     """
     table = store.models.Idempotency.__table__
     expire(store, kept_since=kept_since)
-    row = {**_named(store, scope, key), "fingerprint": fingerprint, "created_at": now()}
+    row = {**store.owner, "scope": scope, "key": key, "fingerprint": fingerprint, "created_at": now()}
     return store.insert_unless_taken(table, row, [table.c.key]) is not None
 
 
 def expire(store: Store, *, kept_since: dt.datetime) -> None:
     """Forget the owner's keys from before *kept_since*, everybody's for the system."""
-    owner = {} if store.system else _owned(store)
-    store.execute(_expire(store.models, store.dialect, store.system), {**owner, "kept_since": kept_since})
-
-
-def _owned(store: Store) -> dict[str, Any]:
-    return {f"the_{name}": value for name, value in store.owner.items()}
-
-
-def _named(store: Store, scope: str, key: str) -> dict[str, Any]:
-    return {**store.owner, "scope": scope, "key": key}
+    store.execute(_expire(store.models, store.dialect, store.system), {"kept_since": kept_since})
 
 
 @statement
@@ -45,31 +36,27 @@ def _expire(models: Models, dialect: str, system: bool) -> Any:
     query = sa.delete(table).where(old, patient(dialect))
     if system:
         return query
-    return query.where(c.user_id == sa.bindparam("the_user_id"), c.org_id == sa.bindparam("the_org_id"))
+    return query.where(owned_by_me(c))
 
 
 def answered(store: Store, scope: str, key: str) -> sa.Row[Any] | None:
     """The fingerprint and answer kept for a key; None if the request that held it was rolled back."""
-    return store.execute(_answered(store.models), _asked(store, scope, key)).first()
+    return store.execute(_answered(store.models), {"the_scope": scope, "the_key": key}).first()
 
 
-def _asked(store: Store, scope: str, key: str) -> dict[str, Any]:
-    return {f"the_{name}": value for name, value in _named(store, scope, key).items()}
-
-
-def _this_key(c: Any) -> list[sa.ColumnElement[bool]]:
-    return [c[name] == sa.bindparam(f"the_{name}") for name in ("user_id", "org_id", "scope", "key")]
+def _this_key(c: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(owned_by_me(c), c.scope == sa.bindparam("the_scope"), c.key == sa.bindparam("the_key"))
 
 
 @statement
 def _answered(models: Models) -> Any:
     c = models.Idempotency.__table__.c
-    return sa.select(c.fingerprint, c.answer).where(*_this_key(c))
+    return sa.select(c.fingerprint, c.answer).where(_this_key(c))
 
 
 def answer(store: Store, scope: str, key: str, what: Mapping[str, Any], conversation_id: str | None) -> None:
     """Keep the answer, in the transaction of the effect; it goes when the conversation that it shows is gone for good."""
-    parameters = {**_asked(store, scope, key), "what": dict(what), "about": conversation_id}
+    parameters = {"the_scope": scope, "the_key": key, "what": dict(what), "about": conversation_id}
     store.execute(_answer(store.models), parameters)
 
 
@@ -78,7 +65,7 @@ def _answer(models: Models) -> Any:
     table = models.Idempotency.__table__
     what = sa.bindparam("what", type_=table.c.answer.type)
     about = sa.bindparam("about", type_=table.c.conversation_id.type)
-    return sa.update(table).where(*_this_key(table.c)).values(answer=what, conversation_id=about)
+    return sa.update(table).where(_this_key(table.c)).values(answer=what, conversation_id=about)
 
 
 def log(store: Store, action: str, conversation_id: str | None, duration_ms: float) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..column_types import UTCDateTime
 from ..models import ACTIVE_STATES, LIVE_STATES, WAITING, Models, now
-from . import Store, constant, keyed, mine, statement, visible
+from . import Store, constant, keyed, mine, owned_by_me, statement, visible
 
 _MOMENT = UTCDateTime()
 
@@ -220,7 +220,7 @@ def _dead(models: Models, dialect: str, system: bool) -> Any:
     here = sa.select(constant(1)).where(owner.id == c.conversation_id, visible(models)).exists()
     query = sa.select(c.conversation_id, c.id).where(c.expires_at < _clock(dialect), here)
     if not system:
-        query = query.where(c.user_id == sa.bindparam("mine_user"), c.org_id == sa.bindparam("mine_org"))
+        query = query.where(owned_by_me(c))
     return query.order_by(c.expires_at).limit(sa.bindparam("limit", type_=sa.Integer))
 
 
