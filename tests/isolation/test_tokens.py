@@ -20,7 +20,7 @@ def app(make_app):
 
 def doors(app, id="0d6ee3a4-6d5f-4a53-b2a1-6b6c7ef9d0c4"):
     """Method and address of every protected route."""
-    protected = [rule for rule in app.url_map.iter_rules() if ".other_methods" not in rule.endpoint]
+    protected = [rule for rule in app.url_map.iter_rules() if ".nothing_here" not in rule.endpoint]
     served = {(method, rule.rule) for rule in protected for method in rule.methods}
     for row in rows(app):
         method, _, path = row.partition(" ")

@@ -39,8 +39,7 @@ ELSEWHERE = (
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_every_post_is_covered(app):
     """A POST route that is not in these tests fails here."""
-    refusals = (".other_methods", ".nothing_here")
-    ours = [rule for rule in app.url_map.iter_rules() if not any(word in rule.endpoint for word in refusals)]
+    ours = [rule for rule in app.url_map.iter_rules() if ".nothing_here" not in rule.endpoint]
     posts = {rule.rule for rule in ours if "POST" in rule.methods}
     covered = {URL + path.replace("{id}", "<conversation_id>") for path, _ in POSTS.values()}
     elsewhere = {f"{URL}/<conversation_id>/{path}" for path in ELSEWHERE}

@@ -191,6 +191,30 @@ def test_the_same_blueprint_twice_is_an_error(make_app):
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_route_that_the_host_adds_later_breaks_nothing(make_app, caplog):
+    """Whichever of the two answers: it is logged, once, and every other route of the app goes on."""
+    app = make_app()
+    app.add_url_rule("/api/conversations/<cid>", "hosts_own", lambda cid: "")
+    app.add_url_rule("/elsewhere", "elsewhere", lambda: "fine")
+    client = client_of(app, "ada")
+    assert client.get("/elsewhere").text == "fine"
+    assert caplog.records == []
+    for _ in range(2):
+        assert client.get(URL).status_code == 200
+    (record,) = caplog.records
+    assert "/api/conversations/<cid> is also answered by 'hosts_own'" in record.getMessage()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_host_does_not_notice_us(make_app):
+    """Nothing of ours runs before its own requests, and each address of ours is one rule for each method."""
+    app = make_app()
+    assert None not in app.before_request_funcs
+    ours = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("flask_conversations.")]
+    assert sum(len(rule.methods - {"HEAD"}) == 1 for rule in ours) == len(ours) - 1, "but for the one that refuses"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_hosts_route_beside_ours_is_fine(make_app):
     """Another method or another path clashes with nothing."""
     app = make_app(CONVERSATIONS_REGISTER_BLUEPRINT=False)

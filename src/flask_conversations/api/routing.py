@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, PathConverter
+from werkzeug.routing import Map, PathConverter, Rule
 
 from .. import errors
 from ..identity.csrf import check_csrf
@@ -23,6 +24,8 @@ from ..schemas.ui_forms import MEMBER as CHAT_MEMBER
 from ..service import http
 from . import answers
 from .spelling import renamed, snake, to_camel, to_snake
+
+logger = logging.getLogger("flask_conversations")
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -82,52 +85,75 @@ class Mount:
 
 
 def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
-    """Add *routes* to a blueprint, with an honest 405 and OPTIONS for every path."""
+    """Add *routes* to a blueprint, and one that answers what they do not: OPTIONS, 405 and 404."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(f"/{place.resource}{route.path}", []).append(route)
     blueprint.record(lambda setup: _refuse_taken(setup.app.url_map, _shapes(setup, by_path)))
-    _check_later_routes(blueprint, by_path)
+    _log_later_routes(blueprint, by_path)
+    refuse = _refusal(place, by_path)
+    words = {path.rpartition("/")[2] for path in by_path if path.count("/") == 2}
     for path, some in by_path.items():
         for route in some:
-            blueprint.add_url_rule(
-                path, route.name, _view(route, place), methods=[route.method], provide_automatic_options=False
-            )
-        allowed = _allowed(some)
-        others = [method for method in (*METHODS, "OPTIONS") if method not in allowed or method == "OPTIONS"]
-        blueprint.add_url_rule(
-            path,
-            f"other_methods_of_{some[0].name}",
-            _other_methods(allowed),
-            methods=others,
-            provide_automatic_options=False,
-        )
-    _answer_the_rest(blueprint, place)
+            view = _view(route, place)
+            if route.path == "/<conversation_id>":
+                view = _unless_word(words, view, refuse)
+            blueprint.add_url_rule(path, route.name, view, methods=[route.method], provide_automatic_options=False)
+    _answer_the_rest(blueprint, place, refuse)
     _answer_hosts_limits(blueprint, place)
 
 
 class _Rest(PathConverter):
-    """Whatever follows, even nothing and double slashes; every other route below the resource goes first, a host's too."""
+    """All of an address behind our resource, nothing included; every other route goes first, a host's too."""
 
-    regex, part_isolating = ".*?", False
+    regex, part_isolating = "(?:/.*)?", False
     weight = 1_000_000
 
 
-def _answer_the_rest(blueprint: Blueprint, place: Mount) -> None:
-    """Under our resource a wrong address is answered as everything there is: by a problem."""
-
-    def answer(**_: Any) -> Response:
-        _remember(place)
-        return answers.problem(errors.NotFound("There is nothing at this address."))
-
+def _answer_the_rest(blueprint: Blueprint, place: Mount, refuse: Callable[[str], Response]) -> None:
+    """Under our resource a wrong method and a wrong address are answered as everything there is: by a problem."""
     blueprint.record(lambda setup: setup.app.url_map.converters.update(conversations_rest=_Rest))
     blueprint.add_url_rule(
-        f"/{place.resource}/<conversations_rest:rest>",
+        f"/{place.resource}<conversations_rest:rest>",
         "nothing_here",
-        answer,
+        lambda rest: refuse(rest),
         methods=[*METHODS, "OPTIONS"],
         provide_automatic_options=False,
     )
+
+
+def _refusal(place: Mount, by_path: Mapping[str, list[Route]]) -> Callable[[str], Response]:
+    """What answers a request for what follows our resource in an address, if none of our routes does."""
+    methods_of = {path: {route.method for route in routes} for path, routes in by_path.items()}
+    addresses = Map([Rule(path, methods=methods) for path, methods in methods_of.items()]).bind("")
+
+    def refuse(rest: str) -> Response:
+        _remember(place)
+        address = f"/{place.resource}{rest}"
+        methods = methods_of.get(address) or addresses.allowed_methods(address)
+        if not methods:
+            return answers.problem(errors.NotFound("There is nothing at this address."))
+        allowed = ", ".join(
+            [*(method for method in METHODS if method in methods), *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
+        )
+        if request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": allowed})
+        refusal = answers.problem(errors.MethodNotAllowed())
+        refusal.headers["Allow"] = allowed
+        return refusal
+
+    return refuse
+
+
+def _unless_word(
+    words: set[str], view: Callable[..., Response], refuse: Callable[[str], Response]
+) -> Callable[..., Response]:
+    """*view*, but for the words that are addresses of their own, with other methods."""
+
+    def answer(conversation_id: str) -> Response:
+        return refuse(f"/{conversation_id}") if conversation_id in words else view(conversation_id=conversation_id)
+
+    return answer
 
 
 def _answer_hosts_limits(blueprint: Blueprint, place: Mount) -> None:
@@ -144,22 +170,6 @@ def _answer_hosts_limits(blueprint: Blueprint, place: Mount) -> None:
     blueprint.register_error_handler(429, answer)
 
 
-def _allowed(routes: list[Route]) -> list[str]:
-    methods = [method for method in METHODS if any(route.method == method for route in routes)]
-    return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
-
-
-def _other_methods(allowed: list[str]) -> Callable[..., Response]:
-    def answer(**_: Any) -> Response:
-        if request.method == "OPTIONS":
-            return Response(status=204, headers={"Allow": ", ".join(allowed)})
-        refusal = answers.problem(errors.MethodNotAllowed())
-        refusal.headers["Allow"] = ", ".join(allowed)
-        return refusal
-
-    return answer
-
-
 Shapes = Mapping[str, set[str]]
 """The methods by URL, with what a parameter is called left out."""
 
@@ -169,34 +179,40 @@ def _shapes(setup: BlueprintSetupState, by_path: Mapping[str, list[Route]]) -> S
     return {_shape(prefix + path): {route.method for route in routes} for path, routes in by_path.items()}
 
 
-def _refuse_taken(urls: Map, ours: Shapes, own_name: str | None = None) -> None:
+def _refuse_taken(urls: Map, ours: Shapes) -> None:
     """Raise `ConfigurationError` if the host already answers one of our URLs."""
+    for refusal in _taken(urls, ours):
+        raise errors.ConfigurationError(refusal)
+
+
+def _taken(urls: Map, ours: Shapes, own_name: str | None = None) -> Iterator[str]:
+    """What to do about each route of the host that answers one of our URLs."""
     for rule in urls.iter_rules():
         taken = ours.get(_shape(rule.rule), set()) & (rule.methods or set())
         if taken and rule.endpoint.rpartition(".")[0] != own_name:
-            raise errors.ConfigurationError(
+            yield (
                 f"{sorted(taken)[0]} {rule.rule} is also answered by {rule.endpoint!r}. Mount the conversations elsewhere with "
                 "CONVERSATIONS_URL_PREFIX or CONVERSATIONS_RESOURCE, or remove that route."
             )
 
 
-def _check_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) -> None:
-    """Routes that the host adds after ours are looked at before the first request is answered: Flask tells nobody of them."""
+def _log_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) -> None:
+    """Log, at the first request for us, the routes that the host has added to our URLs after ours: Flask tells nobody of them."""
+    waiting: list[tuple[Flask, Shapes, str]] = []
 
-    def watch(setup: BlueprintSetupState) -> None:
-        checked: list[bool] = []
-        ours, own_name = (
-            _shapes(setup, by_path),
-            setup.name if not setup.name_prefix else f"{setup.name_prefix}.{setup.name}",
-        )
+    def remember(setup: BlueprintSetupState) -> None:
+        name = setup.name if not setup.name_prefix else f"{setup.name_prefix}.{setup.name}"
+        waiting.append((cast("Flask", setup.app), _shapes(setup, by_path), name))
 
-        @setup.app.before_request
-        def check() -> None:
-            if not checked:
-                _refuse_taken(current_app.url_map, ours, own_name)
-                checked.append(True)
+    def log() -> None:
+        for each in [each for each in waiting if each[0] is current_app._get_current_object()]:  # type: ignore[attr-defined]
+            waiting.remove(each)
+            _, ours, name = each
+            for problem in _taken(current_app.url_map, ours, name):
+                logger.error("%s", problem)
 
-    blueprint.record(watch)
+    blueprint.record(remember)
+    blueprint.before_request(log)
 
 
 def _shape(rule: str) -> str:
