@@ -17,13 +17,14 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
 from flask_conversations import api, errors
+from flask_conversations.api.ai_sdk import forms as ui_forms
 from flask_conversations.api.description import STATIC
 from flask_conversations.api.routing import Route
-from flask_conversations.schemas import forms, turn_forms, ui_forms
+from flask_conversations.schemas import forms, turn_forms
 
 FILE = STATIC / "openapi.json"
 RESOURCE = "/conversations"
-SCHEMAS = "flask_conversations.schemas."
+SCHEMAS = "flask_conversations."
 
 ABOUT = """\
 Durable chat conversations, each user's apart from everybody else's.
@@ -416,7 +417,7 @@ def operation(route: Route) -> dict[str, Any]:
 
 def body_of(route: Route) -> Any:
     """The schema of a body; of either where the AI SDK is answered at the same address."""
-    return {"oneOf": [route.body, route.instead.body]} if route.instead is not None else route.body
+    return {"oneOf": [route.body, route.instead.route.body]} if route.instead is not None else route.body
 
 
 def tag(route: Route) -> str:

@@ -13,9 +13,10 @@ import jsonschema
 import pytest
 
 from flask_conversations import Conversations, api
+from flask_conversations.api.ai_sdk import forms as ui_forms
 from flask_conversations.api.description import STATIC, described
 from flask_conversations.api.spelling import camel, to_camel
-from flask_conversations.schemas import forms, turn_forms, ui_forms
+from flask_conversations.schemas import forms, turn_forms
 from tests.api.judge import closed
 from tests.bed import services
 from tests.bed.apps import identity_from_headers

@@ -225,7 +225,7 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         name="event-id-with-the-first-chunk",
-        path="src/flask_conversations/api/ui.py",
+        path="src/flask_conversations/api/ai_sdk/chunks.py",
         right='frames[-1] = f"id: {event_id}\\n{frames[-1]}"',
         wrong='frames[0] = f"id: {event_id}\\n{frames[0]}"',
         tests=("tests/ui/test_chunks.py",),

@@ -7,7 +7,8 @@ import re
 from flask import Blueprint, Response
 
 from ..errors import ConfigurationError, ConversationsError
-from . import actions, answers, branches, chats, conversations, description, messages, stream
+from . import actions, answers, branches, conversations, description, messages, stream
+from .ai_sdk import chats
 from .routing import Mount, Route, mount
 
 __all__ = ["all_routes", "create_blueprint", "problem"]

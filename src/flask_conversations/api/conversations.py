@@ -12,7 +12,8 @@ from ..proxies import current_conversations, state
 from ..schemas import forms
 from ..schemas import messages as message_schema
 from ..service import http
-from . import answers, chats
+from . import answers
+from .ai_sdk import chats
 from .routing import Routes
 
 routes = Routes()

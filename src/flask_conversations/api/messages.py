@@ -10,7 +10,8 @@ from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import canonical, forms
 from ..service import http
-from . import answers, chats, stream
+from . import answers, stream
+from .ai_sdk import chats
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
 

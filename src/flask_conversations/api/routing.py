@@ -20,7 +20,6 @@ from ..identity.csrf import check_csrf
 from ..identity.guest import withhold_guest_cookie
 from ..proxies import state
 from ..schemas import canonical, rules
-from ..schemas.ui_forms import MEMBER as CHAT_MEMBER
 from ..service import http
 from . import answers
 from .spelling import renamed, snake, to_camel, to_snake
@@ -53,12 +52,20 @@ class Route:
     """Which of the host's rate limits a request counts against."""
     verbatim: bool = False
     """Whether the members of the body are spelled by somebody else's protocol, whatever the mount."""
-    instead: Route | None = None
-    """What answers the AI SDK at this address: it knows but one address for all that a chat does."""
+    instead: Alternative | None = None
+    """What answers a client of another protocol at this address."""
 
     @property
     def name(self) -> str:
         return self.view.__name__.strip("_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """A route of another protocol, and which bodies are meant for it."""
+
+    route: Route
+    takes: Callable[[Mapping[str, Any]], bool]
 
 
 class Routes(list[Route]):
@@ -249,8 +256,8 @@ def _answered(route: Route, place: Mount, arguments: dict[str, Any]) -> Response
     current = state()
     if not route.public:
         check_csrf(request, current.resolved(), current.config)
-    if route.instead is not None and CHAT_MEMBER in _sent():
-        route = route.instead
+    if route.instead is not None and route.instead.takes(_sent()):
+        route = route.instead.route
     if route.limit is not None:
         count_against(route.limit)
     if route.query is not None:

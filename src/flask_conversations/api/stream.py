@@ -15,7 +15,8 @@ from ..proxies import current_conversations, state
 from ..schemas import turn_forms as forms
 from ..schemas.common import encoded
 from ..service import http
-from . import answers, ui
+from . import answers
+from .ai_sdk import chunks
 from .routing import Routes, idempotency
 from .spelling import to_camel
 
@@ -115,7 +116,7 @@ def of_new_turn(
         wait=False,
     )
     if begun["turn"] is None and protocol == "ui":
-        return _response(ui.nothing(), ui.HEADERS)
+        return _response(chunks.nothing(), chunks.HEADERS)
     if begun["turn"] is None:
         assert begun["question"] is not None, "it was stored just now"
         return _response(_unanswered(begun["question"], answers.of_this_request()["case"]), None)
@@ -140,7 +141,7 @@ def of_turn(
     """
     follower = http.follow(state().current_units(), conversation_id, turn["id"], position, calls=calls)
     if (protocol or turn.get("protocol")) == "ui":
-        told, headers = ui.told(follower, turn["id"], continued=continued), ui.HEADERS
+        told, headers = chunks.told(follower, turn["id"], continued=continued), chunks.HEADERS
         seconds = math.inf  # a page takes the end of the stream for the end of the answer
     else:
         told, headers = _told(follower, turn["id"], cuts, answers.of_this_request()["case"]), {}

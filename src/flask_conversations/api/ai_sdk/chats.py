@@ -7,13 +7,13 @@ from typing import Any
 
 from flask import Response
 
-from .. import errors
-from ..proxies import current_conversations, state
-from ..schemas import messages as message_schema
-from ..schemas import ui_forms as forms
-from ..service import http
-from . import stream
-from .routing import Route, Routes, count_against
+from ... import errors
+from ...proxies import current_conversations, state
+from ...schemas import messages as message_schema
+from ...service import http
+from .. import stream
+from ..routing import Alternative, Route, Routes, count_against
+from . import forms
 
 routes = Routes()
 
@@ -38,15 +38,24 @@ def _always(arguments: dict[str, Any]) -> bool:
     return True
 
 
-CHAT = Route("POST", "", answer_chat, "Answer a chat", body=forms.ChatIn, turns=_always, verbatim=True)
-CHAT_IN = Route(
-    "POST",
-    "/<conversation_id>/messages",
-    answer_chat_in,
-    "Answer a chat",
-    body=forms.ChatOfConversationIn,
-    turns=_always,
-    verbatim=True,
+def _is_chat(body: Mapping[str, Any]) -> bool:
+    return forms.MEMBER in body
+
+
+CHAT = Alternative(
+    Route("POST", "", answer_chat, "Answer a chat", body=forms.ChatIn, turns=_always, verbatim=True), _is_chat
+)
+CHAT_IN = Alternative(
+    Route(
+        "POST",
+        "/<conversation_id>/messages",
+        answer_chat_in,
+        "Answer a chat",
+        body=forms.ChatOfConversationIn,
+        turns=_always,
+        verbatim=True,
+    ),
+    _is_chat,
 )
 
 

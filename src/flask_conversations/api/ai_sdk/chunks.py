@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .. import errors
-from ..schemas import ui_parts
-from ..schemas.common import encoded
+from ... import errors
+from ...schemas.common import encoded
+from . import parts
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 
@@ -57,7 +57,7 @@ class Chunks:
         self._begun = self._ended = False
         self._open: tuple[str, str] | None = None
         """The kind and the id of the text that is being told."""
-        self._calls = ui_parts.Calls()
+        self._calls = parts.Calls()
         self._status: str | None = None
         self._waits = False
 

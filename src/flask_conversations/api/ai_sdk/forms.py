@@ -7,9 +7,9 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from ..errors import ValidationFailed
-from . import kinds, rules
-from .forms import Answer, Form, MessagesQuery, PagedAnswer, Query
+from ...errors import ValidationFailed
+from ...schemas import kinds, rules
+from ...schemas.forms import Answer, Form, MessagesQuery, PagedAnswer, Query
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 
