@@ -14,19 +14,19 @@ from flask_sqlalchemy import SQLAlchemy
 
 from . import api, cli, database, migrations, transaction
 from .config import Config
-from .contrib.limiter import RateLimits
-from .contrib.sessions import Sessions
 from .errors import ConfigurationError, ConversationsError
 from .identity import Identity
 from .identity.csrf import check_trusted_origins
 from .identity.resolving import Resolver, load_resolver
 from .models import Models, Names, build
 from .proxies import EXTENSION
+from .rate_limits import RateLimits
 from .service import ConversationService
 from .service.guards import Guard
 from .service.guards import configured as configured_guards
 from .service.guards import guard as as_guard
 from .service.unit_of_work import Units
+from .sessions import Sessions
 from .state import State
 
 F = TypeVar("F", bound=Callable[..., Any])

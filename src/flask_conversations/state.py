@@ -30,7 +30,7 @@ from .streams import open_relay
 
 
 class Limiter(Protocol):
-    """Counts what each person asks for: see `contrib.limiter`."""
+    """Counts what each person asks for: see `rate_limits`."""
 
     def hit(self, kind: str, identity: Identity) -> int | None: ...
 

@@ -21,7 +21,7 @@ from flask_limiter.util import get_remote_address
 from werkzeug.test import TestResponse
 
 from flask_conversations import ConfigurationError, Conversations, api
-from flask_conversations.contrib import limiter as ours
+from flask_conversations import rate_limits as ours
 from flask_conversations.identity import AnonymousIdentity, Identity
 from tests.bed import databases, redis_servers
 from tests.bed.apps import client_of

@@ -220,7 +220,7 @@ COMMANDS = [
 ADAPTERS = [
     Fault(
         name="rate-limit-counted-in-each-process",
-        path=f"{PACKAGE}/contrib/limiter.py",
+        path=f"{PACKAGE}/rate_limits.py",
         right='return shared if shared.partition("://")[0] in _SINGLE_REDIS else "memory://"',
         wrong='return "memory://"',
         tests=("tests/contrib/test_limiter.py",),
@@ -248,14 +248,14 @@ ADAPTERS = [
     ),
     Fault(
         name="sessions-index-reaches-beyond-maxlen",
-        path=f"{PACKAGE}/contrib/sessions/stored.py",
+        path=f"{PACKAGE}/sessions/stored.py",
         right="self._visible(conversation_id, _least(count, self.maxlen))",
         wrong="self._visible(conversation_id, count)",
         tests=("tests/sessions/test_as_a_dict.py",),
     ),
     Fault(
         name="hybrid-sessions-forget-what-the-database-missed",
-        path=f"{PACKAGE}/contrib/sessions/memory.py",
+        path=f"{PACKAGE}/sessions/memory.py",
         right=(
             "                    cell.owed[0](stored)\n"
             "            except REFUSED as error:\n"
@@ -275,7 +275,7 @@ ADAPTERS = [
     ),
     Fault(
         name="sessions-metadata-forges-a-role",
-        path=f"{PACKAGE}/contrib/sessions/items.py",
+        path=f"{PACKAGE}/sessions/items.py",
         right='return frozen(item) if (role, content) == (plain["role"], plain["content"]) else plain',
         wrong="return frozen(item)",
         tests=("tests/sessions/test_items.py",),

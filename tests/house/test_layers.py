@@ -56,6 +56,8 @@ MAY_IMPORT = {
     "api": LEAVES | {"service"},
     "cli": LEAVES | {"service", "migrations"},
     "contrib": LEAVES | {ROOT},
+    "sessions": LEAVES | {"service"},
+    "rate_limits": LEAVES,
     "testing": LEAVES | {ROOT},
     # wiring: the extension object, and what it is on one app
     "state": LEAVES | {"cache", "database", "models", "service", "streams", "transaction"},
@@ -65,6 +67,8 @@ MAY_IMPORT = {
         "cache",
         "cli",
         "contrib",
+        "rate_limits",
+        "sessions",
         "database",
         "migrations",
         "models",
@@ -77,7 +81,10 @@ MAY_IMPORT = {
     ROOT: LEAVES | {"extension", "service", "models"},
 }
 
-KNOWS = {"redis": {"cache", "extension", "streams", "contrib"}, "alembic": {"migrations", "cli", "extension"}}
+KNOWS = {
+    "redis": {"cache", "extension", "streams", "contrib", "rate_limits"},
+    "alembic": {"migrations", "cli", "extension"},
+}
 """Foreign packages that only these parts touch."""
 
 ONLY = {"api": {"service": {"http"}}}

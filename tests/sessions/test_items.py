@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_conversations.contrib.sessions.items import item_of, message_of
 from flask_conversations.errors import ValidationFailed
+from flask_conversations.sessions.items import item_of, message_of
 
 from .conftest import said
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_conversations.contrib.sessions import keys
 from flask_conversations.schemas import rules
+from flask_conversations.sessions import keys
 
 from .conftest import said
 

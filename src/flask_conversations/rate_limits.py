@@ -13,12 +13,12 @@ from flask import Flask, request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..config import Config
-from ..counters import Counters
-from ..errors import ConfigurationError
-from ..identity import Identity
-from ..identity.guest import is_new_guest
-from ..schemas import canonical
+from .config import Config
+from .counters import Counters
+from .errors import ConfigurationError
+from .identity import Identity
+from .identity.guest import is_new_guest
+from .schemas import canonical
 
 if TYPE_CHECKING:
     from limits import RateLimitItem  # type: ignore[import-not-found, unused-ignore]

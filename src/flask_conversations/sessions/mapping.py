@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context, has_request_context
 
-from ...errors import IdentityRequired
-from ...identity import Identity
-from ...proxies import current_identity
+from ..errors import IdentityRequired
+from ..identity import Identity
+from ..proxies import current_identity
 from . import keys
 from .comparison import Comparison
 from .deques import SessionDeque
+from .hybrid import HybridBackend
 from .items import loose
 from .keys import Key
 from .memory import Memory, Mode, Owner
-from .place import Place
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ...service import ConversationService
+    from ..service import ConversationService
 
 T = TypeVar("T")
 
@@ -200,7 +200,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
             "failures": self._memory.failures,
         }
 
-    def _places(self, everyone: bool) -> list[Place]:
+    def _places(self, everyone: bool) -> list[HybridBackend]:
         if not everyone:
             return [self._place()]
         app = self._bound[1] if self._bound else None
@@ -209,14 +209,14 @@ class Sessions(MutableMapping[Key, SessionDeque]):
 
     # --- whose
 
-    def _place(self) -> Place:
+    def _place(self) -> HybridBackend:
         """Where the deques are of whoever asks; it stays theirs, also after the request and in other threads."""
         identity, app = self._bound or (_current_identity(), None)
         if app is None and has_app_context():
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         owner: Owner = identity.org_id, identity.user_id
         service = functools.partial(_service, self._as_user, identity, app)
-        return Place(owner, service, self._memory, self.maxlen, forget=self._forget)
+        return HybridBackend(owner, service, self._memory, self.maxlen, forget=self._forget)
 
 
 def _current_identity() -> Identity:

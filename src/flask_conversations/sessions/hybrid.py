@@ -16,13 +16,13 @@ from .memory import FAILED, Cell, Change, Memory, Owner
 from .stored import Stored
 
 if TYPE_CHECKING:
-    from ...service import ConversationService
+    from ..service import ConversationService
 
 R = TypeVar("R")
 Items: TypeAlias = "tuple[Any, ...] | None"
 
 
-class Place:
+class HybridBackend:
     """The verbs of the deques of one identity. *service* is asked for at each call, for where the call happens to be made."""
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import sqlalchemy.exc
 
-from ...errors import ConfigurationError, Conflict, ConversationsError, Forbidden
+from ..errors import ConfigurationError, Conflict, ConversationsError, Forbidden
 from .keys import Key
 
 if TYPE_CHECKING:

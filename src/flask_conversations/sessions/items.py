@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from ...errors import ValidationFailed
-from ...schemas import messages as schema
-from ...schemas import rules
+from ..errors import ValidationFailed
+from ..schemas import messages as schema
+from ..schemas import rules
 
 MEMBER = "session"
 """The member of a message's metadata that keeps what role and content cannot say of an item."""

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from ...errors import ClientIdConflict, ConversationNotFound
+from ..errors import ClientIdConflict, ConversationNotFound
 from . import keys
 from .items import MEMBER, item_of, message_of, note_of
 from .keys import Key
 
 if TYPE_CHECKING:
-    from ...service import ConversationService
+    from ..service import ConversationService
 
 R = TypeVar("R")
 Message: TypeAlias = Mapping[str, Any]

@@ -12,7 +12,7 @@ from .items import loose
 from .keys import Key
 
 if TYPE_CHECKING:
-    from .place import Place
+    from .hybrid import HybridBackend
 
 R = TypeVar("R")
 
@@ -26,7 +26,7 @@ class SessionDeque(MutableSequence[Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, place: Place, key: Key) -> None:
+    def __init__(self, place: HybridBackend, key: Key) -> None:
         self._place, self._key = place, key
         self._asked: Callable[[], _Snapshot | None] = lambda: None
 
