@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -55,14 +56,25 @@ class State:
     ) -> None:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
+        self._backend: Backend | None = None
+        self._making = threading.RLock()
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
         self.turns = TurnRegistry(self._system, open_relay(self.cache, config), _callable(config.responder))
 
-    @functools.cached_property
+    @property
     def backend(self) -> Backend:
         """Where the service of this app keeps its rows; made on first use, since the host may tell us of its `db` first."""
+        return self._backend or self._shared_backend()
+
+    def _shared_backend(self) -> Backend:
+        """One for all threads, whichever of them is first."""
+        with self._making:
+            self._backend = self._backend or self._make_backend()
+            return self._backend
+
+    def _make_backend(self) -> Backend:
         engine = database.engine_of(self.db, self.config)
         transaction.watch(engine)
         shares_one_connection = isinstance(engine.pool, StaticPool)

@@ -65,7 +65,7 @@ def cache(app, chat, right) -> Told:
     told = Told()
     with app.app_context():
         state = app.extensions["flask_conversations"]
-        state.backend = dataclasses.replace(state.backend, cache=told)
+        state._backend = dataclasses.replace(state.backend, cache=told)
     told.hold(chat, **right)
     return told
 

@@ -94,7 +94,7 @@ FAULTS: list[Fault] = [
         name="page-shows-a-dead-answer-as-growing",
         path=f"{SERVICE}/reading.py",
         right="return Page(window.conversation_id, messages, rest, any(map(_is_growing, messages)))",
-        wrong="return Page(window.conversation_id, messages, rest, any(map(_is_growing, messages[-1:])))",
+        wrong="return Page(window.conversation_id, messages, rest, any(map(_is_growing, messages[:1])))",
         tests=("tests/turns/test_leases.py",),
     ),
     Fault(
@@ -345,11 +345,18 @@ from flask import g
     ),
     # -- streams
     Fault(
-        name="last-part-told-again-on-resume",
+        name="last-event-told-again-on-resume",
         path="src/flask_conversations/streams/events.py",
-        right="        if end <= after:\n",
-        wrong="        if end < after:\n",
+        right="if event.position > after)",
+        wrong="if event.position >= after)",
         tests=("tests/turns/test_streams.py",),
+    ),
+    Fault(
+        name="reader-of-a-decision-skips-to-the-next-wait",
+        path=f"{TURNS}/following.py",
+        right='if call["id"] in calls and call["decision"]]',
+        wrong='if call["id"] in calls]',
+        tests=("tests/turns/test_stream_findings.py",),
     ),
     Fault(
         name="last-state-shares-an-id",

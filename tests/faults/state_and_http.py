@@ -226,8 +226,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="event-id-with-the-first-chunk",
         path="src/flask_conversations/api/ai_sdk/chunks.py",
-        right='frames[-1] = f"id: {event_id}\\n{frames[-1]}"',
-        wrong='frames[0] = f"id: {event_id}\\n{frames[0]}"',
+        right='frames.append(f"id: {event_id}\\n{last}")',
+        wrong='frames = [f"id: {event_id}\\n{[*frames, last][0]}", *[*frames, last][1:]]',
         tests=("tests/ui/test_chunks.py",),
     ),
 ]

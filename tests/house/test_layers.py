@@ -53,7 +53,7 @@ MAY_IMPORT = {
     # rules
     "service": LEAVES | {"models", "store", "cache", "transaction", "streams"},
     # doors
-    "api": LEAVES | {"service"},
+    "api": LEAVES | {"service", "streams"},
     "cli": LEAVES | {"service", "migrations"},
     "contrib": LEAVES | {ROOT},
     "sessions": LEAVES | {"service"},

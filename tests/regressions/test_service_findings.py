@@ -304,3 +304,58 @@ def test_an_app_in_the_place_of_one_that_is_gone_announces_like_the_first():
         del conversations, app
         gc.collect()
     pytest.fail("no place came again: this test has proven nothing")
+
+
+def test_conversations_with_messages_are_the_active_ones(http, ada, bob, chat):
+    """As in the list without messages; an unknown filter is named."""
+    away = ada.create_conversation("away")["id"]
+    ada.archive_conversation(away)
+    assert [one["id"] for one in ada.load_conversations()["conversations"]] == [chat]
+    listed = http("ada").get("/api/conversations?include=messages").get_json()["conversations"]
+    assert [one["id"] for one in listed] == [chat]
+    assert bob.load_conversations()["conversations"] == []
+    with pytest.raises(ValidationFailed, match="statu"):
+        ada.load_conversations(statu="active")
+
+
+@pytest.mark.parametrize("name", ["name", "rule", "work_", "statu"])
+def test_an_unknown_field_is_named_whatever_it_is_called(ada, chat, name):
+    """Also one that a function of ours has for an argument."""
+    with pytest.raises(ValidationFailed, match=name):
+        ada.update_conversation(chat, **{name: "x"})
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", "remove"])
+def test_a_guard_may_end_the_transaction(app, conversations, ada, chat, how):
+    """It has its own rows to see to; the message is saved all the same."""
+
+    @conversations.guard
+    def ends(message, context):
+        app.db.session.execute(sa.text("SELECT 1"))
+        getattr(app.db.session, how)()
+
+    ada.save_message(chat, "user", "one")
+    with app.app_context():
+        conversations.as_user("ada").save_messages(chat, [{"role": "user", "content": "two"}])
+    assert [one["content"] for one in ada.get_messages(chat)["messages"]] == ["one", "two"]
+
+
+def test_all_threads_share_one_backend(make_app):
+    """Whichever of them is the first to need it: the lock of a shared connection is a part of it."""
+    app = make_app()
+    state = app.extensions["flask_conversations"]
+    state._backend = None
+    together, found = threading.Barrier(8), []
+
+    def look():
+        together.wait()
+        with app.app_context():
+            found.append(state.backend)
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert {id(backend) for backend in found} == {id(state.backend)}

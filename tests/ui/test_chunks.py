@@ -171,3 +171,20 @@ def test_a_text_is_taken_up_while_it_grows(hers, http, replies):
     assert text_of([chunk for _, chunk in rest]) == "one two"
     names = [{chunk["id"] for chunk in some if chunk["type"] == "text-start"} for some in (other, [c for _, c in rest])]
     assert names[0] == names[1]
+
+
+def test_the_end_of_a_failed_and_of_a_cancelled_turn_is_told_once(hers, http, conversations, replies):
+    """Behind each of its ids the end is the same end, and behind the last one there is nothing."""
+
+    def fails(turn):
+        yield "half"
+        raise RuntimeError
+
+    conversations.responder(fails)
+    told = re.findall(r"^id: (.*)$", hers.post(URL, json=body(user("go"))).get_data(as_text=True), re.MULTILINE)
+    for last in told:
+        answer = hers.get(f"{URL}/chat-1/stream", headers={"Last-Event-ID": last})
+        if last == told[-1]:
+            assert answer.status_code == 204
+        else:
+            assert "finish" not in kinds(chunks(answer)), last

@@ -132,7 +132,8 @@ def _answer_the_rest(blueprint: Blueprint, place: Mount, refuse: Callable[[str],
 def _refusal(place: Mount, by_path: Mapping[str, list[Route]]) -> Callable[[str], Response]:
     """What answers a request for what follows our resource in an address, if none of our routes does."""
     methods_of = {path: {route.method for route in routes} for path, routes in by_path.items()}
-    addresses = Map([Rule(path, methods=methods) for path, methods in methods_of.items()]).bind("")
+    rules = [Rule(path, methods=methods) for path, methods in methods_of.items()]
+    addresses = Map(rules, merge_slashes=False).bind("")
 
     def refuse(rest: str) -> Response:
         _remember(place)
@@ -396,7 +397,7 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
     assert known is not None
     key, mark = known
     scope, units = f"POST {route.name}", state().current_units()
-    kept = http.answer_once(units, scope, key, mark, lambda: _kept(route.view(**arguments), place))
+    kept = http.answer_once(units, scope, key, mark, lambda: _kept(route.view(**_copied(arguments)), place))
     answer = Response(
         kept.result["body"], kept.result["status"], kept.result["headers"], mimetype=kept.result["mimetype"]
     )
@@ -404,6 +405,11 @@ def _once(route: Route, place: Mount, arguments: dict[str, Any]) -> Response:
         answer.status_code = 200
         answer.headers["Idempotency-Replayed"] = "true"
     return answer
+
+
+def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """For a view that may be called again, if its transaction has lost against another: it takes what it needs out of the body."""
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in arguments.items()}
 
 
 def idempotency() -> tuple[str, str] | None:

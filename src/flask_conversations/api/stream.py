@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, request
 
 from .. import errors
-from ..proxies import current_conversations, state
+from ..proxies import state
 from ..schemas import turn_forms as forms
 from ..schemas.common import encoded
 from ..service import http
@@ -57,7 +57,7 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
     turn_id, position, cuts = match[1], int(match[2]), int(match[3] or 0)
     try:
         turn = http.turn_to_resume(units, conversation_id, turn_id, position)
-    except errors.MalformedRequest:
+    except http.UnknownTurn:
         return _resumed_without_turn(conversation_id, turn_id, position)
     if turn is None:
         return Response(status=204)
@@ -67,10 +67,7 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
 
 def _resumed_without_turn(conversation_id: str, message_id: str, position: int) -> Response:
     """The rest of what is told of a question that no turn answers. Raises `MalformedRequest` if there is no such question."""
-    try:
-        question = current_conversations.get_message(conversation_id, message_id)
-    except errors.MessageNotFound:
-        raise errors.MalformedRequest("There is no such turn in this conversation.") from None
+    question = http.unanswered_question(state().current_units(), conversation_id, message_id)
     if position >= _UNANSWERED_END:
         return Response(status=204)
     return _response(_unanswered(question, answers.of_this_request()["case"], position), None)

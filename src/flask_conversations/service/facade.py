@@ -264,14 +264,22 @@ class ConversationService:
         *,
         base_version: int | None = None,
         force_overwrite: bool = False,
+        refuse_conflicts: bool = False,
     ) -> SaveOutcome:
         """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
 
         Fields merge one by one; messages the server lacks are appended, none is deleted by omission. A field or message that both
-        sides changed stays as the server has it and is reported in `conflicts` with both values. *force_overwrite* makes the
-        snapshot the truth. A conversation that does not exist is created. `outcome` is `saved`, `merged` or `overwritten`.
+        sides changed stays as the server has it and is reported in `conflicts` with both values; with *refuse_conflicts* nothing is
+        saved and `VersionConflict` is raised. *force_overwrite* makes the snapshot the truth. A conversation that does not exist is
+        created. `outcome` is `saved`, `merged` or `overwritten`.
         """
-        return snapshots.save(work, snapshot, base_version=base_version, force_overwrite=force_overwrite)
+        return snapshots.save(
+            work,
+            snapshot,
+            base_version=base_version,
+            force_overwrite=force_overwrite,
+            refuse_conflicts=refuse_conflicts,
+        )
 
     @_writes
     def replace_messages(

@@ -8,15 +8,16 @@ from typing import Any
 from .. import transaction
 from ..history import render
 from ..schemas.common import encoded
-from ..schemas.shapes import SaveOutcome, Turn, TurnOutcome
+from ..schemas.shapes import Message, SaveOutcome, Turn, TurnOutcome
 from . import conversations, idempotency, messages, reading, snapshots
 from .outcome import Outcome
 from .turns import operations, recovery, views
 from .turns.following import Follower
 from .turns.types import TurnRequest
+from .turns.views import UnknownTurn
 from .unit_of_work import UnitOfWork, Units
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "UnknownTurn"]
 
 
 def answer_once(units: Units, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
@@ -132,6 +133,11 @@ def cancel(units: Units, conversation_id: str, key: tuple[str, str] | None) -> O
 def turn_to_resume(units: Units, conversation_id: str, turn_id: str, position: int) -> Turn | None:
     """The turn that a reader has followed up to *position*; None if no event follows."""
     return operations.turn_to_resume(units, conversation_id, turn_id, position)
+
+
+def unanswered_question(units: Units, conversation_id: str, message_id: str) -> Message:
+    """A question that no turn answers. Raises `UnknownTurn` if there is none of that id."""
+    return units.read(views.unanswered_question, conversation_id, message_id)
 
 
 def follow(

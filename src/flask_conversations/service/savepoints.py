@@ -27,8 +27,8 @@ def undo(session: Session) -> None:
 def savepoint(store: Store) -> Iterator[None]:
     """A savepoint around a block, rolled back if the block raises, and only the error of the block comes out of it then."""
     nested = store.session.begin_nested()
-    store.renew_connection()
     try:
+        store.renew_connection()
         yield
     except BaseException:
         try:

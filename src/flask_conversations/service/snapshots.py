@@ -20,6 +20,7 @@ from . import edits
 from . import messages as message_rules
 from .unit_of_work import UnitOfWork
 
+_FILTERS = frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"})
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
 _ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
@@ -193,10 +194,11 @@ def load_page(
     filters: Mapping[str, Any],
 ) -> ConversationsWithMessages:
     """A page of conversations, each with its newest *messages*, in two statements."""
+    schema.refuse_unknown(filters, _FILTERS)
     schema.expected(min_version, "min_version")
     size = rules.check("messages", rules.page_limit(100), messages)
     found, next_cursor = conversation_rules.page(
-        work, limit=limit, cursor=cursor, offset=offset, order=order, filters=filters
+        work, limit=limit, cursor=cursor, offset=offset, order=order, filters={"status": "active", **filters}
     )
     newest = message_rows.newest_of_each(work.store, found, size)
     return {

@@ -151,20 +151,22 @@ class Units:
         self._app = app
         self.identity = identity
 
-    def read(self, rule: Callable[Concatenate[UnitOfWork, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def read(self, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Apply *rule*, which only reads, and leave no transaction open that was not open before."""
         return self._run(_read, _Call(rule.__name__, rule, args, kwargs, False))  # type: ignore[no-any-return]
 
-    def write(self, rule: Callable[Concatenate[UnitOfWork, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def write(self, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Apply *rule* as one transaction, committed at the end, or as a part of the group or host transaction around it."""
         return self._run(_write, _Call(rule.__name__, rule, args, kwargs, False))  # type: ignore[no-any-return]
 
-    def read_as(self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def read_as(
+        self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Like `read`, under the *name* of the call that a host has made: it has a row in the query log."""
         return self._run(_read, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]
 
     def write_as(
-        self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], *args: P.args, **kwargs: P.kwargs
+        self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Like `write`, under the *name* of the call that a host has made: it has a row in the query log."""
         return self._run(_write, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]

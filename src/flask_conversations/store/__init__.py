@@ -72,9 +72,9 @@ class Store:
 
     @property
     def connection(self) -> sa.Connection:
-        """That of the session's transaction: a store lasts for one call at most, and so not longer than the transaction."""
+        """That of the session's transaction: a host's guard may have ended it, and another one has begun."""
         # no functools.cached_property: before Python 3.12 all threads share its lock, and would wait for each other's connection
-        if self._connection is None:
+        if self._connection is None or self._connection.closed:
             self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
             self._set_up(self._connection)
         return self._connection
@@ -86,7 +86,7 @@ class Store:
 
     @property
     def dialect(self) -> str:
-        return (self._connection or self.connection).dialect.name
+        return self.connection.dialect.name
 
     @property
     def sees_commits(self) -> bool:
@@ -105,7 +105,9 @@ class Store:
 
     def execute(self, query: Any, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run one statement of ours in the session's transaction."""
-        connection = self._connection or self.connection
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self.connection
         return connection.execute(query, {**self._parameters, **parameters} if parameters else self._parameters)
 
     def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:

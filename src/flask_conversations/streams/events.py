@@ -51,11 +51,13 @@ class Pause(NamedTuple):
     is_decided: bool
 
 
-def pauses_of(calls: Sequence[Mapping[str, Any]] | None) -> list[Pause]:
-    """The pauses of a turn, from the tool calls in its row."""
-    places = sorted({call["parts"] for call in calls or ()})
-    decided = {place: all(call["decision"] for call in calls or () if call["parts"] == place) for place in places}
-    return [Pause(place, decided[place]) for place in places]
+def pauses_of(calls: Sequence[Mapping[str, Any]] | None, parts: Sequence[Part]) -> list[Pause]:
+    """The pauses of a turn, from the tool calls in its row; those of an answer that was edited since are behind its last part."""
+    is_decided: dict[int, bool] = {}
+    for call in calls or ():
+        place = min(call["parts"], len(parts))
+        is_decided[place] = is_decided.get(place, True) and bool(call["decision"])
+    return [Pause(place, is_decided[place]) for place in sorted(is_decided)]
 
 
 def parts_of(message: Mapping[str, Any]) -> Sequence[Part]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import errors
 from ...schemas.common import encoded
+from ...streams.events import COMPLETED, ERROR
 from . import parts
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -40,10 +41,14 @@ def nothing() -> Iterator[str]:
 
 
 def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
-    """The chunks of one event. Only the last one bears its id: who has not got that gets all of them again."""
+    """The chunks of one event. Only the last one bears its id: a reader who has not got that gets all of them again.
+
+    An event that the protocol has no chunk for is a frame without data: it moves the reader's `Last-Event-ID`.
+    """
     frames = [f"data: {encoded(chunk).decode()}\n\n" for chunk in chunks]
-    if frames and event_id is not None:
-        frames[-1] = f"id: {event_id}\n{frames[-1]}"
+    if event_id is not None:
+        last = frames.pop() if frames else "\n"
+        frames.append(f"id: {event_id}\n{last}")
     return iter(frames)
 
 
@@ -54,11 +59,13 @@ class Chunks:
         self._follower, self._continued = follower, continued
         self._heard, self._position = follower.replayed, follower.position
         self._knows_all = follower.knows_all
-        self._begun = self._ended = False
+        self._begun = False
         self._open: tuple[str, str] | None = None
         """The kind and the id of the text that is being told."""
         self._calls = parts.Calls()
-        self._status: str | None = None
+        ended = follower.position >= COMPLETED and follower.answer is not None
+        self._status: str | None = follower.answer["status"] if ended else None
+        self._ended = follower.position >= ERROR and follower.has_failed
         self._waits = False
 
     def of(self, sent: Any) -> Iterator[Chunk]:
@@ -130,7 +137,8 @@ class Chunks:
     def _end(self) -> Iterator[Chunk]:
         if self._ended:
             return
-        yield from self._begin(self._follower.answer_id)
+        answer = self._follower.answer
+        yield from self._begin(answer["id"] if answer is not None else None)
         yield from self._close()
         if self._status == "interrupted":
             yield {"type": "abort", "reason": "cancelled"}

@@ -135,6 +135,8 @@ class Answer:
 
     def _add_part(self, event: Any) -> None:
         part = _part(event)
+        if isinstance(event, ToolCall) and event.requires_approval:
+            self.finish()  # what follows comes after the user's decision
         with self._lock:
             self._close()
             self._parts.append(part)

@@ -56,7 +56,7 @@ class TurnExecution:
         self._interrupt: Callable[[], object] = lambda: None
         self.heard_at = self._saved_at = time.monotonic()
         self._saved = self.answer.additions
-        self.pauses: Sequence[Pause] = pauses_of(started.turn.calls)
+        self.pauses: Sequence[Pause] = pauses_of(started.turn.calls, self.answer.parts)
         """The waits for an approval before this worker took the turn up."""
         self._relayed = last_position(self.answer.parts, self.pauses)
         self._is_relayed = False
@@ -360,7 +360,8 @@ class TurnExecution:
             self._changed.wait_for(lambda: self.ended.is_set() or self._has_more(position), patience)
 
     def _has_more(self, position: int) -> bool:
-        return self.begun_answer and last_position(self.answer.parts, self.pauses) > position
+        parts = self.answer.parts
+        return self.begun_answer and bool(parts) and last_position(parts, self.pauses) > position
 
     def _notify(self) -> None:
         with self._changed:

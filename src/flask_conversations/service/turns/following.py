@@ -29,7 +29,9 @@ class Follower:
         self._conversation_id = self._view["turn"].conversation_id
         self._registry = units.backend.turns
         self._timing = self._registry.timing
-        pauses = [call["parts"] for call in self._view["turn"].calls or () if call["id"] in calls]
+        known = self._view["turn"].calls or ()
+        # the answer may have come to its next wait already, with a call of the same id
+        pauses = [call["parts"] for call in known if call["id"] in calls and call["decision"]]
         self.position = self._timeline.behind_pause(max(pauses)) if pauses else position
         self._frames_read = 0
         self._looked_at = self._seen_at = self._told_at = time.monotonic()
@@ -57,9 +59,14 @@ class Follower:
         return parts_before(timeline.parts, timeline.pauses, timeline.answer["id"], self.position)
 
     @property
-    def answer_id(self) -> str | None:
-        """The id of the answer, once there is one."""
-        return self._view["answer"]["id"] if self._view["answer"] is not None else None
+    def answer(self) -> Mapping[str, Any] | None:
+        """The answer as it was read, once there is one."""
+        return self._view["answer"]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the turn has ended with an error."""
+        return bool(self._view["turn"].error)
 
     @property
     def knows_all(self) -> bool:

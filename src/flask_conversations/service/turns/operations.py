@@ -192,7 +192,7 @@ def _stopped_elsewhere(units: Units, turn: Any) -> bool:
 
 def turn_to_resume(units: Units, conversation_id: str, turn_id: str, position: int) -> Turn | None:
     """The turn that a reader has followed up to *position*; None if no event follows."""
-    view = views.turn_view(units, conversation_id, turn_id)
+    view = views.turn_view(units.own, conversation_id, turn_id)
     timeline = timeline_of(view)
     if timeline.last:
         return dump(view["turn"]) if position < timeline.last else None

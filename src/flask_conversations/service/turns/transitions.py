@@ -255,8 +255,8 @@ def decide_calls(
     if _decide_in_answer(work, conversation, turn, calls) is None:
         return states.drop(work, conversation, turn), False, False
     if any(call["decision"] is None for call in calls.values()):
-        return states.advance(work, turn, {"calls": list(calls.values())}, states=(AWAITING,)), False, False
-    values = {"state": PROCESSING, "calls": list(calls.values()), "token": token}
+        return states.advance(work, turn, {"calls": turn.calls}, states=(AWAITING,)), False, False
+    values = {"state": PROCESSING, "calls": turn.calls, "token": token}
     return states.advance(work, turn, values, states=(AWAITING,), lease=work.config.turn_lease), True, False
 
 

@@ -77,14 +77,15 @@ def public_state(state: str | None) -> str:
 def timeline_of(view: TurnView) -> Timeline:
     """What the events of a turn follow from, as far as it is stored."""
     turn, answer = view["turn"], view["answer"]
+    parts = parts_of(answer) if answer is not None else []
     return Timeline(
         state=WAITING if turn.state == WAITING else public_state(turn.state),
         has_started=turn.started_at is not None,
         is_over=turn.state not in LIVE_STATES,
         question=view["question"],
         answer=answer,
-        parts=parts_of(answer) if answer is not None else [],
-        pauses=pauses_of(turn.calls) if answer is not None else [],
+        parts=parts,
+        pauses=pauses_of(turn.calls, parts) if answer is not None else [],
         error=_problem(turn.error) if turn.error else None,
     )
 

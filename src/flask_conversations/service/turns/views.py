@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ... import transaction
 from ...errors import MalformedRequest
 from ...models import AWAITING, LIVE_STATES, WAITING
 from ...schemas import conversations as conversation_schema
@@ -18,6 +19,10 @@ from .. import reading
 from ..unit_of_work import UnitOfWork, Units
 from . import recovery
 from .types import TurnView, dump, public_state
+
+
+class UnknownTurn(MalformedRequest):
+    """There is no such turn in this conversation."""
 
 
 class TurnContext(NamedTuple):
@@ -34,7 +39,9 @@ def get_state(units: Units, conversation_id: str, limit: int) -> State:
     recovery.recover_conversation(units, conversation_id)
     found = units.read_as("get_state", state, conversation_id, limit)
     if found is None:
-        units.own.write(recovery.end_orphan, conversation_id)
+        with units.session() as session:
+            if transaction.is_free(session):  # else the caller may hold the conversation: the next read sees to it
+                units.own.write(recovery.end_orphan, conversation_id)
         found = units.read(state, conversation_id, limit, orphaned=True)
     assert found is not None
     return found
@@ -82,9 +89,9 @@ def turn_view(units: Units, conversation_id: str, turn_id: str) -> TurnView:
     view = units.read(_turn_view, conversation_id, turn_id)
     turn = view["turn"]
     if turn.dead and turn.state in LIVE_STATES and units.backend.turns.find(turn_id) is None:
-        units.write(recovery.recover_turn, turn.conversation_id, turn_id)
+        units.own.write(recovery.recover_turn, turn.conversation_id, turn_id)
     elif turn.state == AWAITING and view["answer"] is None:
-        units.write(recovery.end_orphan, turn.conversation_id)
+        units.own.write(recovery.end_orphan, turn.conversation_id)
     else:
         return view
     return units.read(_turn_view, conversation_id, turn_id)
@@ -94,7 +101,7 @@ def _turn_view(work: UnitOfWork, conversation_id: str, turn_id: str) -> TurnView
     conversation = work.store.get(conversation_id)
     turn = turn_rows.find(work.store, conversation, "id", turn_id)
     if turn is None:
-        raise MalformedRequest("There is no such turn in this conversation.")
+        raise UnknownTurn
     question, answer = (
         rows.one(work.store, conversation.id, one) if one else None for one in (turn.question_id, turn.answer_id)
     )
@@ -103,6 +110,17 @@ def _turn_view(work: UnitOfWork, conversation_id: str, turn_id: str) -> TurnView
         "question": schema.dump(question) if question is not None else None,
         "answer": schema.dump(answer) if answer is not None else None,
     }
+
+
+def unanswered_question(work: UnitOfWork, conversation_id: str, message_id: str) -> Message:
+    """A question that no turn answers. Raises `UnknownTurn` if there is none of that id."""
+    conversation = work.store.get(conversation_id)
+    question = rows.one(work.store, conversation.id, message_id)
+    if question is None or question.role != "user":
+        raise UnknownTurn
+    if turn_rows.find(work.store, conversation, "question_id", question.id) is not None:
+        raise UnknownTurn
+    return schema.dump(question)
 
 
 def current_turn(work: UnitOfWork, conversation_id: str) -> shapes.Turn | None:
