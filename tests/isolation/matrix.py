@@ -57,16 +57,20 @@ DRESSES: dict[str, dict[str, str]] = {
 }
 
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 def rows(app: Flask) -> list[str]:
-    """Every method of every route of the blueprint, `{c}`, `{m}` and `{b}` for its parameters, and the variants of those."""
-    found = []
+    """Every method at every path of the blueprint, `{c}`, `{m}` and `{b}` for its parameters, and the variants of those."""
+    paths = set()
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith(f"{BLUEPRINT}."):
             path = rule.rule.removeprefix(PREFIX).replace("<conversation_id>", "{c}").replace("<message_id>", "{m}")
             path = path.replace("<branch>", "{b}")
-            path = path.replace("<conversations_rest:rest>", "no/such/path")
+            path = path.replace("<conversations_rest:rest>", "/no/such/path")
             path = re.sub("<.*>", "<>", path)
-            found += [f"{method} {path or '/'}" for method in rule.methods or ()]
+            paths.add(path or "/")
+    found = [f"{method} {path}" for path in paths for method in METHODS]
     return sorted(found) + [variant for variant in VARIANTS if variant.rpartition(" ")[0] in found]
 
 

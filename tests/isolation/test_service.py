@@ -85,6 +85,7 @@ MISSING: dict[str, Verb] = {
     "http.ask": lambda s, at: http.ask(units(s), at.conversation, "send", message=MESSAGE),
     "http.cancel": lambda s, at: http.cancel(units(s), at.conversation, ("key", "mark")),
     "http.turn_to_resume": lambda s, at: http.turn_to_resume(units(s), at.conversation, at.message, 0),
+    "http.unanswered_question": lambda s, at: http.unanswered_question(units(s), at.conversation, at.message),
     "http.follow": lambda s, at: http.follow(units(s), at.conversation, at.message),
     "follow": lambda s, at: s.follow(at.conversation, at.message),
     "turn": lambda s, at: s.turn(at.conversation, "taken over"),

@@ -79,7 +79,7 @@ def test_ten_at_once_are_one_turn(http, replies, threads, ada):
 
 def test_the_same_id_with_another_text_is_refused(hers):
     """A client that uses an id twice is told, and loses nothing."""
-    hers.post(URL, json=body(user("hello")))
+    chunks(hers.post(URL, json=body(user("hello"))))
     problem(hers.post(URL, json=body(user("other"))), 409, "client_id_conflict")
     assert contents(hers, "chat-1") == ["hello", "You said hello."]
 
@@ -250,12 +250,12 @@ def test_regenerate_of_a_question_that_never_arrived_asks_it(hers):
 
 def test_a_question_put_differently_replaces_it_on_the_page(hers, ada):
     """Each edit stands beside the ones before, and the chat goes on from the newest, though its id stays."""
-    hers.post(URL, json=body(user("first")))
-    hers.post(URL, json=body(user("second", "q2")))
+    chunks(hers.post(URL, json=body(user("first"))))
+    chunks(hers.post(URL, json=body(user("second", "q2"))))
     for text in ("other", "another"):
         assert text_of(chunks(hers.post(URL, json=body(user(text), messageId="q1")))) == f"You said {text}."
-    hers.post(URL, json=body(user("another"), trigger="regenerate-message"))
-    hers.post(URL, json=body(user("after", "q3")))
+    chunks(hers.post(URL, json=body(user("another"), trigger="regenerate-message")))
+    chunks(hers.post(URL, json=body(user("after", "q3"))))
     said = ["another", "You said another.", "after", "You said after."]
     assert contents(hers, "chat-1") == said
 

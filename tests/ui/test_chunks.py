@@ -142,7 +142,7 @@ def spoken_after(told, place):
 
 def test_a_turn_that_was_begun_by_a_chat_is_told_to_it(hers, replies):
     """The stream of a chat's turn speaks the chat's protocol by itself, another client's does not; 204 when none runs."""
-    hers.post(URL, json=body(user("tool")))
+    chunks(hers.post(URL, json=body(user("tool"))))
     assert kinds(chunks(hers.get(f"{URL}/chat-1/stream")))[-1] == "finish"
     plain = hers.get(f"{URL}/chat-1/stream?protocol=events")
     assert "event: message.started" in plain.get_data(as_text=True)
