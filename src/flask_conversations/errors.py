@@ -183,7 +183,7 @@ class ValidationFailed(ConversationsError, ValueError):
         super().__init__(detail or self._naming(errors))
         self.errors: dict[str, Any] = _by_legible_names(errors or {})
 
-    def respell(self, spelled: Callable[[Any], Any]) -> None:
+    def rename_fields(self, spelled: Callable[[Any], Any]) -> None:
         """Give the fields the names that the caller knows them by."""
         errors = spelled(self.errors)
         if self.detail == self._naming(self.errors):
@@ -248,7 +248,7 @@ class SchemaMissing(StorageUnavailable):
     code, retryable = "schema_missing", False
 
 
-def without_words(error: BaseException) -> str:
+def redacted_traceback(error: BaseException) -> str:
     """For logs: the type of an error, what has caused it, and the places it came through.
 
     What it says is left out, since it may repeat what people have written.

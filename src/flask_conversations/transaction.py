@@ -1,8 +1,8 @@
-"""Work around a commit: just before it and once the session's root transaction is really committed, whoever commits it.
+"""Callbacks around a commit: just before it, and after the commit of the session's root transaction, by the host or by us.
 
 SQLAlchemy's `after_commit` also fires for savepoints, forbids SQL, and lets an exception turn a durable commit into an error.
 This module hides that: a callback runs after the root transaction has ended, may use the database, and cannot hurt the caller.
-A rolled back savepoint takes with it what was noted inside it.
+A rolled back savepoint discards the callbacks and changes that were recorded inside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .errors import without_words
+from .errors import redacted_traceback
 
 logger = logging.getLogger("flask_conversations")
 
@@ -26,59 +26,59 @@ _ROLLBACKS = "flask_conversations.rollbacks"
 T = TypeVar("T")
 
 
-class Settlement(Protocol):
-    """What a witness has begun before a commit, and has to end after it. None of its calls raises."""
+class CommitHandle(Protocol):
+    """The work that an observer began before a commit and ends after it. Its methods never raise."""
 
-    def settle(self) -> None:
+    def committed(self) -> None:
         """The transaction is committed."""
 
-    def lose(self) -> None:
-        """Nobody knows whether the transaction is committed: its commit has failed."""
+    def unknown(self) -> None:
+        """The commit has failed with an unknown outcome: the transaction may be committed or not."""
 
-    def undo(self) -> None:
-        """The transaction is known to have been rolled back, although its commit had begun."""
+    def rolled_back(self) -> None:
+        """The database has rolled the transaction back, although its commit had begun."""
 
 
 class Change(Protocol):
-    """Something that a transaction has done."""
+    """One change of a transaction."""
 
-    def doubt(self) -> None:
-        """A savepoint was rolled back since, which the session does not know: this may or may not be a part of the transaction."""
+    def invalidate(self) -> None:
+        """A savepoint that the session does not know was rolled back since: the change may not be part of the transaction."""
 
 
-class Witness(Protocol):
-    """Somebody who keeps a copy of what transactions change."""
+class CommitObserver(Protocol):
+    """A component that keeps a copy of data that transactions change: the cache."""
 
-    def reserving(self, changes: Iterable[Any]) -> Settlement:
-        """*changes* are about to be committed: called after the last statement, just before COMMIT."""
+    def before_commit(self, changes: Iterable[Any]) -> CommitHandle:
+        """Prepare for the commit of *changes*: called after the last statement, just before COMMIT."""
 
 
 @dataclasses.dataclass
-class _Noted:
-    """A change, who keeps a copy of it, and how many savepoints its connection had rolled back until then."""
+class _ObservedChange:
+    """A change, its observer, and the number of savepoints that its connection had rolled back until then."""
 
-    witness: Witness
+    observer: CommitObserver
     change: Any
     info: dict[Any, Any]
     rollbacks: int = 0
 
     def __post_init__(self) -> None:
-        self.look_away()
+        self.ignore_rollbacks()
 
-    def look_away(self) -> None:
-        """What was rolled back until now does not concern it."""
+    def ignore_rollbacks(self) -> None:
+        """Ignore the savepoints that were rolled back until now."""
         self.rollbacks = self.info.get(_ROLLBACKS, 0)
 
     def check(self) -> None:
-        """Doubt it if anything was rolled back since."""
+        """Invalidate the change if a savepoint was rolled back since."""
         if self.info.get(_ROLLBACKS, 0) != self.rollbacks:
-            self.change.doubt()
-            self.look_away()
+            self.change.invalidate()
+            self.ignore_rollbacks()
 
 
 @dataclasses.dataclass
-class Work:
-    """What hangs on one session: how deeply calls are grouped, who commits, and what waits for the commit."""
+class SessionWork:
+    """State of one session: the depth of grouped calls, who commits, and the callbacks that wait for the commit."""
 
     depth: int = 0
     """The number of groups, and of calls, around the code that runs now."""
@@ -86,25 +86,25 @@ class Work:
     """The number of blocks around it that leave the commit to the host."""
     committed: SessionTransaction | None = None
     waiting: list[tuple[SessionTransaction | None, Callable[[], None]]] = dataclasses.field(default_factory=list)
-    changes: list[tuple[SessionTransaction | None, _Noted]] = dataclasses.field(default_factory=list)
-    settlements: list[Settlement] = dataclasses.field(default_factory=list)
-    unsettled: list[Settlement] = dataclasses.field(default_factory=list)
-    """Those of a transaction that has ended without a commit that anybody saw."""
+    changes: list[tuple[SessionTransaction | None, _ObservedChange]] = dataclasses.field(default_factory=list)
+    handles: list[CommitHandle] = dataclasses.field(default_factory=list)
+    unsettled: list[CommitHandle] = dataclasses.field(default_factory=list)
+    """Handles of a transaction that has ended without a known commit."""
 
 
-def work_of(session: Session) -> Work:
-    """What hangs on *session*."""
-    work: Work | None = session.info.get(_KEY)
+def work_of(session: Session) -> SessionWork:
+    """The state of *session*."""
+    work: SessionWork | None = session.info.get(_KEY)
     if work is None:
-        work = session.info[_KEY] = Work()
+        work = session.info[_KEY] = SessionWork()
     return work
 
 
 def listen() -> None:
-    """Watch every session of this process; once is enough. One that we do no work on pays with a look into its `info`.
+    """Watch every session of this process; once is enough. A session without calls of ours costs one lookup in its `info`.
 
     Not the session factory of one app: SQLAlchemy knows the targets of listeners by their `id()`, and does not forget a factory
-    that is gone. A later one in the same place in memory would be taken for it, and never be listened to.
+    that is gone. A later factory at the same address would pass for it and get no listeners.
     """
     for name, listener in (
         ("before_commit", _before_commit),
@@ -122,10 +122,10 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
     work_of(session).waiting.append((tag, callback))
 
 
-def witnessed(session: Session, connection: sa.Connection, witness: Witness, change: Change) -> None:
-    """Tell *witness* of *change* around the commit of the outermost transaction; never if this part of it is rolled back."""
+def record_change(session: Session, connection: sa.Connection, observer: CommitObserver, change: Change) -> None:
+    """Pass *change* to *observer* at the commit of the outermost transaction; never if this part of it is rolled back."""
     tag = session.get_nested_transaction() or session.get_transaction()
-    work_of(session).changes.append((tag, _Noted(witness, change, connection.info)))
+    work_of(session).changes.append((tag, _ObservedChange(observer, change, connection.info)))
 
 
 def watch(engine: sa.Engine) -> None:
@@ -139,22 +139,22 @@ def _rolled_back(connection: sa.Connection, name: str, context: None) -> None:
 
 
 def changes(session: Session) -> list[Any]:
-    """What this transaction has changed so far, for its witnesses, the newest first."""
+    """The changes of this transaction so far, the newest first."""
     work = session.info.get(_KEY)
     return [noted.change for _, noted in reversed(work.changes)] if work is not None and work.changes else []
 
 
-def undone(session: Session) -> None:
-    """The commit that has just failed is known to have been undone by the database."""
+def commit_rolled_back(session: Session) -> None:
+    """The database has rolled back the commit that has just failed."""
     work = work_of(session)
     unsettled, work.unsettled = work.unsettled, []
-    for settlement in unsettled:
-        _run(settlement.undo)
+    for handle in unsettled:
+        _run(handle.rolled_back)
 
 
 @contextlib.contextmanager
 def grouped(session: Session) -> Iterator[bool]:
-    """Calls inside belong to one group, seen by every service on this session; yields whether this is the outermost."""
+    """Group the calls inside for every service on this session; yields whether this is the outermost group."""
     work = work_of(session)
     work.depth += 1
     try:
@@ -165,7 +165,7 @@ def grouped(session: Session) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def joined(session: Session) -> Iterator[None]:
-    """Calls inside leave the commit to the host."""
+    """Leave the commit of the calls inside to the host."""
     work = work_of(session)
     work.joined += 1
     try:
@@ -188,18 +188,18 @@ def is_free(session: Session) -> bool:
 
 def _before_commit(session: Session) -> None:
     # fires for savepoints too
-    work: Work | None = session.info.get(_KEY)
+    work: SessionWork | None = session.info.get(_KEY)
     if work is None or not work.changes or session.in_nested_transaction():
         return
     # a host's pending change that cannot be written fails here, where nothing is reserved yet
     session.flush()
     noted, work.changes = work.changes, []
-    by_witness: dict[int, tuple[Witness, list[Any]]] = {}
+    by_observer: dict[int, tuple[CommitObserver, list[Any]]] = {}
     for _, each in noted:
         each.check()
-        by_witness.setdefault(id(each.witness), (each.witness, []))[1].append(each.change)
-    for witness, some in by_witness.values():
-        work.settlements.append(witness.reserving(some))
+        by_observer.setdefault(id(each.observer), (each.observer, []))[1].append(each.change)
+    for observer, some in by_observer.values():
+        work.handles.append(observer.before_commit(some))
 
 
 def _after_commit(session: Session) -> None:
@@ -209,14 +209,14 @@ def _after_commit(session: Session) -> None:
 
 
 def _after_create(session: Session, begun: SessionTransaction) -> None:
-    work: Work | None = session.info.get(_KEY)
+    work: SessionWork | None = session.info.get(_KEY)
     if work is not None and begun.nested:
         for _, noted in work.changes:
             noted.check()
 
 
 def _after_end(session: Session, ended: SessionTransaction) -> None:
-    """What waits for a savepoint waits for the transaction around it, unless the savepoint was rolled back."""
+    """Callbacks of a released savepoint move to the transaction around it; those of a rolled back one are discarded."""
     if _KEY not in session.info or not (ended.nested or ended.parent is None):
         return
     work = work_of(session)
@@ -225,19 +225,19 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
         for tag, noted in work.changes:
             if tag is ended:
                 noted.check()
-            # rolled back inside a savepoint of the session: whatever came before the savepoint stands
-            noted.look_away()
+            # the rollback was inside a savepoint of the session: changes before the savepoint stand
+            noted.ignore_rollbacks()
         work.waiting = _handed_up(work.waiting, ended, done)
         work.changes = _handed_up(work.changes, ended, done)
         return
     waiting, work.waiting = work.waiting, []
-    settlements, work.settlements, work.changes = work.settlements, [], []
-    # whether a commit that failed has failed is for those to say who know the error
-    work.unsettled = [] if done else settlements
-    for settlement in work.unsettled:
-        _run(settlement.lose)
-    for settlement in settlements if done else ():
-        _run(settlement.settle)
+    handles, work.handles, work.changes = work.handles, [], []
+    # the caller, who knows the error, decides whether a failed commit was rolled back
+    work.unsettled = [] if done else handles
+    for handle in work.unsettled:
+        _run(handle.unknown)
+    for handle in handles if done else ():
+        _run(handle.committed)
     for _, callback in waiting if done else ():
         _run(callback)
 
@@ -249,8 +249,8 @@ def _handed_up(
 
 
 def _run(callback: Callable[[], None]) -> None:
-    # the rows are durable: nothing that fails here may look like a failed commit
+    # the rows are durable: a failure here must not look like a failed commit
     try:
         callback()
     except Exception as error:  # noqa: BLE001 - of a host's handler, say
-        logger.error("Something failed after a commit; the commit stands. %s", without_words(error))
+        logger.error("A callback failed after a commit; the commit stands. %s", redacted_traceback(error))

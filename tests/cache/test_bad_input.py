@@ -276,7 +276,7 @@ def test_an_option_in_code_is_a_client_too(make_app, redis_url, client):
 
 @ON_SQLITE
 def test_a_decoding_client_and_bytes_that_are_no_text(make_app, redis_url, stored, cold, uncached):
-    """Rubbish that a client of the host's cannot decode is rubbish like any other: no breaker opens, and it heals."""
+    """CorruptEntry that a client of the host's cannot decode is rubbish like any other: no breaker opens, and it heals."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as own:
         app = make_app(CONVERSATIONS_CACHE=own, CONVERSATIONS_CACHE_STRICT=False)
         case = Case(app, stored, cold)

@@ -657,7 +657,7 @@ def test_redis_is_away_for_a_while(proxied, proxy, cold, uncached, stored, clien
     proxy.accept()
     close_breakers(proxied)
     assert texts(ada, chat) == ["one", "two"]
-    assert counted(proxied, "owing") == 0
+    assert counted(proxied, "stale_keys") == 0
     assert texts(ada, chat) == texts(cold, chat)
     assert_at_rest(stored, uncached)
 

@@ -205,10 +205,10 @@ def test_what_this_process_could_not_settle_it_does_not_read(proxied, proxy, col
     old = stored.texts(chat)
     with proxy.cut_before("EVALSHA", times=None):
         ada.save_message(chat, USER, "two")
-    assert counted(proxied, "owing") == 1
+    assert counted(proxied, "stale_keys") == 1
     assert stored.texts(chat) == old
     for breaker in (cache_of(proxied).server.reading, cache_of(proxied).server.writing):
         breaker.succeeded()
     assert texts(ada, chat) == texts(cold, chat) == ["one", "two"]
-    assert counted(proxied, "owing", "paid") == [0, 1]
+    assert counted(proxied, "stale_keys", "cleared") == [0, 1]
     assert_at_rest(stored, uncached)

@@ -51,7 +51,7 @@ def test_prometheus_gets_the_numbers(cached):
     assert stats["cache"]["hits"] > 0
     assert f"flask_conversations_cache_hits_total {float(stats['cache']['hits'])}" in said
     assert f"flask_conversations_calls_writes_total {float(stats['calls']['writes'])}" in said
-    assert "# TYPE flask_conversations_cache_owing gauge" in said
+    assert "# TYPE flask_conversations_cache_stale_keys gauge" in said
     assert 'flask_conversations_cache_breaker_state{of="reads"} 0.0' in said
     assert "flask_conversations_cache_breaker_opened_total 0.0" in said
 

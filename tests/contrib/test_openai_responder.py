@@ -239,7 +239,7 @@ def test_nobody_waits_for_an_hour(stub, headers):
 
 
 def test_a_pause_that_cannot_be_read_is_none(stub):
-    """Rubbish in `Retry-After` is as if it were not there."""
+    """CorruptEntry in `Retry-After` is as if it were not there."""
     acts = [fails(429, Retry_After=rubbish) for rubbish in ("soon", "-5", "1e9")]
     assert text_of(told(stub, *acts, says("Here"))) == "Here"
 

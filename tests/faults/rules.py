@@ -143,8 +143,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="commit-of-unknown-outcome-done-again",
         path="src/flask_conversations/service/unit_of_work.py",
-        right="if alone and faults.is_conflict(error) and tries.again(counters, error, faults.is_conflict):",
-        wrong="if alone and tries.again(counters, error, faults.is_transient):",
+        right="if alone and db_errors.is_conflict(error) and tries.again(counters, error, db_errors.is_conflict):",
+        wrong="if alone and tries.again(counters, error, db_errors.is_transient):",
         tests=("tests/chaos/test_nth_failure.py",),
     ),
     Fault(

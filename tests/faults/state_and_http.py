@@ -16,8 +16,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="conversation-locked-without-for-update",
         path="src/flask_conversations/store/__init__.py",
-        right="return query.where(patient(locking_on)).with_for_update() if locking_on else query",
-        wrong="return query.where(patient(locking_on)) if locking_on else query",
+        right="return query.where(bounded_lock_wait(locking_on)).with_for_update() if locking_on else query",
+        wrong="return query.where(bounded_lock_wait(locking_on)) if locking_on else query",
         tests=("tests/rest/test_change.py", "tests/service/test_concurrency.py"),
     ),
     Fault(
@@ -85,21 +85,21 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         name="lenient-text-stays-switched-on",
-        path="src/flask_conversations/store/spoilt.py",
+        path="src/flask_conversations/store/lenient.py",
         right="    try:\n        yield\n    finally:\n        driver.text_factory = before\n",
         wrong="    yield\n",
         tests=("tests/service/test_poisoned_rows.py",),
     ),
     Fault(
         name="serialization-failure-not-tried-again",
-        path="src/flask_conversations/store/faults.py",
+        path="src/flask_conversations/store/db_errors.py",
         right='_SERIALIZATION = {"40001", "40P01"}',
         wrong='_SERIALIZATION = {"40P01"}',
         tests=("tests/cache/test_transactions.py",),
     ),
     Fault(
         name="stale-connection-not-replaced",
-        path="src/flask_conversations/store/faults.py",
+        path="src/flask_conversations/store/db_errors.py",
         right="return is_conflict(error) or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated)",
         wrong="return is_conflict(error)",
         tests=("tests/rest/test_answers.py",),

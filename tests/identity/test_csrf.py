@@ -217,5 +217,5 @@ def test_usual_trusted_origins_are_accepted_at_start():
 
 @given(st.text() | st.builds("http://{}".format, st.text()))
 def test_no_origin_makes_the_app_fail(text):
-    """Rubbish is no origin, and no exception."""
+    """CorruptEntry is no origin, and no exception."""
     assert parse_origin(text) is None or "://" in text

@@ -111,7 +111,7 @@ def test_dates_may_have_fractions(app):
 @given(text=st.text(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_no_text_in_the_header_makes_the_app_fail(text):
-    """Rubbish after `Bearer` is refused without an exception."""
+    """CorruptEntry after `Bearer` is refused without an exception."""
     app = RUBBISH_APP
     environ = {"HTTP_AUTHORIZATION": "Bearer " + text.encode("utf-8", "surrogatepass").decode("latin-1")}
     with app.test_request_context("/whoami", environ_overrides=environ):

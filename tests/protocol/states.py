@@ -99,7 +99,7 @@ def populate(
 
 
 def reserve(
-    key: Key, run: Any, token: Any, from_: int | None, rev: Any, newborn: bool, *, design: Design = SHIPPED
+    key: Key, run: Any, token: Any, from_: int | None, rev: Any, inserted: bool, *, design: Design = SHIPPED
 ) -> tuple[Key, Answer]:
     key = loaded(key, run, design)
     marks, lease, base = key
@@ -110,7 +110,7 @@ def reserve(
         if design.reserve_heals and alone and base is not None and from_ is not None and base.version != from_:
             base = None
         marks = (token, *marks)
-        if alone and from_ == 0 and base is None and newborn and not design.apply_creates:
+        if alone and from_ == 0 and base is None and inserted and not design.apply_creates:
             base = Base(run, 0, rev, ())
     return Key(marks, lease, base), ("reserved",)
 

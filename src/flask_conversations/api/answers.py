@@ -66,7 +66,7 @@ def problem(error: errors.ConversationsError, case: str | None = None) -> Respon
         body["current"] = error.current
     if error.status >= 500:
         # the sentence is for the operator, who has the log; the client gets the class's own
-        logger.error("%s (request %s): %s", error.detail, request_id(), errors.without_words(error))
+        logger.error("%s (request %s): %s", error.detail, request_id(), errors.redacted_traceback(error))
         body["detail"] = (type(error).__doc__ or "").strip().splitlines()[0]
     answer = json_answer(body, error.status, _problem_headers(error), case=case or "snake")
     answer.mimetype = "application/problem+json"
@@ -115,7 +115,7 @@ def http_problem(error: HTTPException) -> Response:
 
 def unexpected(error: Exception) -> Response:
     """A bug of ours or of the host's hooks: logged, and answered without internals."""
-    logger.error("Unexpected error (request %s): %s", request_id(), errors.without_words(error))
+    logger.error("Unexpected error (request %s): %s", request_id(), errors.redacted_traceback(error))
     return problem(errors.ConversationsError())
 
 

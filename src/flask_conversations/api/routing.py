@@ -248,7 +248,7 @@ def _remember(place: Mount) -> None:
 
 def _respelled(error: errors.ConversationsError, case: str) -> errors.ConversationsError:
     if case == "camel" and isinstance(error, errors.ValidationFailed):
-        error.respell(to_camel)
+        error.rename_fields(to_camel)
     return error
 
 

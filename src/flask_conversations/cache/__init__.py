@@ -6,19 +6,19 @@ import logging
 
 from ..config import Config
 from ..errors import ConfigurationError
-from .changes import Change, Settlement
+from .changes import Change, CommitHandle
 from .clients import connector
 from .core import Cache, Found, Lease
-from .entries import Entry, Rubbish, owner_tag
+from .entries import CorruptEntry, Entry, owner_tag
 
 __all__ = [
     "Cache",
     "Change",
+    "CommitHandle",
+    "CorruptEntry",
     "Entry",
     "Found",
     "Lease",
-    "Rubbish",
-    "Settlement",
     "open_cache",
     "owner_tag",
 ]

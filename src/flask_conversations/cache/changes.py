@@ -1,4 +1,4 @@
-"""What a transaction has done to conversations, and what the cache does about it around the commit."""
+"""The changes of a transaction, and the cache commands around its commit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from . import entries
 
 IN_TIME = 5.0
-"""Seconds from the reservation to the end of the commit within which nobody can have taken the reservation for dead."""
+"""Seconds from the reservation to the end of the commit within which no reader can have taken the reservation for dead."""
 
 
 class Commands(Protocol):
-    """What a settlement asks of the cache: see `core.Cache`."""
+    """The methods of `core.Cache` that a commit calls."""
 
     limit: int
 
@@ -28,7 +28,7 @@ class Commands(Protocol):
 
     def drop(self, conversation_id: str, token: str, *, reserved: bool) -> None: ...
 
-    def owe(self, conversation_id: str) -> None: ...
+    def mark_stale(self, conversation_id: str) -> None: ...
 
 
 @dataclasses.dataclass
@@ -44,17 +44,17 @@ class Change:
     """The elements of what was appended to the active branch, the oldest first; None if anything else has changed."""
 
     def append(self, owner: str, messages: Sequence[Mapping[str, Any]]) -> None:
-        """This step has appended *messages*. They are written down now: the caller may change what it was given."""
+        """This step has appended *messages*. They are encoded now: the caller may change the objects later."""
         self.owner = owner
         self.appended = entries.tails(messages, self.conversation_id, owner, self.rev)
 
-    def doubt(self) -> None:
-        """It is not certain that this has happened."""
+    def invalidate(self) -> None:
+        """Forget the appended elements: the change may have been rolled back."""
         self.appended = None
 
 
-class Pending:
-    """All that one transaction has done to one conversation."""
+class ConversationCommit:
+    """The changes of one transaction to one conversation."""
 
     def __init__(self, cache: Commands, changes: Sequence[Change]) -> None:
         self._cache = cache
@@ -74,20 +74,20 @@ class Pending:
         """Under the row lock, just before the commit."""
         self._token = self._cache.new_token()
         self._since = time.monotonic()
-        newborn = self._from == 0 and self._appended is not None
-        empty = entries.empty_tail(self._conversation_id, self._last.owner, self._last.rev) if newborn else b""
+        inserted = self._from == 0 and self._appended is not None
+        empty = entries.empty_tail(self._conversation_id, self._last.owner, self._last.rev) if inserted else b""
         self._reserved = self._cache.reserve(self._conversation_id, self._token, self._from, empty)
 
-    def settle(self) -> None:
+    def committed(self) -> None:
         """After the commit."""
         tails = self._tails() if self._reserved and self._appended is not None else None
         in_time = time.monotonic() - self._since <= IN_TIME
         if tails is not None and in_time:
             self._cache.apply(self._conversation_id, self._token, self._from, self._last.version, tails)
         elif self._reserved is None:
-            self._cache.owe(self._conversation_id)
+            self._cache.mark_stale(self._conversation_id)
         else:
-            # also where the reservation failed: one more time-out is worth it that nobody is shown the state before
+            # also after a failed reservation: one more time-out is a fair price for no stale read
             self._cache.drop(self._conversation_id, self._token, reserved=self._reserved)
 
     def _tails(self) -> list[bytes] | None:
@@ -97,38 +97,38 @@ class Pending:
         newest = appended[-self._cache.limit :]
         return newest if sum(map(len, newest)) <= entries.MOST_BYTES else None
 
-    def lose(self) -> None:
-        """After a commit of which nobody knows whether it happened: the reservation stays until its time is over."""
+    def unknown(self) -> None:
+        """After a commit with an unknown outcome: the reservation stays until it expires."""
         if not self._reserved:
-            self._cache.owe(self._conversation_id)
+            self._cache.mark_stale(self._conversation_id)
 
-    def undo(self) -> None:
-        """After a rollback that is known to be one."""
+    def rolled_back(self) -> None:
+        """After a rollback that the database has confirmed."""
         if self._reserved is not None:
             self._cache.unreserve(self._conversation_id, self._token, reserved=self._reserved)
 
 
-class Settlement:
-    """What is owed to Redis after one commit."""
+class CommitHandle:
+    """The cache commands of one commit, for all its conversations."""
 
     def __init__(self, cache: Commands, changes: Iterable[Change]) -> None:
         by_conversation: dict[str, list[Change]] = {}
         for change in changes:
             by_conversation.setdefault(change.conversation_id, []).append(change)
-        self._pending = [Pending(cache, some) for some in by_conversation.values()]
+        self._commits = [ConversationCommit(cache, some) for some in by_conversation.values()]
 
     def reserve(self) -> None:
-        for each in self._pending:
+        for each in self._commits:
             each.reserve()
 
-    def settle(self) -> None:
-        for each in self._pending:
-            each.settle()
+    def committed(self) -> None:
+        for each in self._commits:
+            each.committed()
 
-    def lose(self) -> None:
-        for each in self._pending:
-            each.lose()
+    def unknown(self) -> None:
+        for each in self._commits:
+            each.unknown()
 
-    def undo(self) -> None:
-        for each in self._pending:
-            each.undo()
+    def rolled_back(self) -> None:
+        for each in self._commits:
+            each.rolled_back()

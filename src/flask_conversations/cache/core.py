@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from ..config import Config
 from ..counters import Counters
 from . import diagnosis, entries, inspection
-from .changes import Change, Settlement
+from .changes import Change, CommitHandle
 from .clients import Connect
-from .debts import Debts
-from .entries import Entry, Rubbish
+from .entries import CorruptEntry, Entry
 from .inspection import Inspection
+from .invalidations import PendingInvalidations
 from .scripts import APPLY, DROP, POPULATE, READ, RELEASE, RESERVE, UNRESERVE, Script
 from .server import Server
 
@@ -28,7 +28,7 @@ LEASE_SECONDS = 3
 RESERVE_SECONDS = 10
 """How long a reservation closes a key if nobody settles it; see also `changes.IN_TIME`."""
 
-PAID_AT_ONCE = 20
+CLEARED_AT_ONCE = 20
 """Owed keys that one call settles on its way."""
 
 
@@ -63,22 +63,29 @@ class Cache:
         self._max_age_ms = 0 if config.cache_strict else round(config.cache_max_staleness * 1000)
         self.counters = Counters(
             *("hits", "misses", "foreign", "refused", "filled", "filled_late", "reserved", "not_reserved"),
-            *("applied", "not_applied", "dropped", "undone", "owed", "paid"),
+            *("applied", "not_applied", "dropped", "undone", "marked_stale", "cleared"),
             *("errors", "timeouts", "skipped", "out_of_step", "disagreed"),
         )
         self.server = Server(connect, self.counters)
-        self._debts = Debts()
+        self._invalidations = PendingInvalidations()
 
     # -- reading
 
     def read(self, conversation_id: str, owner: str, wanted: int, limit: int, min_version: int = 0) -> Found:
         """An entry of this *owner* with the newest *wanted* messages, or *limit* of them, else perhaps the right to make one."""
         key = self._key(conversation_id)
-        if not self._paid(key):
+        if not self._is_clear(key):
             return NOTHING
         token = self.new_token()
         answer = self._read(
-            READ, key, token, owner, min_version, limit, LEASE_SECONDS * 1000, self._debts.horizon_ms(self._max_age_ms)
+            READ,
+            key,
+            token,
+            owner,
+            min_version,
+            limit,
+            LEASE_SECONDS * 1000,
+            self._invalidations.horizon_ms(self._max_age_ms),
         )
         if answer is None:
             return NOTHING
@@ -101,7 +108,7 @@ class Cache:
     def _checked(self, elements: Sequence[bytes], conversation_id: str, owner: str, wanted: int) -> Found:
         try:
             entry = entries.read(elements, conversation_id, owner)
-        except Rubbish:
+        except CorruptEntry:
             self.refuse(conversation_id)
             return NOTHING
         if len(entry.bodies) < wanted and not entry.is_whole:
@@ -145,9 +152,9 @@ class Cache:
 
     # -- writing
 
-    def reserving(self, changes: Iterable[Change]) -> Settlement:
+    def before_commit(self, changes: Iterable[Change]) -> CommitHandle:
         """Reserve the keys of all *changes*, whose commit is about to follow; whoever commits settles it afterwards."""
-        settlement = Settlement(self, changes)
+        settlement = CommitHandle(self, changes)
         settlement.reserve()
         return settlement
 
@@ -164,25 +171,25 @@ class Cache:
         key = self._key(conversation_id)
         answer = self._write(APPLY, key, token, version, to, self._ttl_ms, self.limit, *tails, failed_before=False)
         if answer is None:
-            self._owe(key)
+            self._mark_stale(key)
         self.counters.add("applied" if answer == [b"applied"] else "not_applied")
 
     def drop(self, conversation_id: str, token: str, *, reserved: bool) -> None:
         """Empty the key, and open it, whether or not it was *reserved*."""
         key = self._key(conversation_id)
         if self._write(DROP, key, token, failed_before=not reserved) is None:
-            self._owe(key)
+            self._mark_stale(key)
         self.counters.add("dropped")
 
-    def owe(self, conversation_id: str) -> None:
-        """Remember a key that nobody has emptied, because Redis was not worth asking."""
-        self._owe(self._key(conversation_id))
+    def mark_stale(self, conversation_id: str) -> None:
+        """Remember a key that was not invalidated, because the breaker of Redis is open."""
+        self._mark_stale(self._key(conversation_id))
 
     def forget(self, conversation_id: str) -> None:
         """Empty the key; the reservations of others stay."""
         key = self._key(conversation_id)
         if self._read(DROP, key, self.new_token()) is None:
-            self._owe(key)
+            self._mark_stale(key)
         self.counters.add("dropped")
 
     def unreserve(self, conversation_id: str, token: str, *, reserved: bool) -> None:
@@ -191,22 +198,22 @@ class Cache:
         self._write(UNRESERVE, key, token, self._ttl_ms, failed_before=not reserved)
         self.counters.add("undone")
 
-    # -- what Redis has not been told
+    # -- invalidations that did not reach Redis
 
-    def _paid(self, key: str) -> bool:
-        """Whether nothing is owed on *key*, or is no longer."""
-        debt = self._debts.of(key)
-        if debt is None:
+    def _is_clear(self, key: str) -> bool:
+        """Whether *key* has no mark, or lost it by a DROP now."""
+        mark = self._invalidations.mark_of(key)
+        if mark is None:
             return True
         if self.server.read(DROP, key, *self._signed(self.new_token())) is None:
             return False
-        self._debts.paid(key, debt)
-        self.counters.add("paid")
+        self._invalidations.clear(key, mark)
+        self.counters.add("cleared")
         return True
 
-    def _owe(self, key: str) -> None:
-        self._debts.add(key)
-        self.counters.add("owed")
+    def _mark_stale(self, key: str) -> None:
+        self._invalidations.mark_stale(key)
+        self.counters.add("marked_stale")
 
     def _read(self, script: Script, key: str, token: str, *arguments: Any) -> list[bytes] | None:
         answer = self.server.read(script, key, *self._signed(token), *arguments)
@@ -218,9 +225,9 @@ class Cache:
 
     def _after(self, key: str, answer: list[bytes] | None) -> list[bytes] | None:
         """Redis has answered: time to settle some of what is owed elsewhere."""
-        if answer is not None and self._debts:
-            for owed in self._debts.some(PAID_AT_ONCE):
-                if owed != key and not self._paid(owed):
+        if answer is not None and self._invalidations:
+            for stale in self._invalidations.oldest(CLEARED_AT_ONCE):
+                if stale != key and not self._is_clear(stale):
                     break
         return answer
 
@@ -256,6 +263,6 @@ class Cache:
         return {
             "strict": self.strict,
             **self.counters.all(),
-            "owing": len(self._debts),
+            "stale_keys": len(self._invalidations),
             "breaker": {"reads": reading.state, "writes": writing.state, "opened": reading.opened + writing.opened},
         }

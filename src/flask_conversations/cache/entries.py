@@ -34,7 +34,7 @@ _HEADER = re.compile(
 )
 
 
-class Rubbish(ValueError):
+class CorruptEntry(ValueError):
     """An element that no release of this format has written for this conversation."""
 
 
@@ -129,7 +129,7 @@ def _left_out_text(mask: int) -> bytes:
 
 
 def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
-    """The entry that *elements* are, the newest first. Raises `Rubbish` unless all are whole, and of this owner's conversation."""
+    """The entry of *elements*, the newest first. Raises `CorruptEntry` unless all are whole and of this owner's conversation."""
     wanted, its_owner = conversation_id.encode(), owner.encode()
     same = b',"_s":%d,"_c":"%s","_o":"%s","_w":' % (FORMAT, wanted, its_owner)
     version = rev = 0
@@ -139,11 +139,11 @@ def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
         if place == 0:
             header = _HEADER.match(element)
             if header is None or header[2] != wanted or header[3] != its_owner:
-                raise Rubbish
+                raise CorruptEntry
             version, rev = int(header[1]), int(header[4])
             if header[5] is None:
                 if len(elements) > 1:
-                    raise Rubbish
+                    raise CorruptEntry
                 break
         stamp, _, rest = element.partition(same)
         try:
@@ -151,7 +151,7 @@ def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
             bodies.append((body, int(mask[5:])))
             sound = stamp.startswith(b'{"_v":') and crc32(*bodies[-1]) == int(check[5:])
         except ValueError:
-            raise Rubbish from None
+            raise CorruptEntry from None
         if not sound:
-            raise Rubbish
+            raise CorruptEntry
     return Entry(conversation_id, version, rev, bodies)

@@ -42,7 +42,7 @@ def look(client: Any, key: str, conversation_id: str) -> Inspection | None:
     owner = _OWNER.search(elements[0])
     try:
         entry = entries.read(elements, conversation_id, owner[1].decode() if owner else "")
-    except entries.Rubbish:
+    except entries.CorruptEntry:
         return Inspection("rubbish")
     return Inspection("entry", entry.version, entry.rev, owner[1].decode() if owner else "", tuple(entry.messages()))
 

@@ -52,20 +52,20 @@ HELP = {
     "cache.not_applied": "Entries that could not be brought up to date",
     "cache.dropped": "Entries dropped",
     "cache.undone": "Announcements taken back after a rollback",
-    "cache.owed": "Keys whose settling failed",
-    "cache.paid": "Keys settled later",
+    "cache.marked_stale": "Keys whose invalidation failed",
+    "cache.cleared": "Keys invalidated later",
     "cache.errors": "Calls of Redis that failed",
     "cache.timeouts": "Calls of Redis that timed out",
     "cache.skipped": "Calls of Redis left out while a breaker was open",
     "cache.out_of_step": "Answers of Redis to another call",
     "cache.disagreed": "Entries that the database did not confirm",
-    "cache.owing": "Keys waiting to be settled",
+    "cache.stale_keys": "Keys waiting for their invalidation",
     "cache.strict": "Whether every hit is checked against the database",
     "cache.breaker.opened": "Times that a circuit breaker has opened",
     "cache.breaker.state": "Circuit breaker of Redis: 0 closed, 1 half-open, 2 open",
 }
 
-GAUGES = {"turns.running", "turns.streams", "cache.owing", "cache.strict", "cache.breaker.state"}
+GAUGES = {"turns.running", "turns.streams", "cache.stale_keys", "cache.strict", "cache.breaker.state"}
 """What goes down, too; everything else only rises."""
 
 

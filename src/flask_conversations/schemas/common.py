@@ -57,14 +57,14 @@ def encoded(payload: Any) -> bytes:
     try:
         return _encode(payload).encode()
     except (ValueError, TypeError):
-        return json.dumps(_mended(payload), allow_nan=False).encode()
+        return json.dumps(_sanitized(payload), allow_nan=False).encode()
 
 
-def _mended(value: Any) -> Any:
+def _sanitized(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, Mapping):
-        return {str(name): _mended(one) for name, one in value.items()}
-    return [_mended(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(name): _sanitized(one) for name, one in value.items()}
+    return [_sanitized(one) for one in value] if isinstance(value, (list, tuple)) else value

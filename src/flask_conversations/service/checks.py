@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from .. import signals
 from ..cache import owner_tag
-from ..errors import ConversationNotFound, StorageUnavailable, without_words
+from ..errors import ConversationNotFound, StorageUnavailable, redacted_traceback
 from ..models import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
@@ -32,7 +32,7 @@ R = TypeVar("R")
 WINDOW = 500
 """How many messages are read at once, and so held in memory."""
 
-HANDFUL = 1000
+BATCH_SIZE = 1000
 """How many ids of conversations that are not there are read at once."""
 
 MISPLACED = 3
@@ -117,17 +117,17 @@ class Checks:
         sizes = self._read(rows.sizes, ids)
         tagged = _by_conversation(self._read(rows.tags, ids))
         named = _by_conversation(self._read(rows.branches, ids))
-        tallies = {row.id: Tally(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
+        tallies = {row.id: ConversationAudit(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
         for group in _packed(ids, sizes):
             if len(group) == 1:
                 _read_all(tallies[group[0]], self._read)
             else:
                 for message in self._read(rows.messages_of, group):
                     tallies[message.conversation_id].add(message)
-        for tally in tallies.values():
-            if tally.conversation.branched:
-                tally.orphans = self._read(rows.orphans, tally.conversation.id)
-        return [own_id for own_id, tally in tallies.items() if tally.findings()], sum(sizes.values())
+        for audit in tallies.values():
+            if audit.conversation.branched:
+                audit.orphans = self._read(rows.orphans, audit.conversation.id)
+        return [own_id for own_id, audit in tallies.items() if audit.findings()], sum(sizes.values())
 
     # -- the second look, and the repair
 
@@ -159,9 +159,9 @@ class Checks:
             count = self._read(rows.orphan_rows_of, model, only)
             yield from [(only, count)] if count else []
             return
-        while found := self._read(rows.orphan_rows, model, after=after, upto=upto, limit=HANDFUL):
+        while found := self._read(rows.orphan_rows, model, after=after, upto=upto, limit=BATCH_SIZE):
             yield from ((row.conversation_id, row.number) for row in found)
-            if len(found) < HANDFUL:
+            if len(found) < BATCH_SIZE:
                 return
             after = found[-1].conversation_id
 
@@ -215,12 +215,12 @@ def _query(work: UnitOfWork, query: Callable[..., R], *args: Any, **kwargs: Any)
     return query(work.store, *args, **kwargs)
 
 
-def _read_all(tally: Tally, read: Callable[..., Any]) -> None:
+def _read_all(audit: ConversationAudit, read: Callable[..., Any]) -> None:
     """Read one conversation in windows."""
     after = None
-    while window := read(rows.window, tally.conversation.id, after=after, limit=WINDOW):
+    while window := read(rows.window, audit.conversation.id, after=after, limit=WINDOW):
         for message in window:
-            tally.add(message)
+            audit.add(message)
         if len(window) < WINDOW:
             return
         after = (window[-1].seq, window[-1].id)
@@ -232,28 +232,28 @@ def _examine(work: UnitOfWork, conversation_id: str, repair: bool, accept: bool)
     except ConversationNotFound:
         return []
     ids = [conversation.id]
-    tally = Tally(conversation, rows.tags(work.store, ids), rows.branches(work.store, ids), accept=accept)
-    _read_all(tally, functools.partial(_query, work))
+    audit = ConversationAudit(conversation, rows.tags(work.store, ids), rows.branches(work.store, ids), accept=accept)
+    _read_all(audit, functools.partial(_query, work))
     if conversation.branched:
-        tally.orphans = rows.orphans(work.store, conversation.id)
-    findings = tally.findings()
+        audit.orphans = rows.orphans(work.store, conversation.id)
+    findings = audit.findings()
     if repair and any(each.repairable for each in findings):
-        _repair(work, tally)
+        _repair(work, audit)
         findings = [dataclasses.replace(each, repaired=each.repairable) for each in findings]
     return findings
 
 
-def _repair(work: UnitOfWork, tally: Tally) -> None:
+def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
     """Set what follows from the messages. The version steps, so that clients and caches notice."""
-    conversation, version = tally.conversation, tally.next_version
-    for message, right in tally.altered if tally.takes_content else ():
+    conversation, version = audit.conversation, audit.next_version
+    for message, right in audit.altered if audit.takes_content else ():
         values = {"digest": right, "version": version, "updated_at": now()}
         message_rows.change(work.store, conversation, message, values)
-    changed = conversation_rows.change(work.store, conversation.id, {**tally.totals(), "version": version})
-    for branch in tally.wrong_branches:
-        branch_rows.mend(work.store, changed, branch.name, tally.tip_of(branch))
-    if tally.wrong_tags:
-        conversation_rows.set_tags(work.store, changed, tally.tags)
+    changed = conversation_rows.change(work.store, conversation.id, {**audit.totals(), "version": version})
+    for branch in audit.wrong_branches:
+        branch_rows.mend(work.store, changed, branch.name, audit.tip_of(branch))
+    if audit.wrong_tags:
+        conversation_rows.set_tags(work.store, changed, audit.tags)
     if work.config.audit:
         requests.log(work.store, "repair_conversation", conversation.id, 0.0)
     work.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
@@ -293,12 +293,12 @@ def _forget(cache: Any, conversation_id: str) -> bool:
         cache.forget(conversation_id)
     except Exception as error:  # noqa: BLE001 - whatever a cache may raise
         # the repair is committed all the same, and an entry that stays is found again
-        logger.warning("The cache entry of a conversation could not be dropped: %s", without_words(error))
+        logger.warning("The cache entry of a conversation could not be dropped: %s", redacted_traceback(error))
         return False
     return True
 
 
-class Tally:
+class ConversationAudit:
     """One conversation, its messages counted one by one, and what that shows."""
 
     def __init__(

@@ -22,7 +22,7 @@ from ..counters import Counters
 from ..errors import ConfigurationError, ConversationsError, StorageUnavailable
 from ..identity.base import Identity
 from ..schemas import rules
-from ..store import Store, faults, requests, spoilt
+from ..store import Store, db_errors, lenient, requests
 from .backend import Backend
 from .cursors import Cursors
 from .savepoints import savepoint, undo
@@ -101,7 +101,7 @@ class UnitOfWork:
         """A statement has brought a conversation to *version*: around the commit the cache follows."""
         cache = self.backend.cache
         assert cache is not None
-        transaction.witnessed(self.session, self.store.connection, cache, Change(conversation_id, version, rev))
+        transaction.record_change(self.session, self.store.connection, cache, Change(conversation_id, version, rev))
 
     def appended(
         self, conversation_id: str, version: int, owner: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
@@ -289,7 +289,7 @@ def _read(units: Units, backend: Backend, call: _Call) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
             if own:
                 undo(session)
-            if not tries.again(backend.counters, error, *([faults.is_transient] if own else [])):
+            if not tries.again(backend.counters, error, *([db_errors.is_transient] if own else [])):
                 _give_up(backend.counters, error)
 
 
@@ -308,7 +308,9 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
             if alone:
                 undo(session)
-            if tries.again(backend.counters, error, faults.is_duplicate, *([faults.is_transient] if alone else [])):
+            if tries.again(
+                backend.counters, error, db_errors.is_duplicate, *([db_errors.is_transient] if alone else [])
+            ):
                 continue
             _give_up(backend.counters, error)
         if hosted or _committed(session, backend.counters, tries, alone=alone):
@@ -323,14 +325,14 @@ class _Tries:
     """Whether text that is none is read as far as it can be."""
 
     def again(self, counters: Counters, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
-        if not self.lenient and spoilt.is_unreadable(error):
+        if not self.lenient and lenient.is_unreadable(error):
             self.lenient = True
             return True
         if self.left and any(cause(error) for cause in causes):
             self.left -= 1
             counters.add("retries")
             logger.debug("Trying again (%s).", type(error).__name__)
-            if faults.is_conflict(error):
+            if db_errors.is_conflict(error):
                 counters.add("conflicts")
                 # whoever won is given the time to finish; nothing is held meanwhile
                 time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
@@ -340,7 +342,7 @@ class _Tries:
 
 def _give_up(counters: Counters, error: BaseException) -> NoReturn:
     """Raise our own error for what the database has said, if there is one, else *error* itself."""
-    known = None if isinstance(error, ConversationsError) else faults.translated(error)
+    known = None if isinstance(error, ConversationsError) else db_errors.translated(error)
     if isinstance(known, StorageUnavailable):
         counters.add("unavailable")
     if known is None:
@@ -355,7 +357,7 @@ def _apply(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
     )
     try:
         if tries.lenient:
-            with spoilt.readable(work.store.connection):
+            with lenient.readable(work.store.connection):
                 return _audited(call, work)
         if call.is_audited and work.config.audit:
             return _audited(call, work)
@@ -406,11 +408,11 @@ def _committed(session: Session, counters: Counters, tries: _Tries, *, alone: bo
         session.commit()
     except BaseException as error:
         undo(session)
-        if faults.is_conflict(error) or faults.is_duplicate(error):
-            transaction.undone(session)
-        if alone and faults.is_conflict(error) and tries.again(counters, error, faults.is_conflict):
+        if db_errors.is_conflict(error) or db_errors.is_duplicate(error):
+            transaction.commit_rolled_back(session)
+        if alone and db_errors.is_conflict(error) and tries.again(counters, error, db_errors.is_conflict):
             return False
-        if faults.is_duplicate(error):
+        if db_errors.is_duplicate(error):
             # ours were found out before: this one is the host's own
             raise
         _give_up(counters, error)

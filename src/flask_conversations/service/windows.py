@@ -13,7 +13,7 @@ from ..cache import Cache, Entry, Found, Lease, owner_tag
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..store import conversations as conversation_rows
-from ..store import faults
+from ..store import db_errors
 from ..store import messages as rows
 from .unit_of_work import UnitOfWork
 
@@ -103,7 +103,7 @@ def _filling(work: UnitOfWork, cache: Cache, lease: Lease, own_id: str, owner: s
         found = rows.newest(work.store, own_id, limit=limit, shared=alone)
     except DBAPIError as error:
         cache.give_back(lease)
-        if not faults.is_read_only(error) or not alone:
+        if not db_errors.is_read_only(error) or not alone:
             raise
         # what a replica says may be old: it is good for this answer only
         work.undo()

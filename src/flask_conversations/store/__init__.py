@@ -178,7 +178,7 @@ def constant(value: int | str) -> sa.ColumnElement[Any]:
     return sa.literal_column(f"'{value}'" if isinstance(value, str) else str(value))
 
 
-def patient(dialect: str | None) -> sa.ColumnElement[bool]:
+def bounded_lock_wait(dialect: str | None) -> sa.ColumnElement[bool]:
     """A condition that bounds the wait for a row lock without a round trip of its own (PostgreSQL; SQLite has a busy timeout).
 
     An uncorrelated subquery runs before the rows it guards are locked; `is_local` ends the setting with the transaction.
@@ -207,7 +207,7 @@ def _get(models: Models, system: bool, column: str, trash: bool, locking_on: str
     query = sa.select(*conversation_columns(models)).where(
         keyed(models, column), mine(models, system), visible(models, trash)
     )
-    return query.where(patient(locking_on)).with_for_update() if locking_on else query
+    return query.where(bounded_lock_wait(locking_on)).with_for_update() if locking_on else query
 
 
 @statement
@@ -229,5 +229,5 @@ def _insert_unless_taken(
     # a SELECT rather than VALUES: whoever is about to take the key may never commit, and only a WHERE bounds the wait
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     row = sa.select(*(sa.bindparam(f"its_{name}", type_=table.c[name].type) for name in names))
-    query = insert(table).from_select(names, row.where(patient(dialect)))
+    query = insert(table).from_select(names, row.where(bounded_lock_wait(dialect)))
     return query.on_conflict_do_nothing().returning(*returning)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ..models import Models, new_rev, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
-from . import Store, constant, conversation_columns, keyed, mine, patient, statement, visible
+from . import Store, bounded_lock_wait, constant, conversation_columns, keyed, mine, statement, visible
 
 ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 
@@ -194,7 +194,7 @@ def _advance(
         parent = sa.bindparam("parent", type_=c.head_id.type)
         values["branched"] = sa.case((c.head_id == parent, c.branched), else_=sa.true())
     query = sa.update(models.Conversation.__table__).where(
-        keyed(models, column), mine(models, system), visible(models), patient(dialect)
+        keyed(models, column), mine(models, system), visible(models), bounded_lock_wait(dialect)
     )
     if keyed_message:
         seen = sa.select(sa.literal(1)).where(
@@ -245,10 +245,10 @@ def _change(models: Models, system: bool, names: tuple[str, ...]) -> Any:
     )
 
 
-def complete(store: Store, newborn: Any, values: Mapping[str, Any]) -> sa.Row[Any]:
+def complete(store: Store, inserted: Any, values: Mapping[str, Any]) -> sa.Row[Any]:
     """Set columns of a conversation that this transaction has inserted: to everyone else it was born with them."""
     parameters = {f"set_{name}": value for name, value in values.items()}
-    return store.execute(_complete(store.models, tuple(values)), {**parameters, "conversation": newborn.id}).one()
+    return store.execute(_complete(store.models, tuple(values)), {**parameters, "conversation": inserted.id}).one()
 
 
 @statement
@@ -275,7 +275,7 @@ def _restore(models: Models, dialect: str, system: bool, column: str) -> Any:
     status = sa.case((c.resolved_at.is_not(None), "resolved"), (c.archived_at.is_not(None), "archived"), else_="active")
     values = {**_stepped(models), "status": status, "deleted_at": None}
     query = sa.update(models.Conversation.__table__).where(
-        keyed(models, column), mine(models, system), c.status == "deleted", patient(dialect)
+        keyed(models, column), mine(models, system), c.status == "deleted", bounded_lock_wait(dialect)
     )
     return query.values(values).returning(*conversation_columns(models))
 
@@ -394,8 +394,8 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     store.execute(_collisions(tables, store.dialect), parameters)
     # the conversations first: whoever is saving into one has finished then, and nobody begins
     moved = store.execute(_claim(tables), parameters).all()
-    for start in range(0, len(moved), _HANDFUL):
-        parameters["ids"] = [row.id for row in moved[start : start + _HANDFUL]]
+    for start in range(0, len(moved), _BATCH_SIZE):
+        parameters["ids"] = [row.id for row in moved[start : start + _BATCH_SIZE]]
         for model in tables.owned:
             store.execute(_handed_over(tables, model.__table__), parameters)
     for row in moved:
@@ -403,7 +403,7 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     return moved
 
 
-_HANDFUL = 500
+_BATCH_SIZE = 500
 """How many ids one statement takes: databases bound the number of parameters."""
 
 
@@ -421,7 +421,7 @@ def _collisions(models: Models, dialect: str) -> Any:
         theirs.c.org_id == sa.bindparam("to_org"),
         theirs.c.client_id == c.client_id,
     )
-    clashing = sa.update(table).where(_from(c), c.client_id.is_not(None), same.exists(), patient(dialect))
+    clashing = sa.update(table).where(_from(c), c.client_id.is_not(None), same.exists(), bounded_lock_wait(dialect))
     return clashing.values(client_id=None)
 
 
@@ -470,7 +470,7 @@ def _overdue(models: Models, system: bool, locking_on: str | None) -> Any:
         .order_by(c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
-    return query.where(patient(locking_on)).with_for_update(skip_locked=True) if locking_on else query
+    return query.where(bounded_lock_wait(locking_on)).with_for_update(skip_locked=True) if locking_on else query
 
 
 def set_version(store: Store, conversation: Any, version: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..models import Models, new_id, now
-from . import Store, owned_by_me, patient, statement
+from . import Store, bounded_lock_wait, owned_by_me, statement
 
 
 def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
@@ -33,7 +33,7 @@ def _expire(models: Models, dialect: str, system: bool) -> Any:
     table = models.Idempotency.__table__
     c = table.c
     old = c.created_at < sa.bindparam("kept_since", type_=c.created_at.type)
-    query = sa.delete(table).where(old, patient(dialect))
+    query = sa.delete(table).where(old, bounded_lock_wait(dialect))
     if system:
         return query
     return query.where(owned_by_me(c))

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ...errors import without_words
+from ...errors import redacted_traceback
 from ...turns import ToolCall, ToolResult
 
 JSON = dict[str, Any]
@@ -98,7 +98,7 @@ def run(tools: Mapping[str, Tool], call: ToolCall, turn: Any) -> ToolResult:
         with _context(turn):
             said = tool.function(**arguments, **_extra(tool, turn))
     except Exception as error:  # noqa: BLE001  the tool is the host's: the model gets to hear of it, and the turn goes on
-        _log.error("The tool %s has failed: %s", tool.name, without_words(error))
+        _log.error("The tool %s has failed: %s", tool.name, redacted_traceback(error))
         return ToolResult(call.id, "The tool failed.", is_error=True)
     return _result(call, said)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, without_words
+from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, redacted_traceback
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
 from ...schemas.shapes import Message
 from ...streams import Pause, last_position, next_position, part_events, pauses_of
@@ -377,7 +377,7 @@ def log_errors(call: Callable[[], Any]) -> None:
     except ConversationsError as error:
         logger.warning("The heartbeat of a turn failed (%s).", type(error).__name__)
     except Exception as error:  # noqa: BLE001 - of the host's hooks, say: logged without its text
-        logger.error("The heartbeat of a turn failed: %s", without_words(error))
+        logger.error("The heartbeat of a turn failed: %s", redacted_traceback(error))
 
 
 class _Cancelled(Exception):
@@ -406,7 +406,7 @@ def _close(pieces: Any) -> None:
 
 
 def _log_failure(what: str, error: BaseException) -> None:
-    logger.error("%s: %s", what, without_words(error))
+    logger.error("%s: %s", what, redacted_traceback(error))
 
 
 def _is_green() -> bool:

@@ -15,7 +15,7 @@ from ...errors import (
     MessageNotFound,
     StorageUnavailable,
     ValidationFailed,
-    without_words,
+    redacted_traceback,
 )
 from ...models import (
     AWAITING,
@@ -27,7 +27,7 @@ from ...models import (
 )
 from ...schemas import rules
 from ...schemas.shapes import Message
-from ...store import faults
+from ...store import db_errors
 from ...store import messages as rows
 from ...store import turns as turn_rows
 from ..savepoints import savepoint
@@ -52,7 +52,7 @@ def recover(units: Units, limit: int = 100) -> int:
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
-            logger.error("Turn %s could not be ended: %s", turn_id, without_words(error))
+            logger.error("Turn %s could not be ended: %s", turn_id, redacted_traceback(error))
     return ended
 
 
@@ -161,6 +161,6 @@ def _put_if_possible(work: UnitOfWork, conversation: Any, kind: str, request: Ma
     except ClientIdConflict:
         return None
     except IntegrityError as error:
-        if not faults.is_duplicate(error):
+        if not db_errors.is_duplicate(error):
             raise
         return None
