@@ -1,4 +1,4 @@
-"""What a process has counted of its own doing: numbers that only rise, never what anybody said."""
+"""Counters of one process: numbers that only rise, and no content."""
 
 from __future__ import annotations
 

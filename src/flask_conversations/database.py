@@ -44,7 +44,7 @@ def _url(app: Flask, config: Config) -> Any:
         app.config.get("SQLALCHEMY_DATABASE_URI") or app.config.get("DATABASE_URL") or os.environ.get("DATABASE_URL")
     )
     url = config.database_url or hosts or "sqlite:///conversations.sqlite3"
-    # SQLAlchemy 2.0 takes "postgresql" for psycopg2, and nobody takes "postgres"
+    # SQLAlchemy 2.0 takes "postgresql" for psycopg2, and no version takes "postgres"
     for scheme in ("postgres://", "postgresql://"):
         if isinstance(url, str) and url.startswith(scheme):
             return "postgresql+psycopg://" + url.removeprefix(scheme)
@@ -80,7 +80,7 @@ def engine_of(db: SQLAlchemy, config: Config) -> sa.Engine:
 
 
 def set_up(connection: sa.Connection, config: Config) -> None:
-    """Let a connection to SQLite wait for a lock, and read while somebody writes; once in its life, on our first use of it.
+    """Let a connection to SQLite wait for a lock, and read during a write; once in its life, on our first use of it.
 
     Not by a listener of the engine: the host's threads may be connecting by then, and SQLAlchemy's list of listeners must not grow
     while one of them goes through it.
@@ -102,7 +102,7 @@ _READY = "flask_conversations.ready"
 
 
 def _switch_to_wal(connection: Any) -> None:
-    """Let readers not wait for a writer. The file is switched once, which needs a moment when nobody else uses it."""
+    """Let readers not wait for a writer. The file is switched once, which needs a moment without other connections."""
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:

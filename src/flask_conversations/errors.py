@@ -38,7 +38,7 @@ class MalformedRequest(ConversationsError):
 
 
 class IdentityRequired(ConversationsError):
-    """Nobody is logged in, or the credentials are not valid."""
+    """No user is logged in, or the credentials are not valid."""
 
     status, code, title = 401, "identity_required", "Unauthorized"
 
@@ -151,7 +151,7 @@ class ToolCallSettled(Conflict):
 
 
 class NoResponder(Conflict):
-    """This app has nobody who answers: register a responder, or answer in a route of your own."""
+    """This app has no responder: register one, or answer in a route of your own."""
 
     code = "no_responder"
 

@@ -204,7 +204,7 @@ class Conversations:
         return self._service(identity, app)
 
     def as_system(self, *, app: Flask | None = None) -> ConversationService:
-        """The service of nobody in particular, for deliberate work across users: it sees every conversation, and owns none."""
+        """The service of the system, for deliberate work across users: it sees every conversation and owns none."""
         return self._service(None, app)
 
     def sessions(
@@ -215,7 +215,7 @@ class Conversations:
         read: str = "database",
         forget: bool = False,
     ) -> Sessions:
-        """A durable stand-in for `SESSIONS = defaultdict(lambda: deque(maxlen=maxlen))`, for whoever sends the request.
+        """A durable stand-in for `SESSIONS = defaultdict(lambda: deque(maxlen=maxlen))`, for the identity that sends the request.
 
         Its deques show the newest *maxlen* items; the database keeps all, or with *forget* those only. *write* `both` keeps them in
         this process's memory too, and *read* says which half to believe: `memory` or `database`.

@@ -1,4 +1,4 @@
-"""A guard that is ready to use: it takes out of a message what nobody can see.
+"""A guard that is ready to use: it removes invisible characters from a message.
 
     Conversations(db, guards=[remove_invisible])        # or CONVERSATIONS_GUARDS = "flask_conversations.guards.remove_invisible"
 

@@ -315,11 +315,11 @@ class TurnMixin:
     """The Idempotency-Key of the request that began it."""
     fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
     token: Mapped[str | None] = mapped_column(UUIDString)
-    """Known to the one worker that works at it: whoever writes without it changes nothing."""
+    """Known only to the worker of the turn: a write without it changes no row."""
     expires_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
     """When the lease of that worker ends, by the clock of the database."""
     cancelled: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
-    """Whether somebody has asked the worker to stop."""
+    """Whether the worker was asked to stop."""
     calls: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     """Tool calls that wait, or have waited, for an approval, what was decided, and how many parts the answer had by then."""
     error: Mapped[Any] = mapped_column(JSONValue, nullable=True)

@@ -124,7 +124,7 @@ class RateLimits:
         self._counters.add("uncounted")
         if self._out_until is None:
             logger.warning(
-                "Rate limits are not counted, so that nobody is refused, until their storage answers again: %s", error
+                "Rate limits are not counted, and no request is refused, until their storage answers again: %s", error
             )
         self._out_until = time.monotonic() + PAUSE
 
@@ -156,7 +156,7 @@ def _wait(counter: RateLimiter, item: RateLimitItem, key: Sequence[str]) -> int:
 
 
 def _tag(identity: Identity) -> str:
-    """Whom to count, as a key that tells nobody who it is.
+    """The caller to count, as a key that does not reveal the identity.
 
     A guest who has no cookie yet counts by address, else leaving out the cookie would be a way around every limit.
     """

@@ -69,7 +69,7 @@ class State:
         return self._backend or self._shared_backend()
 
     def _shared_backend(self) -> Backend:
-        """One for all threads, whichever of them is first."""
+        """One backend for all threads; the first caller makes it."""
         with self._making:
             self._backend = self._backend or self._make_backend()
             return self._backend
@@ -147,7 +147,7 @@ class State:
 
     @contextlib.contextmanager
     def request_committed(self) -> Iterator[None]:
-        """Around a request to our own API: where the host commits, nobody else would commit what the API has done."""
+        """Around a request to our own API: where the host commits, no other code would commit the changes of the API."""
         if self.config.autocommit:
             yield
             return

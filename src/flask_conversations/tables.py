@@ -36,7 +36,7 @@ TABLES = (
         MESSAGES,
         "Message",
         has_owner=True,
-        orphans="{count} messages of a conversation that is not there: nobody sees them. Delete them by hand.",
+        orphans="{count} messages of a conversation that is not there: no user sees them. Delete them by hand.",
         repairable=False,
     ),
     Table(TAGS, "Tag", has_owner=True, orphans="{count} tags of a conversation that is not there."),

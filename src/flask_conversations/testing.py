@@ -16,7 +16,7 @@ __all__ = ["ConversationsClient"]
 
 
 class ConversationsClient(FlaskClient):
-    """A test client whose requests come from *user*, or from nobody if that is None.
+    """A test client whose requests come from *user*; without a user if that is None.
 
     The app's identity resolver is not asked, so no token, cookie or login is needed. Requests count as sent by a page of the
     same site, so that no CSRF token is needed either. Everything else is Flask's test client: `client.post(path, json=...)`.
@@ -32,7 +32,7 @@ class ConversationsClient(FlaskClient):
     def service(self) -> ConversationService:
         """What this user would use in a view, to arrange a test or to look up what a request has done."""
         if self.identity is None:
-            raise ValueError("Nobody has no conversations: make a client with a user.")
+            raise ValueError("A client without a user has no conversations: make one with a user.")
         app: Flask = self.application
         return app.extensions[EXTENSION].service_for(self.identity)  # type: ignore[no-any-return]
 

@@ -99,7 +99,7 @@ def test_passwords():
 def test_nobody_there(server, tmp_path):
     """A name that is none, a port where nobody listens, a socket that is not there, and silence are four different things."""
     assert "host name" in failure("redis://no-such-host.invalid:6379/0")
-    assert "Nobody listens" in failure("redis://127.0.0.1:1/0")
+    assert "No server listens" in failure("redis://127.0.0.1:1/0")
     assert "no such file" in failure(f"unix://{tmp_path}/redis.sock")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "in time" in failure(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
@@ -180,7 +180,7 @@ def test_clusters():
         assert "redis+cluster://" in failure(nodes.servers[0].url[:-1] + "1")
         for server in nodes.servers:
             server.kill()
-        assert "Nobody listens" in failure(nodes.url)
+        assert "No server listens" in failure(nodes.url)
 
 
 def test_a_single_server_is_neither_cluster_nor_sentinel(server):

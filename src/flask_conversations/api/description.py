@@ -63,7 +63,7 @@ def _file(name: str) -> Response:
 
 
 def _revalidated(answer: Response) -> Response:
-    """Anybody may keep *answer*, and asks each time whether it is still the newest, so that an upgrade shows at once."""
+    """Let any cache keep *answer* and revalidate it each time, so that an upgrade shows at once."""
     answer.cache_control.public = True
     answer.cache_control.no_cache = True
     answer.make_conditional(request)

@@ -51,7 +51,7 @@ class Route:
     limit: Literal["create", "send"] | None = None
     """Which of the host's rate limits a request counts against."""
     verbatim: bool = False
-    """Whether the members of the body are spelled by somebody else's protocol, whatever the mount."""
+    """Whether the members of the body are spelled by another protocol, whatever the mount."""
     instead: Alternative | None = None
     """What answers a client of another protocol at this address."""
 
@@ -205,7 +205,7 @@ def _taken(urls: Map, ours: Shapes, own_name: str | None = None) -> Iterator[str
 
 
 def _log_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) -> None:
-    """Log, at the first request for us, the routes that the host has added to our URLs after ours: Flask tells nobody of them."""
+    """Log, at the first request for us, the routes that the host has added to our URLs after ours: Flask has no hook for them."""
     waiting: list[tuple[Flask, Shapes, str]] = []
 
     def remember(setup: BlueprintSetupState) -> None:
@@ -279,7 +279,7 @@ def count_against(limit: str) -> None:
     current = state()
     wait = current.limiter.hit(limit, current.current_identity())
     if wait is not None:
-        # a new guest would come back with the cookie, as somebody who has asked for nothing yet
+        # the cookie would make a guest of a client that has not created anything yet
         withhold_guest_cookie()
         raise errors.RateLimited(f"Too many requests. Try again in {_seconds(wait)}.", retry_after=wait)
 

@@ -74,7 +74,7 @@ def _resumed_without_turn(conversation_id: str, message_id: str, position: int) 
 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
-    """Whether a message of a request is a question that somebody answers."""
+    """Whether the message of a request is a question for the responder."""
     return state().turns.responder is not None and arguments["body"].get("role", "user") == "user"
 
 
@@ -99,7 +99,7 @@ def of_new_turn(
     *,
     protocol: str | None = None,
 ) -> Response:
-    """Begin a turn and tell what happens in it. Whoever began it may go away: it does not end with the stream."""
+    """Begin a turn and stream its events. The turn goes on when the client disconnects."""
     refuse_too_many()
     protocol = protocol or _asked_protocol()
     begun = http.ask(
@@ -211,7 +211,7 @@ _UNANSWERED_END = 3
 
 
 def _unanswered(question: Mapping[str, Any], case: str, after: int = 0) -> Iterator[str]:
-    """What there is to tell where nobody answers."""
+    """The events of a question that no responder answers."""
     yield f"retry: {RETRY}\n\n"
     events: tuple[tuple[str, Any], ...] = (("message.created", question), ("state", {"state": "idle"}), ("done", {}))
     for position, (event, data) in enumerate(events, 1):

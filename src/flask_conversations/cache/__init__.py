@@ -1,4 +1,4 @@
-"""The Redis tier: everything that knows of Redis. It may be lost at any moment, and nobody notices but the database."""
+"""The Redis tier, the only part that knows of Redis. Its data may be lost at any moment; only the database notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A circuit breaker: after failures nobody asks for a while, then one does, on behalf of all."""
+"""A circuit breaker: after failures no caller asks for a while, then one caller asks on behalf of all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Breaker:
         with self._lock:
             if time.monotonic() < self._closed_from:
                 return False
-            # the caller is the probe: nobody else asks until it is back, or a pause later if it never comes back
+            # the caller is the probe: the others wait for its result, or for one more pause if it never returns
             self._closed_from = time.monotonic() + self._pause
             return True
 

@@ -45,7 +45,7 @@ def _certificate(chain: Sequence[BaseException], said: str) -> str | None:
             return "The certificate of Redis is for another name than the one in the URL. Use that name, or renew the certificate."
         if "expired" in low:
             return "The certificate of Redis has expired. Renew it."
-        return "The certificate of Redis is signed by nobody this machine trusts. Add ?ssl_ca_certs=/path/to/ca.pem to the URL."
+        return "This machine does not trust the signer of Redis's certificate. Add ?ssl_ca_certs=/path/to/ca.pem to the URL."
     if "WRONG_VERSION_NUMBER" in said or "RECORD_LAYER_FAILURE" in said:
         return "Redis does not speak TLS on this port. Use redis:// or its TLS port."
     if "CERTIFICATE_REQUIRED" in said or "certificate required" in said.lower():
@@ -75,7 +75,7 @@ _ANSWERS = {
     "READONLY": "This Redis is a replica and takes no writes. Name the master, or use redis+sentinel://.",
     "read only replica": "This Redis is a replica and takes no writes. Name the master, or use redis+sentinel://.",
     "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write wants, and so takes no writes.",
-    "BUSY": "Redis is busy with a script of somebody else's. SCRIPT KILL ends it.",
+    "BUSY": "Redis is busy with a script of another client. SCRIPT KILL ends it.",
     "OOM": "Redis is full. Set maxmemory-policy allkeys-lru (or volatile-ttl), or give it more memory.",
     "used memory > 'maxmemory'": "Redis is full. Set maxmemory-policy allkeys-lru (or volatile-ttl), or give it more memory.",
     "max number of clients": "Redis has as many clients as it takes. Raise maxclients, or look for who keeps them open.",
@@ -84,7 +84,7 @@ _ANSWERS = {
     "Cluster mode is not enabled": "This Redis is no cluster: use redis:// instead of redis+cluster://. Or its user may not "
     "ask for the slots: ACL SETUSER <name> +cluster|slots +command, on every node.",
     "cluster support disabled": "This Redis is no cluster. Use redis:// instead of redis+cluster://.",
-    "CLUSTERDOWN": "The Redis Cluster is down: some of its slots are served by nobody.",
+    "CLUSTERDOWN": "The Redis Cluster is down: some of its slots have no server.",
     "MOVED": "This Redis is a node of a cluster. Use redis+cluster://host:port,host:port.",
     "SELECT is not allowed in cluster": "This Redis is a node of a cluster. Use redis+cluster://host:port,host:port.",
 }
@@ -135,7 +135,7 @@ def _network(chain: Sequence[BaseException], said: str) -> str | None:
     ):
         return "The host name of Redis is not known to this machine. Correct CONVERSATIONS_REDIS_URL, or the DNS."
     if _any(chain, ConnectionRefusedError) or "connection refused" in low:
-        return "Nobody listens where CONVERSATIONS_REDIS_URL points. Start Redis, or correct host and port."
+        return "No server listens at the address in CONVERSATIONS_REDIS_URL. Start Redis, or correct host and port."
     if _any(chain, FileNotFoundError) or "no such file" in low:
         return "There is no such file as the URL names: a socket, or a certificate. Correct CONVERSATIONS_REDIS_URL."
     if _any(chain, PermissionError) or "permission denied" in low:

@@ -26,7 +26,7 @@ LEASE_SECONDS = 3
 """How long a reader may take from its miss to filling the key."""
 
 RESERVE_SECONDS = 10
-"""How long a reservation closes a key if nobody settles it; see also `changes.IN_TIME`."""
+"""Seconds that a reservation closes a key if no commit ends it; see also `changes.IN_TIME`."""
 
 CLEARED_AT_ONCE = 20
 """Owed keys that one call settles on its way."""
@@ -153,7 +153,7 @@ class Cache:
     # -- writing
 
     def before_commit(self, changes: Iterable[Change]) -> CommitHandle:
-        """Reserve the keys of all *changes*, whose commit is about to follow; whoever commits settles it afterwards."""
+        """Reserve the keys of all *changes*, just before their commit. The caller ends the reservations after it."""
         settlement = CommitHandle(self, changes)
         settlement.reserve()
         return settlement
@@ -246,7 +246,7 @@ class Cache:
     # -- for operators
 
     def inspect(self, conversation_id: str) -> Inspection | None:
-        """What the key holds, whoever may read it; None if Redis does not say."""
+        """The content of the key, for any owner; None if Redis does not answer."""
         return inspection.look(self.server.client, self._key(conversation_id), conversation_id)
 
     def bytes_of(self, conversation_id: str) -> int | None:

@@ -22,7 +22,7 @@ CONNECTING = 0.1
 
 
 class Server:
-    """Redis behind circuit breakers: one for reads, whose failure costs nobody anything, and one for writes.
+    """Redis behind circuit breakers: one for reads, whose failures are harmless, and one for writes.
 
     A write that does not tell Redis leaves an entry that others may be shown, so that a failed read is no reason for it.
     """

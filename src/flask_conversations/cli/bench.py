@@ -167,7 +167,7 @@ class Bench:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No signals: whoever listens would take what is measured for a conversation."""
+    """No signals: a listener would take the measured conversation for a real one."""
     with contextlib.ExitStack() as stack:
         for signal in vars(signals).values():
             if isinstance(signal, Signal):
@@ -230,7 +230,7 @@ def _simulated(found: dict[str, Any]) -> Iterator[str]:
         yield "  CONVERSATIONS_CACHE_STRICT asks the database about every read, with one lookup by primary key."
     elif cache is not None:
         yield (
-            f"  A conversation that nobody writes to is read from the database once in {cache['max_staleness']:g} s"
+            f"  A conversation without writes is read from the database once in {cache['max_staleness']:g} s"
             " (CONVERSATIONS_CACHE_MAX_STALENESS)."
         )
     if cache is not None and found["messages"] > cache["limit"]:

@@ -299,7 +299,7 @@ def _privileges(connection: sa.Connection, state: Any) -> Check:
         for table in tables
         for right in wanted
         if not connection.scalar(sa.select(sa.func.has_table_privilege(quote(table), right)))
-        # whoever migrates writes the step, and the app only reads it
+        # the migrating role writes the step, and the app only reads it
         and not (table is state.models.SchemaVersion.__table__ and right != "SELECT")
     ]
     if refused:

@@ -43,7 +43,7 @@ def checks(app: Flask, state: Any) -> Iterator[Check]:
         yield Check(
             "guests",
             OK,
-            f"The cookie {config.guest_cookie!r} lasts {config.guest_days} days; whoever loses it loses the conversations "
+            f"The cookie {config.guest_cookie!r} lasts {config.guest_days} days; a guest who loses it loses the conversations "
             f"with it, unless they log in before.",
         )
 
@@ -73,7 +73,7 @@ def _secret_key(app: Flask) -> Check:
         )
     text = key.decode("latin-1") if isinstance(key, bytes) else str(key)
     if text.lower() in GUESSABLE:
-        return Check("SECRET_KEY", weak, "It can be guessed: whoever does can be anybody. Set a random one.")
+        return Check("SECRET_KEY", weak, "It can be guessed, and then a client can be any user. Set a random one.")
     if len(text) < SHORTEST_SECRET:
         return Check(
             "SECRET_KEY", WARN, f"It has {len(text)} characters. Set a random one of {2 * SHORTEST_SECRET} or more."
@@ -133,9 +133,7 @@ def _csrf(app: Flask, config: Config) -> Check:
             WARN,
             "CONVERSATIONS_CSRF is 'host', so the app must check itself, and Flask-WTF's CSRFProtect is not there.",
         )
-    return Check(
-        "CSRF", WARN, "Nobody checks. That is right only where no browser sends the proof of who asks by itself."
-    )
+    return Check("CSRF", WARN, "No check. That is right only where no browser sends the proof of who asks by itself.")
 
 
 def _cookies(app: Flask) -> Check:

@@ -1,4 +1,4 @@
-"""What a stored message says, whichever framework's shape it was stored in: text, media, tool calls, tool results."""
+"""The content of a stored message of any framework's shape: text, media, tool calls, tool results."""
 
 from __future__ import annotations
 

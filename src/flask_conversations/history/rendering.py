@@ -141,7 +141,7 @@ def _read(message: Any) -> ParsedMessage | None:
 
 
 def _answer_calls(history: list[ParsedMessage]) -> None:
-    """Give each result to the call before it that waits for it, whoever spoke in between; the first one counts."""
+    """Give each result to the call before it that waits for it, whatever messages lie between; the first result counts."""
     waiting: dict[str, Call] = {}
     for parsed in history:
         waiting.update((call.id, call) for call in parsed.calls if call.result is None)

@@ -63,7 +63,7 @@ def _call(call: Call, parsed: ParsedMessage) -> JSON:
     if call.source and _is_ui_approval(call.source) and (not call.result or call.source["state"] == "output-denied"):
         return call.source
     part: JSON = {"type": f"tool-{call.name}", "toolCallId": call.id, "input": json_object(call.arguments)}
-    # whoever answers a request names the approval: the call is all there is to name
+    # a response names the approval, and the call is its only name
     if call.approval == "denied":
         return {**part, "state": "output-denied", "approval": {"id": call.id, "approved": False}}
     if call.approval == "approved":

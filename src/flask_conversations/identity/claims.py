@@ -34,7 +34,7 @@ def _user_id(claims: Mapping[str, Any], names: Sequence[str]) -> str:
     if name is None:
         raise UnsafeIdentity("the token has no user claim.")
     if name == "email" and claims.get("email_verified") in (False, "false"):
-        raise UnsafeIdentity("the token's email address is not verified.")  # anybody could have typed it in
+        raise UnsafeIdentity("the token's email address is not verified.")  # it may be the address of another person
     user_id: str = claims[name]
     return user_id
 

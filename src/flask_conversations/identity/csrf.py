@@ -46,7 +46,7 @@ def check_csrf(request: Request, resolved: Resolved, config: Config) -> None:
 
 
 def csrf_token(identity: Identity) -> str:
-    """A token that *identity*, and nobody else, may send as `X-CSRF-Token` within 12 hours."""
+    """A token that only *identity* may send as `X-CSRF-Token` within 12 hours."""
     return signer(PURPOSE).dumps(_fingerprint(identity))
 
 

@@ -51,7 +51,7 @@ def is_new_guest(identity: Identity) -> bool:
 
 
 def forget_guest() -> None:
-    """Delete the guest's cookie with the response to this request, once the conversations belong to somebody else."""
+    """Delete the guest's cookie with the response to this request, once the conversations belong to another owner."""
     withhold_guest_cookie()
     after_this_request(_delete_cookie)
 

@@ -18,7 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class HeaderIdentity:
-    """Who *user_header* names, if the request comes straight from a *trusted* address or network; otherwise nobody.
+    """Who *user_header* names, if the request comes straight from a *trusted* address or network; otherwise None.
 
     *trusted* overrides `CONVERSATIONS_TRUSTED_PROXIES`. With *org_header* the proxy must send both. The proxy has to
     remove these headers from what it receives.
@@ -40,7 +40,7 @@ class HeaderIdentity:
         """Raise `ConfigurationError` unless it is said whose headers are believed."""
         if not self._networks(config):
             raise ConfigurationError(
-                "HeaderIdentity would believe anybody. Name the proxy: set CONVERSATIONS_TRUSTED_PROXIES to its addresses"
+                "HeaderIdentity would believe every client. Name the proxy: set CONVERSATIONS_TRUSTED_PROXIES to its addresses"
                 " or networks, for example 127.0.0.1 or 10.0.0.0/8."
             )
 
@@ -82,7 +82,7 @@ def immediate_peer() -> str:
 
 
 def _header(name: str) -> str | None:
-    """The header as UTF-8 text. One with a comma may be two headers, the proxy's and the client's own: nobody knows."""
+    """The header as UTF-8 text. One with a comma may be two headers, the proxy's and the client's own: it is ambiguous."""
     value = request.headers.get(name)
     if value is None:
         return None

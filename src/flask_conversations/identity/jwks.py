@@ -20,7 +20,7 @@ logger = logging.getLogger("flask_conversations")
 FRESH = 300.0
 """Seconds after which the keys are fetched anew: how long a withdrawn key may still be accepted."""
 COOLDOWN = 30.0
-"""Seconds between fetches that unknown key ids may cause: anybody can make up a key id."""
+"""Seconds between fetches that unknown key ids may cause: a client can make up any number of key ids."""
 PAUSE = 5.0
 """Seconds without a further attempt after a failed one: the waiting is not done once per request."""
 TIMEOUT = 3.0
@@ -91,7 +91,7 @@ class KeySet:
 
 
 def check_address(url: str, algorithms: Sequence[str], *, lenient: bool) -> None:
-    """Raise `ConfigurationError` for an address that somebody on the way could answer, or for algorithms with secrets."""
+    """Raise `ConfigurationError` for an address without TLS, or for algorithms with secrets."""
     if not all(name in ASYMMETRIC for name in algorithms):
         raise ConfigurationError(
             f"CONVERSATIONS_JWT_JWKS_URL gives public keys, but CONVERSATIONS_JWT_ALGORITHMS is {list(algorithms)!r}."
@@ -102,7 +102,7 @@ def check_address(url: str, algorithms: Sequence[str], *, lenient: bool) -> None
         raise ConfigurationError(f"CONVERSATIONS_JWT_JWKS_URL is {url!r}, but must be an https address.")
     if address.scheme == "http" and not lenient and not _is_this_machine(address.hostname):
         raise ConfigurationError(
-            "CONVERSATIONS_JWT_JWKS_URL must be https: over http anybody on the way can send keys."
+            "CONVERSATIONS_JWT_JWKS_URL must be https: over http any host on the way can send keys."
         )
 
 

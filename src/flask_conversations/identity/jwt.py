@@ -70,7 +70,7 @@ class JWTIdentity:
         self._building = threading.Lock()
 
     def check(self, app: Flask, config: Config) -> None:
-        """Raise `ConfigurationError` unless *app* can verify tokens, and only such as somebody it trusts has signed."""
+        """Raise `ConfigurationError` unless *app* can verify tokens, and only tokens that a trusted party has signed."""
         self._verifier(app, config)
 
     def __call__(self) -> Identity | None:
@@ -116,7 +116,7 @@ class _Verifier:
         for key in self.keys.find(header.get("kid")):
             if algorithm in key.by_algorithm and self._is_signed_with(token, algorithm, key.by_algorithm[algorithm]):
                 return
-        raise BadToken("No key of ours has signed it, or it is not valid now, or it is meant for somebody else.")
+        raise BadToken("No key of ours has signed it, or it is not valid now, or it is meant for another audience.")
 
     def _is_signed_with(self, token: str, algorithm: str, key: Any) -> bool:
         try:

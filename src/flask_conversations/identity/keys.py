@@ -89,7 +89,7 @@ def keys_from(configured: Any, algorithms: Sequence[str], *, lenient: bool) -> K
         return NamedKeys({kid: _pinned(key, algorithms, lenient) for kid, key in configured.items()})
     keys = configured if isinstance(configured, (list, tuple)) else [configured]
     if not keys:
-        raise ConfigurationError("CONVERSATIONS_JWT_KEY is an empty list: nobody could log in.")
+        raise ConfigurationError("CONVERSATIONS_JWT_KEY is an empty list: no user could log in.")
     return KeyList([_pinned(key, algorithms, lenient) for key in keys])
 
 

@@ -1,4 +1,4 @@
-"""From whatever a resolver answers to an identity that can be trusted to name one person, or to nobody."""
+"""From the result of a resolver to an identity that safely names one person, or to None."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Resolver = Callable[[], Any]
 """Called in a request: answers an `Identity`, a plain user id, or None. May have `check(app, config)` for set-up errors."""
 
 GUEST_PREFIX = "guest:"
-"""Begins the user id of every guest, and of nobody else."""
+"""Begins the user id of every guest, and of no other user."""
 
 ACTING_IDENTITY = "flask_conversations.testing.identity"
 """Key of a WSGI environment that says who asks: set by `testing.ConversationsClient`, and out of reach of any HTTP header."""
@@ -40,7 +40,7 @@ class Resolved:
 
 
 def resolve(resolver: Resolver) -> Resolved | None:
-    """Ask *resolver* who sent this request; None if nobody did or if the answer is not safe to use.
+    """Ask *resolver* for the sender of this request; None if there is none or the result is not safe to use.
 
     An unsafe answer is logged once per app and kind, without the answer itself. Other errors of the resolver propagate.
     """
@@ -73,7 +73,7 @@ def as_resolver(configured: Any) -> Resolver:
     """A callable from a callable, a class of callables or an import path."""
     if configured is None:
         raise ConfigurationError(
-            "No identity resolver, so that nobody could be told from anybody else. Pass identity=JWTIdentity() or another"
+            "No identity resolver: all callers would be one person. Pass identity=JWTIdentity() or another"
             " one of flask_conversations.identity, decorate a function with @conversations.identity_loader, or set"
             " CONVERSATIONS_IDENTITY."
         )

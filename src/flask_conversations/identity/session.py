@@ -45,7 +45,7 @@ class SessionIdentity:
 
 
 class FlaskLoginIdentity:
-    """Who `flask_login.current_user` is; nobody if that user is anonymous.
+    """Who `flask_login.current_user` is; None if that user is anonymous.
 
     The user id is `get_id()` as text, or *user_attribute* where `get_id()` changes with the password. With
     *org_attribute* the user must have an organisation.

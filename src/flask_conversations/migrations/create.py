@@ -1,4 +1,4 @@
-"""Tables made without migrations: whoever runs `create_all()` gets the version row with them."""
+"""Tables made without migrations: `create_all()` adds the version row to them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _after_create(target: sa.MetaData, connection: sa.Connection, *, tables: Seq
 
 
 def _created(metadata: sa.MetaData, tables: Sequence[sa.Table]) -> list[Models]:
-    """The models of which *tables* holds everything. If some were there before, nobody knows what they look like."""
+    """The models of which *tables* holds everything. None if some were there before, since their shape is unknown."""
     return [
         models
         for models in all_models(metadata)

@@ -119,7 +119,7 @@ def field_versions(row: Any) -> dict[str, int]:
 
 
 def _whole(value: Any) -> int:
-    """A number as it is stored; SQLite keeps anything in a column of numbers, and what is none counts as nought."""
+    """A number as it is stored; SQLite keeps any value in a column of numbers, and a value that is no number counts as 0."""
     return value if isinstance(value, int) else 0
 
 

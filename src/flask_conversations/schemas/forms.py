@@ -1,6 +1,6 @@
 """marshmallow schemas of what comes over HTTP and, for the OpenAPI description, of what goes out.
 
-Input fields apply the rules of `schemas.rules`, the ones the service applies: a value is judged once, whichever way it comes.
+Input fields apply the rules of `schemas.rules`, the ones the service applies: a value is judged by one rule on every path.
 """
 
 from __future__ import annotations

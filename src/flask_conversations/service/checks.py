@@ -205,7 +205,7 @@ class Checks:
         if entry.rev != rev:
             return "The entry is of another history with the same version, of before a restored backup say."
         if entry.owner != owner:
-            return "The entry says that somebody else owns the conversation."
+            return "The entry names another owner of the conversation."
         if sorted(entry.messages, key=_seq) != sorted(messages, key=_seq):
             return "The entry has other messages than the database at the same version."
         return None
@@ -268,7 +268,7 @@ def _held(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int,
     except ConversationNotFound:
         return None
     if newest is None or not before.version == newest.version == after.version:
-        # changed meanwhile: whatever the entry said was of before
+        # changed meanwhile: the entry was of an older version
         return after.version + 1, after.rev, "", []
     owner = owner_tag(after.org_id, after.user_id)
     return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
@@ -376,14 +376,14 @@ class ConversationAudit:
         return branch.lives or branch.head_id is None or branch.name == self.conversation.branch
 
     def tip_of(self, branch: Any) -> str | None:
-        """Where a branch must end: where it does, before what was deleted, or where nobody knows, with the active one."""
+        """The message at which a branch must end: its own, the last one before deleted messages, or that of the active branch."""
         if self._ends_well(branch):
             return branch.head_id  # type: ignore[no-any-return]
         return branch.heir_id or (self.head.id if self.head else None)
 
     @property
     def next_version(self) -> int:
-        """One step beyond whatever anybody may have seen."""
+        """One step beyond every version that a client may have seen."""
         return max(_whole(self.conversation.version), self._version) + 1
 
     def totals(self) -> dict[str, Any]:
@@ -440,7 +440,7 @@ class ConversationAudit:
                 "message_count", f"It says {c.message_count} messages, and has {self._count}.", repairable=True
             )
         if c.checksum not in (self._sum, self._sum_now):
-            # with changed messages about, nobody knows which of them it was of
+            # with changed messages about, it is unknown which of them it was of
             repairable = self.takes_content or not self.altered
             yield self._finding("checksum", "The checksum is not that of its messages.", repairable=repairable)
         if _whole(c.version) < self._version or not isinstance(c.version, int):
@@ -474,7 +474,7 @@ class ConversationAudit:
         if "last_message_at" in right:
             yield self._finding("last_message_at", "last_message_at is the time of no message.", repairable=True)
         if self.wrong_branches or self._is_cut:
-            text = f"{len(self.wrong_branches)} branches end at no message of it, or belong to somebody else."
+            text = f"{len(self.wrong_branches)} branches end at no message of it, or belong to another owner."
             yield self._finding(
                 "branch", text if self.wrong_branches else "It has branches, and says it has none.", repairable=True
             )
@@ -490,7 +490,7 @@ _ALTERED = {
 
 _MESSAGE_FAULTS = {
     "tombstone": "{count} deleted messages still hold what they said.",
-    "owner": "{count} messages are owned by somebody else than the conversation. Who may read it is the conversation's"
+    "owner": "{count} messages have another owner than the conversation. Who may read it is the conversation's"
     " owner; set the columns user_id and org_id of either by hand.",
     "parent": "{count} messages do not answer the one before them, although there are no branches.",
 }

@@ -96,7 +96,7 @@ class ConversationService:
         """A new conversation, with *messages* in it if given; its `["id"]` is a UUIDv7 unless *id* is a UUID.
 
         Any other *id* becomes the `client_id`. Creating again with one's own id, or with the same *idempotency_key*, returns the
-        first conversation. Raises `ClientIdConflict` for an id that is somebody else's or in one's trash, `ValidationFailed`.
+        first conversation. Raises `ClientIdConflict` for an id of another owner or in the owner's trash, `ValidationFailed`.
         """
         outcome = self._units.write_as(
             "create_conversation", conversations.create, title, id, messages, temporary, fields, idempotency_key
@@ -112,7 +112,7 @@ class ConversationService:
 
     @_writes
     def lock_conversation(self, work: UnitOfWork, conversation_id: str, *, trash: bool = False) -> Conversation:
-        """The conversation, held until the group or host transaction around this call ends: nobody else changes it meanwhile.
+        """The conversation, held until the group or host transaction around this call ends: no other may change it.
 
         *trash* finds a deleted one too.
         """

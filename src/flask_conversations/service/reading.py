@@ -205,7 +205,7 @@ def message(work: UnitOfWork, conversation_id: str, message_id: str, *, min_vers
 
 
 def _is_growing(message: Any) -> bool:
-    """Whether somebody is said to be writing a message. Its text may quote the sign for that, which costs a look."""
+    """Whether a message has the status of a growing answer. Its text may quote the sign for that, which costs a look."""
     return b'"status":"streaming"' in message if isinstance(message, bytes) else message["status"] == "streaming"
 
 

@@ -229,7 +229,7 @@ def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str
 def _merged_fields(
     conversation: Any, fields: Mapping[str, Any], stale_base: int | None, *, forced: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The fields to set, and those that somebody else has set since the base version."""
+    """The fields to set, and those that another client has set since the base version."""
     marks = schema.field_versions(conversation)
     current = schema.dump(conversation)
     changed: dict[str, Any] = {}
@@ -311,7 +311,7 @@ def _unclashing(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
 def _merged_messages(
     stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]], stale_base: int | None
 ) -> tuple[list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Messages to edit, messages to append, and edits that collide with somebody else's.
+    """Messages to edit, messages to append, and edits that collide with another client's.
 
     A message without id is the first equal one further on in the stored list, so that a retried snapshot adds nothing.
     """

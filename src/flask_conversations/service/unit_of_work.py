@@ -334,7 +334,7 @@ class _Tries:
             logger.debug("Trying again (%s).", type(error).__name__)
             if db_errors.is_conflict(error):
                 counters.add("conflicts")
-                # whoever won is given the time to finish; nothing is held meanwhile
+                # the winner gets the time to finish; no lock is held meanwhile
                 time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
             return True
         return False
@@ -432,7 +432,7 @@ def begin(store: Store) -> bool:
     try:
         driver.execute("BEGIN IMMEDIATE")
     except driver.OperationalError as error:
-        raise StorageUnavailable("Somebody else holds the database lock for too long.") from error
+        raise StorageUnavailable("Another transaction holds the database lock for too long.") from error
     return True
 
 

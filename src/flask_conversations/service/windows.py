@@ -84,7 +84,7 @@ def _confirmed(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted:
     if now is None or now[0] <= entry.version:
         cache.disagrees(own_id)
         return Found()
-    # somebody has written since, or the entry is old; what is there by now would have to be confirmed again
+    # another writer was faster, or the entry is old; a newer entry would have to be confirmed again
     return Found(lease=cache.read(own_id, owner, wanted, wanted, now[0]).lease)
 
 

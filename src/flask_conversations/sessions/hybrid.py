@@ -78,7 +78,7 @@ class HybridBackend:
             self._settled(key).extend(key, items)
             return
         batch = [frozen(copy.deepcopy(item)) for item in items]
-        # what is said twice to the database, because nobody knows whether it has heard, is saved once
+        # a change that is sent twice after an unknown outcome is saved once
         at = dt.datetime.now(dt.timezone.utc)
         marks = [{"client_id": f"session-{uuid.uuid4().hex}", "created_at": at} for _ in batch]
         if batch:

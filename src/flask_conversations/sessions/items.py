@@ -25,7 +25,7 @@ _ALIASES = {
 
 
 class Item(dict[str, Any]):
-    """An item as it was read: a dict that cannot be changed in place, since nobody would save the change."""
+    """An item as it was read: a dict that cannot be changed in place, since the change would not be saved."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
@@ -50,7 +50,7 @@ def frozen(item: Any) -> Any:
 
 
 def loose(item: Any) -> Any:
-    """*item* as it is after it has left the deque: whoever took it may change it."""
+    """*item* after it has left the deque: its taker may change it."""
     return dict(item) if isinstance(item, Item) else item
 
 

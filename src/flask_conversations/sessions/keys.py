@@ -56,7 +56,7 @@ def key_of(conversation: Mapping[str, Any]) -> Key | None:
     kind, name = match.groups()
     try:
         key = _read(kind, name, conversation["metadata"])
-        # another spelling of the same thing, which somebody has chosen by hand, is no key
+        # another spelling of the same value, chosen by hand, is no key
         return key if client_id(key) == f"session{kind}:{name}" else None
     except (KeyError, TypeError, ValueError):
         return None

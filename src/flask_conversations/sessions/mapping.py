@@ -1,4 +1,4 @@
-"""The mapping itself: keys of an app to deques of whoever asks."""
+"""The mapping: from keys of an app to deques of the current identity."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MISSING: Any = object()
 class Sessions(MutableMapping[Key, SessionDeque]):
     """What `defaultdict(lambda: deque(maxlen=maxlen))` was to the app, in the database: made by `conversations.sessions(maxlen)`.
 
-    In a request it holds the keys of the identity that sent it, and nobody else's; elsewhere use `as_user`. A key is one
+    In a request it holds only the keys of the identity that sent it; elsewhere use `as_user`. A key is one
     conversation. A missing key reads as an empty deque and is made by the first append.
     """
 
@@ -190,7 +190,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
         """How the deques in this process's memory differ from those in the database: counts and places, no content."""
         found = [each for place in self._places(everyone) for each in place.differences()]
         differences = [each for each in found if each is not None]
-        # a key may be the id of somebody's browser session: no logs
+        # a key may be the id of a browser session: no logs
         logger.info("Sessions: %d of %d deques differ between memory and database.", len(differences), len(found))
         return {
             "write": self.mode.write,
@@ -210,7 +210,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
     # --- whose
 
     def _place(self) -> HybridBackend:
-        """Where the deques are of whoever asks; it stays theirs, also after the request and in other threads."""
+        """The backend of the current identity; it keeps that identity after the request and in other threads."""
         identity, app = self._bound or (_current_identity(), None)
         if app is None and has_app_context():
             app = current_app._get_current_object()  # type: ignore[attr-defined]

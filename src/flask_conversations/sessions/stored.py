@@ -98,7 +98,7 @@ class Stored:
                 self._settle(conversation_id, rows, hidden, items, fallen=start)
 
     def change(self, key: Key, change: Callable[[deque[Any]], R], *, fallen: int = 0) -> R:
-        """Do *change* to the deque, while nobody else can; *fallen* items leave it on the left."""
+        """Apply *change* to the deque under its lock; *fallen* items leave it on the left."""
         with self.service.transaction():
             conversation_id = self._locked(key)
             rows, hidden = self._window(conversation_id) if conversation_id else ([], None)
@@ -137,7 +137,7 @@ class Stored:
         return call(successor)
 
     def _successor(self, key: Key, status: str = "all") -> str | None:
-        """The newest conversation of a key, whichever client id it has: another than the key's if that one is in the trash."""
+        """The newest conversation of a key. Its client id differs from the key's if the first one is in the trash."""
         page = self.service.list_conversations(
             context_type=keys.CONTEXT, context_id=keys.client_id(key), status=status, order="-created_at", limit=1
         )
@@ -151,7 +151,7 @@ class Stored:
             return None
 
     def _begin(self, key: Key) -> str:
-        """A new conversation for the key, or the one that somebody else has begun at the same moment."""
+        """A new conversation for the key, or the one that another caller has created at the same moment."""
         chosen = keys.client_id(key)
         for _ in range(_ATTEMPTS):
             try:

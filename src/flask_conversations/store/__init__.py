@@ -67,7 +67,7 @@ class Store:
     def owner(self) -> dict[str, str]:
         """The owner columns of a new row. Raises `IdentityRequired` for the system, which owns nothing."""
         if self.identity is None:
-            raise IdentityRequired("The system owns no conversations: use as_user(...) to create one for somebody.")
+            raise IdentityRequired("The system owns no conversations: use as_user(...) to create one for a user.")
         return {"org_id": self._parameters["mine_org"], "user_id": self._parameters["mine_user"]}
 
     @property
@@ -127,7 +127,7 @@ class Store:
         return self._found(_get(self.models, self.system, *self.key(conversation_id), trash, None), conversation_id)
 
     def lock(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
-        """Like `get`, and nobody else changes the conversation until this transaction ends."""
+        """Like `get`, and no other transaction changes the conversation until this one ends."""
         query = _get(self.models, self.system, *self.key(conversation_id), trash, self.dialect)
         return self._found(query, conversation_id)
 
@@ -226,7 +226,7 @@ def _insert(models: Models, table: sa.Table) -> Any:
 def _insert_unless_taken(
     models: Models, table: sa.Table, dialect: str, names: tuple[str, ...], returning: tuple[Any, ...]
 ) -> Any:
-    # a SELECT rather than VALUES: whoever is about to take the key may never commit, and only a WHERE bounds the wait
+    # a SELECT rather than VALUES: the other writer of the key may never commit, and only a WHERE bounds the wait
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     row = sa.select(*(sa.bindparam(f"its_{name}", type_=table.c[name].type) for name in names))
     query = insert(table).from_select(names, row.where(bounded_lock_wait(dialect)))

@@ -392,7 +392,7 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     parameters = {**owner, "from_org": guest["org_id"], "from_user": guest["user_id"]}
     parameters.update(moment=now(), new_rev=new_rev())
     store.execute(_collisions(tables, store.dialect), parameters)
-    # the conversations first: whoever is saving into one has finished then, and nobody begins
+    # the conversations first: writers have finished then, and no new one begins
     moved = store.execute(_claim(tables), parameters).all()
     for start in range(0, len(moved), _BATCH_SIZE):
         parameters["ids"] = [row.id for row in moved[start : start + _BATCH_SIZE]]
@@ -451,7 +451,7 @@ def overdue(
 ) -> Sequence[sa.Row[Any]]:
     """Conversations whose time in the trash, or as temporary ones, is over.
 
-    *locked*, they stay overdue until this transaction ends; one that somebody else is working on is left for the next time.
+    *locked*, they stay overdue until this transaction ends; one that another transaction holds is left for the next time.
     """
     parameters = {"trash_before": trash_before, "temporary_before": temporary_before, "limit": limit}
     query = _overdue(store.models, store.system, store.dialect if locked else None)

@@ -15,7 +15,7 @@ _NO_TABLE = {"42P01", "42703", "3F000"}
 
 
 def is_duplicate(error: BaseException) -> bool:
-    """A unique key was taken by somebody else in the meantime."""
+    """Another transaction took the unique key in the meantime."""
     return isinstance(error, sa.exc.IntegrityError) and (
         _state(error) == _UNIQUE or "UNIQUE constraint failed" in str(error.orig)
     )
@@ -53,7 +53,7 @@ def translated(error: BaseException) -> ConversationsError | None:
     if _state(error) == _ABORTED:
         return TransactionAborted()
     if _state(error) in _LOCKED_OUT or "database is locked" in str(error.orig):
-        return StorageUnavailable("Somebody else holds the lock on this conversation for too long.")
+        return StorageUnavailable("Another transaction holds the lock on this conversation for too long.")
     if error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
         return StorageUnavailable()
     return None

@@ -81,7 +81,7 @@ def newest(
     own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
     if first.branched:
         found = walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
-        # the walk is a statement of its own, which sees what was committed meanwhile, unless nobody could
+        # the walk is a statement of its own, which sees later commits, unless the isolation level forbids that
         return Newest(own_id, first.own_version, found, first.own_rev, shared and held, True)
     found = [] if first.seq is None else _ordered(rows, rising=after is not None)
     return Newest(own_id, first.own_version, found, first.own_rev, held, False)
@@ -168,7 +168,7 @@ def walk(
     """The path from a message upwards, newest first; with *after*, its first messages after that seq, oldest first.
 
     The seq falls with each step, so the walk is the order. *before* is the seq of a message whose ancestors are wanted,
-    whichever branch it is on: a page costs about as much wherever it stands. A seq that no message has only bounds the path.
+    on any branch: a page costs about as much wherever it stands. A seq that no message has only bounds the path.
     """
     query = path_query(store.models, columns, before is not None, after is not None, limit is None)
     parameters = {"conversation": own_id, "head": head_id, "before": before, "after": after, "limit": limit}
@@ -193,7 +193,7 @@ def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bo
     first = sa.select(m.seq, m.parent_id, counted.label("depth")).where(*wanted, m.id == head)
     path = first.cte("path", recursive=True)
     step = sa.select(m.seq, m.parent_id, path.c.depth + counted).where(*wanted, m.id == path.c.parent_id)
-    # whoever asks for the first ones after a place only knows at the end which these are
+    # the first ones after a place are known only at the end of the walk
     path = path.union_all(step if unlimited or after else step.where(path.c.depth < limit))
     # chosen by what the walk knows itself: databases would else look for its messages among all there are
     chosen = sa.select(path.c.seq, path.c.depth).order_by(path.c.depth.desc() if after else path.c.depth)

@@ -15,7 +15,7 @@ from . import Store, bounded_lock_wait, owned_by_me, statement
 def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
     """Take an idempotency key for this transaction; False if another request has it.
 
-    Whoever comes second waits for the first to commit, and then finds its answer. Keys older than *kept_since* are free again.
+    The second caller waits for the first to commit, and then finds its answer. Keys older than *kept_since* are free again.
     """
     table = store.models.Idempotency.__table__
     expire(store, kept_since=kept_since)

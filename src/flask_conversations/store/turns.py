@@ -128,7 +128,7 @@ def move(
 ) -> Any | None:
     """Set columns of a turn that is in one of *states*, and that *token* belongs to if one is given; None if it is not so.
 
-    With *lease* the worker has so many seconds again; without, nobody is expected to be at work.
+    With *lease* the worker has so many seconds again; without, no worker is expected.
     """
     shape = (tuple(values), token is not None, tuple(sorted(states)), lease is not None)
     parameters = {f"set_{name}": value for name, value in values.items()}
@@ -153,7 +153,7 @@ def _move(
 
 
 def stop(store: Store, turn: Any) -> None:
-    """Ask whoever works at a turn to end it."""
+    """Ask the worker of a turn to end it."""
     store.execute(_stop(store.models), {"of_conversation": turn.conversation_id, "of_number": turn.number})
 
 
@@ -188,7 +188,7 @@ def _renew(models: Models, dialect: str) -> Any:
 
 
 def stop_requests(store: Store, tokens: Sequence[str]) -> set[str]:
-    """Those of *tokens* whose turn somebody wants to end."""
+    """Those of *tokens* whose turn shall be cancelled."""
     found: set[str] = set()
     for start in range(0, len(tokens), _AT_ONCE):
         rows = store.execute(_stop_requests(store.models), {"tokens": list(tokens[start : start + _AT_ONCE])})

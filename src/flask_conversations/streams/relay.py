@@ -79,7 +79,7 @@ class Relay:
             return None
         try:
             answer = call(self._client())
-        except Exception as error:  # noqa: BLE001 - whatever Redis makes of it, the turn goes on without
+        except Exception as error:  # noqa: BLE001 - the turn goes on without Redis
             timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
             self._breaker.failed(timed_out=timed_out)
             logger.debug("Redis did not pass on an answer (%s).", type(error).__name__)

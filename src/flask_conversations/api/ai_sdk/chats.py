@@ -140,7 +140,7 @@ def _again(chat: str, messages: list[dict[str, Any]], message_id: str | None, ma
 
 
 def _answered_again(chat: str, question: Mapping[str, Any]) -> Response:
-    """Answer a question again, unless somebody is still at it."""
+    """Answer a question again, unless a turn is still at work on it."""
     running = http.current_turn(state().current_units(), chat)
     if running is not None and running["question_id"] == question["id"]:
         stream.refuse_too_many()

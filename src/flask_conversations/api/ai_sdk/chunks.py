@@ -35,7 +35,7 @@ def told(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[st
 
 
 def nothing() -> Iterator[str]:
-    """What there is to tell where nobody answers."""
+    """The chunks of a question that no responder answers."""
     yield from _framed([{"type": "start"}, {"type": "finish"}], None)
     yield "data: [DONE]\n\n"
 

@@ -89,7 +89,7 @@ class Calls:
             self._settled.add(name)
             yield {"type": "tool-output-denied", "toolCallId": name}
         elif part.get("requires_approval") and approval is None:
-            # whoever answers names the approval: the call is all there is to name
+            # a response names the approval, and the call is its only name
             yield {"type": "tool-approval-request", "approvalId": name, "toolCallId": name}
 
     def _again(self, name: str) -> Iterator[JSON]:

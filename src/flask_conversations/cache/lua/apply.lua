@@ -1,11 +1,11 @@
 -- APPLY: the transaction is committed; bring the entry from one version to the next.
 -- ARGV: token, reserve_ms, from version, to version, ttl_ms, limit, element tails, the oldest first
--- Answers {token, 'applied'}, {token, 'later'} (somebody was further), or {token, 'gap'} (also for what would
+-- Answers {token, 'applied'}, {token, 'later'} (another writer was further), or {token, 'gap'} (also for what would
 -- become too large).
 
 local from, to, ttl_ms, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
--- whoever holds it may have read before the commit
+-- its holder may have read before the commit
 drop_lease()
 local place, reserved = own_mark()
 

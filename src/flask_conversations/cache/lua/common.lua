@@ -1,7 +1,7 @@
 -- What every script knows: the time and the incarnation of this server, and what the key holds.
 --
 -- ARGV[1] names the caller's reservation, lease or call and is the first element of every answer, so that an answer that
--- belongs to somebody else is found out. ARGV[2] is the life of a reservation in milliseconds.
+-- belongs to another owner is detected. ARGV[2] is the life of a reservation in milliseconds.
 
 local key, token, reserve_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
@@ -113,7 +113,7 @@ local function load()
     redis.call('LREM', key, 1, mark)
   end
   if #dead > 0 then
-    -- whoever made it may have committed: what lies below is older than that
+    -- its writer may have committed: the entry below is older than that
     drop_base()
   elseif base[1] then
     read_head()

@@ -139,7 +139,7 @@ class Session:
             except Trouble as trouble:
                 if self._line.is_cancelled():
                     return
-                # never again once somebody has read the beginning
+                # never again once a reader has seen the beginning
                 if passed_on or not self._endpoint.pause(attempt, trouble, self._line.is_cancelled):
                     self._log(logging.WARNING, "gave no answer" if not passed_on else "broke off", attempt, trouble)
                     if self._line.is_cancelled():

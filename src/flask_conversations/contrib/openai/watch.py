@@ -25,7 +25,7 @@ class Line:
             self._socket = info["return_value"].get_extra_info("socket")
 
     def cut(self) -> None:
-        """Let whoever waits for bytes see the end of them."""
+        """Wake the threads that wait for bytes: the stream has ended."""
         with contextlib.suppress(OSError, TypeError):
             # not the method of an SSLSocket, which takes the state away that another thread is using
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

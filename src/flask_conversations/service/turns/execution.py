@@ -241,7 +241,7 @@ class TurnExecution:
             self.stop()
 
     def settle(self, state: str, error: ConversationsError | None = None) -> None:
-        """Save the answer as it is, and how the turn has ended; whoever comes first decides."""
+        """Save the answer as it is, and how the turn has ended; the first caller decides."""
         with self._saving:
             if self.ended.is_set():
                 return
@@ -283,7 +283,7 @@ class TurnExecution:
             self._end_turn(None, FAILED, stored_error(self.error))
         except LeaseLost:
             pass
-        except Exception as again:  # noqa: BLE001 - its lease will end, and somebody will find it
+        except Exception as again:  # noqa: BLE001 - its lease will expire, and a reader will recover it
             _log_failure(f"Turn {self.turn.id} could not be ended", again)
 
     def persist(self, step: Callable[[], T]) -> T:
@@ -311,7 +311,7 @@ class TurnExecution:
             self.end()
 
     def interrupt(self, why: str) -> None:
-        """End the turn although nobody has asked for that."""
+        """End the turn without a request to cancel it."""
         self.stop(INTERRUPTED, Interrupted(why))
 
     def stop_in_background(self, end: Callable[[], object]) -> None:

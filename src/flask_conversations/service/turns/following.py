@@ -1,4 +1,4 @@
-"""Following a turn: its events from any position, on any worker, whichever worker executes it."""
+"""Following a turn: its events from any position, on any worker."""
 
 from __future__ import annotations
 

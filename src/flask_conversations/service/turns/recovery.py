@@ -139,7 +139,7 @@ def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_row
 
 
 def store_question(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
-    """Store the question of a turn that never began: what somebody has sent is not lost with a worker."""
+    """Store the question of a turn that never began: a message is not lost with a worker."""
     request = dict(turn.request or {"row": None, "message_id": None})
     if request["row"]:
         request["row"]["created_at"] = rules.moment(request["row"]["created_at"])

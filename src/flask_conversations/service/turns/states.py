@@ -98,7 +98,7 @@ def step_version_once(work: UnitOfWork, conversation: Any) -> None:
 
 
 def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
-    """Somebody has deleted the answer, or the question of one that has not begun: it does not come back, the turn is over."""
+    """The answer, or the question of a waiting turn, was deleted: it stays deleted, and the turn ends."""
     values = {"state": CANCELLED, "token": None, "ended_at": now(), "request": None}
     moved = advance(work, turn, values)
     step_version_once(work, conversation)
@@ -120,7 +120,7 @@ def write_answer(
 def append_answer(
     work: UnitOfWork, conversation: Any, turn: Any, message_id: str, columns: Mapping[str, Any], state: str
 ) -> Message | None:
-    """Store an answer below its question; None if there is none, or none any more: nobody waits for one."""
+    """Store an answer below its question; None if there is no question, or it was deleted."""
     row = {
         "role": "assistant",
         "type": "text",
@@ -139,7 +139,7 @@ def append_answer(
         return None
     if _leads_to(work, conversation, question):
         return message_rules.append(work, conversation.id, row)
-    # somebody has turned to another branch meanwhile: the answer stays below its question, and they stay where they are
+    # the user has chosen another branch meanwhile: the answer stays below its question, and that branch stays active
     return _append_aside(work, conversation, turn.question_id, row)
 
 

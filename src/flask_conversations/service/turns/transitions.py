@@ -42,7 +42,7 @@ from .types import HOST, SEND, LeaseLost, StartedTurn, TurnRequest
 def begin_turn(work: UnitOfWork, request: TurnRequest, token: str) -> StartedTurn:
     """Store the question and begin to answer it, or line up behind the turn that is under way.
 
-    A retry of a request finds the turn that the first one began. Raises `TurnInProgress` where nobody may wait.
+    A retry of a request finds the turn that the first one began. Raises `TurnInProgress` where no turn may wait.
     """
     row = (
         message_rules.prepared(work, request.conversation_id, request.message) if request.message is not None else None
@@ -153,7 +153,7 @@ def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None
     live = live_turns(work, conversation)
     mine = next((each for each in live if each.id == turn.id and each.token == token), None)
     if mine is not None and mine.state != WAITING:
-        # it has begun: whoever does not know whether that was committed does it again
+        # it has begun: a caller with an unknown outcome calls again
         return StartedTurn(mine, _question_of(work, conversation, mine))
     if mine is None or mine.cancelled:
         raise LeaseLost
@@ -175,9 +175,9 @@ def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None
 
 
 def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> Any:
-    """The first words: the answer exists, and whoever reads the conversation sees it grow; the turn. Raises `LeaseLost`."""
+    """Insert the answer with its first words, for readers of the conversation to see; returns the turn. Raises `LeaseLost`."""
     conversation = states.hold(work, turn)
-    # whoever does not know whether this was committed does it again
+    # a caller with an unknown outcome calls again
     moved = states.advance_own(
         work, turn, {"state": STREAMING, "answer_id": message_id}, token, (PROCESSING, STREAMING)
     )
@@ -189,7 +189,7 @@ def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, colum
 
 
 def checkpoint(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> bool:
-    """What was said so far; whether somebody wants the turn to end. Raises `LeaseLost`."""
+    """Save the answer so far; returns whether the turn shall be cancelled. Raises `LeaseLost`."""
     conversation = states.hold(work, turn)
     moved = states.advance_own(work, turn, {}, token, (STREAMING,))
     if states.update_answer(work, conversation, message_id, columns, STREAMING) is None:
@@ -206,7 +206,7 @@ def await_approval(
     columns: Mapping[str, Any],
     calls: Sequence[Mapping[str, Any]],
 ) -> None:
-    """The user has to decide about *calls* first; nobody is at work meanwhile. Raises `LeaseLost`."""
+    """Wait for the user's decision about *calls*; no worker holds the turn meanwhile. Raises `LeaseLost`."""
     conversation = states.hold(work, turn)
     parts = len(columns["parts"])
     waiting = [
@@ -279,7 +279,7 @@ def end_turn(
     state: str,
     error: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Message] | None:
-    """The answer as it is now for good, and the turn is over; without *token*, whoever is at work. Raises `LeaseLost`.
+    """End the turn and store its answer for good; without *token*, for any worker. Raises `LeaseLost`.
 
     Without *columns* the answer stays as it was saved last. A turn that has not begun yet keeps its question. What comes
     back is the turn and its answer; None if that was deleted.
