@@ -93,6 +93,20 @@ ONLY = {"api": {"service": {"http"}}}
 NEVER = {"api": {"sqlalchemy"}, "schemas": {"sqlalchemy", "flask"}, "store": {"flask"}, "proxies": {"sqlalchemy"}}
 """Foreign packages that a part has no business with."""
 
+FLOORS = (
+    "cursors fields guards outcome savepoints turns turns.answers turns.timing turns.types turns.ports",
+    "backend",
+    "unit_of_work",
+    "branches checks edits idempotency titles windows messages reading conversations summaries forks snapshots",
+    "turns.questions turns.states turns.recovery",
+    "turns.transitions turns.views",
+    "turns.following turns.turn turns.execution",
+    "turns.hosting turns.registry",
+    "turns.operations",
+    "facade http",
+)
+"""The modules of `service`, from the ground up: each imports from its own floor and from those below."""
+
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -118,6 +132,15 @@ def test_each_foreign_package_has_its_place(module):
         top = name.split(".")[0]
         misplaced = (top in KNOWS and part not in KNOWS[top]) or top in NEVER.get(part, ())
         assert not misplaced, f"{module.relative_to(SOURCE)}:{line}: {part} does not speak {top}"
+
+
+def test_the_service_has_floors():
+    """Each module of the service is on a floor, and imports nothing from a higher one."""
+    floors = {f"service.{name}": floor for floor, names in enumerate(FLOORS) for name in names.split()}
+    arrows = graph(SOURCE)
+    assert {name for name in arrows if name.startswith("service.")} == set(floors)
+    up = [f"{name} imports {other}" for name in floors for other in arrows[name] if floors.get(other, 0) > floors[name]]
+    assert up == []
 
 
 def test_no_modules_import_each_other():
