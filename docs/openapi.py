@@ -512,7 +512,7 @@ def answer_headers(route: Route, status: int, what: type[Schema] | str) -> Itera
     )
     if tagged and not route.many and route.method != "DELETE":
         yield "ETag"
-    if 201 in route.answers:
+    if 201 in route.answers and what is not forms.BranchOut:  # the name of a branch is no address
         yield "Location"
     if route.method == "POST" and status == 200:
         yield "Idempotency-Replayed"
