@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -207,16 +208,21 @@ def _taken(urls: Map, ours: Shapes, own_name: str | None = None) -> Iterator[str
 def _log_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) -> None:
     """Log, at the first request for us, the routes that the host has added to our URLs after ours: Flask has no hook for them."""
     waiting: list[tuple[Flask, Shapes, str]] = []
+    lock = threading.Lock()
 
     def remember(setup: BlueprintSetupState) -> None:
         name = setup.name if not setup.name_prefix else f"{setup.name_prefix}.{setup.name}"
         waiting.append((cast("Flask", setup.app), _shapes(setup, by_path), name))
 
     def log() -> None:
-        for each in [each for each in waiting if each[0] is current_app._get_current_object()]:  # type: ignore[attr-defined]
-            waiting.remove(each)
-            _, ours, name = each
-            for problem in _taken(current_app.url_map, ours, name):
+        if not waiting:
+            return
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        with lock:  # the first requests may come at the same time
+            unchecked = [each for each in waiting if each[0] is app]
+            waiting[:] = [each for each in waiting if each[0] is not app]
+        for _, ours, name in unchecked:
+            for problem in _taken(app.url_map, ours, name):
                 logger.error("%s", problem)
 
     blueprint.record(remember)

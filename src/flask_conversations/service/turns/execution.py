@@ -282,7 +282,7 @@ class TurnExecution:
         try:
             self._end_turn(None, FAILED, stored_error(self.error))
         except LeaseLost:
-            pass
+            pass  # another worker has ended it
         except Exception as again:  # noqa: BLE001 - its lease will expire, and a reader will recover it
             _log_failure(f"Turn {self.turn.id} could not be ended", again)
 
