@@ -21,7 +21,6 @@ from .tables import BRANCHES, CONVERSATIONS, IDEMPOTENCY, MESSAGES, QUERY_LOG, T
 DEFAULT_TITLE = "New Conversation"
 STATUSES = ("active", "archived", "resolved", "deleted")
 ROLES = ("user", "assistant", "system", "tool", "developer")
-MESSAGE_STATUSES = ("pending", "streaming", "delivered", "interrupted", "failed")
 MAIN = "main"
 """The branch that every conversation has from the start."""
 WAITING, PROCESSING, STREAMING, AWAITING = "waiting", "processing", "streaming", "awaiting_approval"

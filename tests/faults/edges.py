@@ -60,22 +60,22 @@ CACHE = [
     Fault(
         name="cache-reserves-the-first-conversation-only",
         path=f"{PACKAGE}/cache/changes.py",
-        right="for each in self._pending:\n            each.reserve()",
-        wrong="for each in self._pending[:1]:\n            each.reserve()",
+        right="for each in self._commits:\n            each.reserve()",
+        wrong="for each in self._commits[:1]:\n            each.reserve()",
         tests=("tests/cache/test_transactions.py",),
     ),
     Fault(
         name="cache-change-without-reservation-is-not-dropped",
         path=f"{PACKAGE}/cache/changes.py",
-        right="else:\n            # also where the reservation failed",
-        wrong="elif self._reserved:\n            # not where the reservation failed",
+        right="else:\n            # also after a failed reservation",
+        wrong="elif self._reserved:\n            # not after a failed reservation",
         tests=("tests/chaos/test_nth_failure.py",),
     ),
     Fault(
-        name="cache-failed-drop-is-not-owed",
+        name="cache-failed-drop-is-forgotten",
         path=f"{PACKAGE}/cache/core.py",
         right=(
-            "        if self._write(DROP, key, token, failed_before=not reserved) is None:\n            self._owe(key)\n"
+            "        if self._write(DROP, key, token, failed_before=not reserved) is None:\n            self._mark_stale(key)\n"
         ),
         wrong="        self._write(DROP, key, token, failed_before=not reserved)\n",
         tests=("tests/cache/test_versions.py",),

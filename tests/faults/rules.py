@@ -151,9 +151,8 @@ FAULTS: list[Fault] = [
         name="lock-outlives-a-failed-call",
         path="src/flask_conversations/service/unit_of_work.py",
         right="""\
-        if began and work.session.in_transaction():
-            # the host had only read: SQLite's lock, which this call took, must not outlive it
-            _driver(work.store).rollback()
+        if began and store.session.in_transaction():
+            _driver(store).rollback()
         raise
 """,
         wrong="""\

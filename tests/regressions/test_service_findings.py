@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import uuid
@@ -359,3 +360,20 @@ def test_all_threads_share_one_backend(make_app):
         thread.join()
     assert len(found) == 8
     assert {id(backend) for backend in found} == {id(state.backend)}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_group_that_fails_keeps_no_lock(app, ada, chat):
+    """In a transaction of the host that has only read, as after a single call that fails."""
+    with app.app_context():
+        service = app.conversations.as_user("ada")
+        with service.joined():
+            app.db.session.execute(sa.text("SELECT 1"))
+            with contextlib.suppress(ZeroDivisionError), service.transaction():
+                service.save_message(chat, "user", "lost")
+                raise ZeroDivisionError
+            with app.db.engine.connect() as other:
+                other.exec_driver_sql("PRAGMA busy_timeout = 0")
+                other.exec_driver_sql("BEGIN IMMEDIATE")
+                other.rollback()
+    assert contents(ada, chat) == []

@@ -20,7 +20,7 @@ from flask_conversations.turns import ToolCall, ToolResult
 
 from ..service.tools import in_use
 from .sse import EVENTS, parsed
-from .tools import END, Led, abandon, is_idle, said, tree, turns_of, until, with_tools
+from .tools import END, Led, abandon, expire, is_idle, said, tree, turns_of, until, with_tools
 
 
 @pytest.fixture
@@ -488,3 +488,37 @@ def test_what_people_said_is_not_in_the_logs(app, ada, chat, caplog, http):
     assert "Unexpected error" in caplog.text
     assert "KeyError" in caplog.text
     assert "secret" not in caplog.text
+
+
+# -- what another reading found
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_host_replies_to_a_turn_that_was_ended_elsewhere(app, ada, chat, is_deleted):
+    """It gets the answer that is stored, if there is one, and no error for what it came too late with."""
+    with ada.turn(chat, "q") as turn:
+        expire(app, chat)
+        app.conversations.as_system(app=app).recover()
+        if is_deleted:
+            for message in ada.get_messages(chat)["messages"]:
+                ada.delete_message(chat, message["id"])
+        answer = turn.reply("too late")
+    stored = ada.get_messages(chat)["messages"]
+    assert ([answer] if answer else []) == [message for message in stored if message["role"] == "assistant"]
+    assert [message["status"] for message in stored] == ([] if is_deleted else ["delivered", "interrupted"])
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_silent_turn_in_memory_keeps_its_lease(memory, led):
+    """Nothing renews the leases of a database that only this process can see: its turns are not taken for dead."""
+    app = memory(led)
+    ada = app.conversations.as_user("ada", app=app)
+    chat = ada.create_conversation("T")["id"]
+    ada.send_message(chat, "q", wait=False)
+    led.say("one")
+    until(lambda: ada.get_state(chat)["state"] == "streaming")
+    expire(app, chat)
+    assert ada.get_state(chat)["state"] == "streaming"
+    led.say(" two", END)
+    until(lambda: ada.get_state(chat)["state"] == "idle")
+    assert ada.get_messages(chat)["messages"][-1]["content"] == "one two"

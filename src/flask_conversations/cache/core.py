@@ -29,7 +29,7 @@ RESERVE_SECONDS = 10
 """Seconds that a reservation closes a key if no commit ends it; see also `changes.IN_TIME`."""
 
 CLEARED_AT_ONCE = 20
-"""Owed keys that one call settles on its way."""
+"""Stale keys that one call clears on its way."""
 
 
 class Lease(NamedTuple):
@@ -224,7 +224,7 @@ class Cache:
         return self._after(key, answer)
 
     def _after(self, key: str, answer: list[bytes] | None) -> list[bytes] | None:
-        """Redis has answered: time to settle some of what is owed elsewhere."""
+        """Redis has answered: time to clear some of the other stale keys."""
         if answer is not None and self._invalidations:
             for stale in self._invalidations.oldest(CLEARED_AT_ONCE):
                 if stale != key and not self._is_clear(stale):

@@ -31,7 +31,7 @@ def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, t
     source = work.store.get(conversation_id)
     if last is None and at_message_id is not None:
         raise ValidationFailed({"at_message_id": ["There is no such message in this conversation."]})
-    created = rows.insert(work.store, _fork_of(work, source, last, given))
+    created = rows.insert(work.store, _fork_of(source, last, given))
     assert created is not None, "the id is new"
     if isinstance(created.tags, list) and created.tags:
         rows.set_tags(work.store, created, created.tags)
@@ -50,7 +50,7 @@ def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None
     return newest.rows[0] if newest is not None and newest.rows else None
 
 
-def _fork_of(work: UnitOfWork, source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _fork_of(source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = source.metadata if isinstance(source.metadata, dict) else {}
     origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
     kept = {name: getattr(source, name) for name in _KEPT}

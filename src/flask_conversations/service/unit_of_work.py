@@ -92,11 +92,6 @@ class UnitOfWork:
         """The cursors of this identity."""
         return Cursors(self.backend.secrets, self.identity)
 
-    @property
-    def is_outermost(self) -> bool:
-        """Whether this unit of work is a transaction of its own, which ends with it."""
-        return transaction.is_outermost(self.session)
-
     def _note(self, conversation_id: str, version: int, rev: int) -> None:
         """A statement has brought a conversation to *version*: around the commit the cache follows."""
         cache = self.backend.cache
@@ -286,7 +281,7 @@ def _read(units: Units, backend: Backend, call: _Call) -> Any:
             if own and session.in_transaction():
                 session.commit()
             return result
-        except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
+        except BaseException as error:  # noqa: BLE001 - raised again by `_give_up`
             if own:
                 undo(session)
             if not tries.again(backend.counters, error, *([db_errors.is_transient] if own else [])):
@@ -305,7 +300,7 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
         try:
             work = UnitOfWork(units, backend, session)
             result = _in_savepoint(call, work, tries) if hosted or not alone else _straight(call, work, tries)
-        except BaseException as error:  # noqa: BLE001 - raised again by `give_up`
+        except BaseException as error:  # noqa: BLE001 - raised again by `_give_up`
             if alone:
                 undo(session)
             if tries.again(
@@ -391,14 +386,19 @@ def _straight(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
 
 def _in_savepoint(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
     """Apply a rule so that its failure undoes itself only: what the host or the group did before it stays."""
-    began = begin(work.store)
+    with _lock_undone(work.store), savepoint(work.store):
+        return _apply(call, work, tries)
+
+
+@contextlib.contextmanager
+def _lock_undone(store: Store) -> Iterator[None]:
+    """Open the write transaction; after an error in a host's transaction that had only read, release SQLite's lock again."""
+    began = begin(store)
     try:
-        with savepoint(work.store):
-            return _apply(call, work, tries)
+        yield
     except BaseException:
-        if began and work.session.in_transaction():
-            # the host had only read: SQLite's lock, which this call took, must not outlive it
-            _driver(work.store).rollback()
+        if began and store.session.in_transaction():
+            _driver(store).rollback()
         raise
 
 
@@ -446,8 +446,7 @@ def _group(units: Units, backend: Backend) -> Iterator[None]:
     with transaction.grouped(session) as outermost:
         if not outermost or units.leaves_commit_to_host(session):
             store = UnitOfWork(units, backend, session).store
-            begin(store)
-            with _savepoint_of_group(store, backend.counters):
+            with _lock_undone(store), _savepoint_of_group(store, backend.counters):
                 yield
             return
         try:

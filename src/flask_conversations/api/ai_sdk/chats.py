@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,8 +107,9 @@ def _create(chat: str) -> bool:
 
 
 def _take_back(chat: str) -> None:
-    """Remove what was created for a question that was refused."""
-    with current_conversations.transaction():
+    """Remove the conversation that was created for a refused question, if it is still there and empty."""
+    # the client is told why the question was refused, whatever becomes of an empty conversation
+    with contextlib.suppress(errors.ConversationsError), current_conversations.transaction():
         if current_conversations.lock_conversation(chat)["message_count"] == 0:
             current_conversations.delete_conversation(chat, permanent=True)
 

@@ -61,14 +61,6 @@ class Answer:
         self._half = ""
         self._add_text("text", _legible(rest))
 
-    def decide(self, calls: Sequence[Mapping[str, Any]]) -> None:
-        """Write down in the parts what was decided of *calls*."""
-        decided = {call["id"]: call["decision"] for call in calls}
-        with self._lock:
-            self._close()
-            self._parts = [decided_part(part, decided) for part in self._parts]
-            self._pending = any(part["type"] == "tool_call" and undecided(part) for part in self._parts)
-
     @property
     def parts(self) -> list[JSON]:
         """What was said so far."""

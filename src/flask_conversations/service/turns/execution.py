@@ -60,6 +60,7 @@ class TurnExecution:
         """The waits for an approval before this worker took the turn up."""
         self._relayed = last_position(self.answer.parts, self.pauses)
         self._is_relayed = False
+        self._relaying = threading.Lock()
         self._ending: threading.Thread | None = None
 
     # -- in its own thread
@@ -90,8 +91,9 @@ class TurnExecution:
         self.ended.set()
         self._notify()
         self.registry.forget(self)
-        if first and self._is_relayed and self.registry.relay is not None:
-            self.registry.relay.close(self.turn.conversation_id, self.turn.id, self.registry.timing.lingers)
+        with self._relaying:
+            if first and self._is_relayed and self.registry.relay is not None:
+                self.registry.relay.close(self.turn.conversation_id, self.turn.id, self.registry.timing.lingers)
 
     def wait_in_queue(self) -> None:
         timing = self.registry.timing
@@ -344,10 +346,13 @@ class TurnExecution:
         relay = self.registry.relay
         if relay is None or not self.begun_answer:
             return
-        said = list(part_events(self.answer.parts, self.pauses, self.message_id, self._relayed))
-        self._is_relayed = self._is_relayed or bool(said)
-        if said and relay.add(self.turn.conversation_id, self.turn.id, said, self.registry.timing.kept):
-            self._relayed = said[-1].position
+        with self._relaying:
+            if self.ended.is_set():
+                return  # the relay of this turn is closed: another frame would keep it in Redis for longer
+            said = list(part_events(self.answer.parts, self.pauses, self.message_id, self._relayed))
+            self._is_relayed = self._is_relayed or bool(said)
+            if said and relay.add(self.turn.conversation_id, self.turn.id, said, self.registry.timing.kept):
+                self._relayed = said[-1].position
 
     @property
     def next_position(self) -> int:

@@ -10,11 +10,11 @@ from typing import Any
 from ...errors import Conflict, ConversationsError
 from ...models import COMPLETED, FAILED, WAITING
 from ...turns import ResponderError, Usage
-from .. import reading
 from .execution import TurnExecution
 from .following import Follower
 from .recovery import poll_status
 from .types import LeaseLost
+from .views import turn_view
 
 
 class HostTurn:
@@ -57,7 +57,8 @@ class HostTurn:
     def reply(self, text: str, *, model: str | None = None, usage: Any = None) -> Mapping[str, Any]:
         """Store the answer and end the turn. *usage* is a `Usage` or the provider's own numbers as a mapping.
 
-        The message. After a cancellation what is stored stays as it is.
+        The message. If the turn was ended before, by the user or by another worker, the stored answer stays as it is and is
+        returned; an empty mapping if there is none.
         """
         if self._execution is None:
             return self.answer or {}
@@ -70,9 +71,9 @@ class HostTurn:
             self._execution.settle(COMPLETED)
         except LeaseLost:
             self._execution.end()
-        conversation_id, message_id = self.message["conversation_id"], self._execution.message_id
-        self.answer = self._execution.units.read(reading.message, conversation_id, message_id, min_version=None)
-        return self.answer
+        units, turn = self._execution.units, self._execution.turn
+        self.answer = (self._execution.outcome or turn_view(units, turn.conversation_id, turn.id))["answer"]
+        return self.answer or {}
 
     def __enter__(self) -> HostTurn:
         return self

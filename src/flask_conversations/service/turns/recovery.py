@@ -82,7 +82,7 @@ def recover_turn(work: UnitOfWork, conversation_id: str, turn_id: str) -> bool:
     """End a turn whose worker is gone, if it is still so; whether it was."""
     conversation = work.store.lock(conversation_id, trash=True)
     live = turn_rows.live(work.store, conversation)
-    turn = next((each for each in live.dead if each.id == turn_id), None)
+    turn = next((each for each in _gone(work, live) if each.id == turn_id), None)
     return turn is not None and _interrupt(work, conversation.id, turn, live)
 
 
@@ -112,11 +112,18 @@ def live_turns(work: UnitOfWork, conversation: Any) -> turn_rows.Live:
     orphan = live.active if live.active is not None and live.active.state == AWAITING else None
     if orphan is not None and rows.one(work.store, conversation.id, orphan.answer_id) is None:
         states.drop(work, work.store.lock(conversation.id), orphan)
-    elif not live.dead:
+    elif not _gone(work, live):
         return live
-    for turn in live.dead:
+    for turn in _gone(work, live):
         _interrupt(work, conversation.id, turn, live)
     return turn_rows.live(work.store, conversation)
+
+
+def _gone(work: UnitOfWork, live: turn_rows.Live) -> list[Any]:
+    """The turns whose worker is gone. In a database in memory, which renews no leases, that is no turn of this process."""
+    if not work.backend.shares_one_connection:
+        return live.dead
+    return [turn for turn in live.dead if work.backend.turns.find(turn.id) is None]
 
 
 def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_rows.Live) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """What turns wait for, in seconds. Each runner holds one; no setting changes it."""
+    """What turns wait for, in seconds. Each registry holds one; no setting changes it."""
 
     # -- the worker that answers
 

@@ -53,10 +53,6 @@ class StartedTurn:
     question: Message | None
     replayed: bool = False
 
-    @property
-    def is_waiting(self) -> bool:
-        return self.turn is not None and self.turn.state == WAITING
-
 
 class TurnView(TypedDict):
     """A turn with the messages that belong to it, as they are stored."""
