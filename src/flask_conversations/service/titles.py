@@ -1,4 +1,4 @@
-"""The rule of automatic titles: the first question gives one at once, and the host's titler a better one after the commit."""
+"""Automatic titles: the first question becomes the title at once; the host's titler may improve it after the commit."""
 
 from __future__ import annotations
 

@@ -378,7 +378,7 @@ def log_errors(call: Callable[[], Any]) -> None:
     try:
         call()
     except LeaseLost:
-        pass
+        pass  # another worker has the turn now
     except ConversationsError as error:
         logger.warning("The heartbeat of a turn failed (%s).", type(error).__name__)
     except Exception as error:  # noqa: BLE001 - of the host's hooks, say: logged without its text
