@@ -1,26 +1,28 @@
 """Write static/openapi.json from the routes and their schemas: `python docs/openapi.py`. A test checks that it is current.
 
-apispec turns the marshmallow schemas that the API itself loads into JSON Schema; what a route may answer follows from
-how it is declared.
+apispec turns the marshmallow schemas that the API itself loads into JSON Schema. The schemas of answers follow from the types
+that the service and the routes return, and the sentences of the catalogue of fields describe their members.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
 from flask_conversations import api, errors
-from flask_conversations.api.ai_sdk import forms as ui_forms
+from flask_conversations.api.ai_sdk import requests
 from flask_conversations.api.description import STATIC
 from flask_conversations.api.routing import Route
-from flask_conversations.schemas import forms, turn_forms
+from flask_conversations.schemas import fields, http_schemas, types
 
 FILE = STATIC / "openapi.json"
 RESOURCE = "/conversations"
@@ -165,14 +167,14 @@ STATE = {
     "checksum": "8c1f3a5b7d9e0246",
 }
 
-EXAMPLES: dict[type[Schema], Any] = {
-    forms.ConversationIn: {
+EXAMPLES: dict[type, Any] = {
+    http_schemas.ConversationIn: {
         "title": "Bees",
         "tags": ["bees"],
         "messages": [{"role": "user", "content": "What is a bee's favourite food?"}],
     },
-    forms.ConversationPatch: {"title": "All about bees", "starred": True},
-    forms.Snapshot: {
+    http_schemas.ConversationPatch: {"title": "All about bees", "starred": True},
+    http_schemas.Snapshot: {
         "title": "All about bees",
         "messages": [
             {"role": "user", "content": "What is a bee's favourite food?"},
@@ -181,44 +183,44 @@ EXAMPLES: dict[type[Schema], Any] = {
         ],
         "base_version": 3,
     },
-    forms.MessageIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
-    forms.MessagePatch: {"content": "What do bees eat?"},
-    forms.FeedbackIn: {"rating": "up", "reason": "helpful"},
-    forms.BranchIn: {"from_message_id": ANSWER_ID, "name": "in winter"},
-    forms.ForkIn: {"at_message_id": ANSWER_ID, "title": "Bees in winter"},
-    forms.Empty: {},
-    turn_forms.SendIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
-    turn_forms.EditIn: {"message_id": QUESTION_ID, "content": "What do bees eat in winter?"},
-    turn_forms.RegenerateIn: {"message_id": ANSWER_ID},
-    turn_forms.ApproveIn: {"tool_call_ids": ["call_7"], "approved": True},
-    turn_forms.StateOut: STATE,
-    forms.ConversationOut: CONVERSATION,
-    forms.ConversationPage: {"conversations": [CONVERSATION], "next_cursor": None, "has_more": False},
-    forms.ConversationWithMessages: {**CONVERSATION, **PAGE},
-    forms.SavedSnapshot: {**CONVERSATION, **PAGE, "outcome": "saved", "conflicts": []},
-    forms.MessageOut: ANSWER,
-    forms.MessagePage: {**PAGE, "version": 3},
-    forms.BranchOut: BRANCH,
-    forms.BranchList: {"branches": [{**BRANCH, "name": "main", "active": True}, BRANCH]},
-    forms.BranchDeleted: {"success": True, "conversation_id": ID, "name": "in winter"},
-    forms.Deleted: {"success": True, "id": ID, "permanent": False},
-    forms.Claimed: {"claimed": 2},
+    http_schemas.MessageIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
+    http_schemas.MessagePatch: {"content": "What do bees eat?"},
+    http_schemas.FeedbackIn: {"rating": "up", "reason": "helpful"},
+    http_schemas.BranchIn: {"from_message_id": ANSWER_ID, "name": "in winter"},
+    http_schemas.ForkIn: {"at_message_id": ANSWER_ID, "title": "Bees in winter"},
+    http_schemas.Empty: {},
+    http_schemas.SendIn: {"content": "What is a bee's favourite food?", "client_id": "draft-17"},
+    http_schemas.EditIn: {"message_id": QUESTION_ID, "content": "What do bees eat in winter?"},
+    http_schemas.RegenerateIn: {"message_id": ANSWER_ID},
+    http_schemas.ApproveIn: {"tool_call_ids": ["call_7"], "approved": True},
+    types.State: STATE,
+    types.Conversation: CONVERSATION,
+    http_schemas.ConversationPage: {"conversations": [CONVERSATION], "next_cursor": None, "has_more": False},
+    http_schemas.ConversationWithMessages: {**CONVERSATION, **PAGE},
+    http_schemas.SavedSnapshot: {**CONVERSATION, **PAGE, "outcome": "saved", "conflicts": []},
+    types.Message: ANSWER,
+    types.MessagePage: {**PAGE, "version": 3},
+    types.Branch: BRANCH,
+    types.BranchList: {"branches": [{**BRANCH, "name": "main", "active": True}, BRANCH]},
+    http_schemas.BranchDeleted: {"success": True, "conversation_id": ID, "name": "in winter"},
+    http_schemas.Deleted: {"success": True, "id": ID, "permanent": False},
+    http_schemas.Claimed: {"claimed": 2},
 }
 
-MEANINGS: dict[type[Schema] | str, str] = {
-    forms.ConversationOut: "The conversation",
-    forms.ConversationPage: "A page of conversations",
-    forms.ConversationWithMessages: "The conversation with its newest messages",
-    forms.SavedSnapshot: "The conversation as it is now, and what became of the snapshot",
-    forms.MessageOut: "The message",
-    forms.MessagePage: "A page of messages",
-    turn_forms.StateOut: "All that a page shows of the conversation",
-    forms.BranchOut: "The branch",
-    forms.BranchList: "The branches",
-    forms.BranchDeleted: "Which branch was forgotten",
-    forms.Deleted: "What was deleted",
-    forms.Claimed: "How many conversations moved",
-    ui_forms.UIMessagePage: "A page of messages as the AI SDK shows them",
+MEANINGS: dict[type, str] = {
+    types.Conversation: "The conversation",
+    http_schemas.ConversationPage: "A page of conversations",
+    http_schemas.ConversationWithMessages: "The conversation with its newest messages",
+    http_schemas.SavedSnapshot: "The conversation as it is now, and what became of the snapshot",
+    types.Message: "The message",
+    types.MessagePage: "A page of messages",
+    types.State: "All that a page shows of the conversation",
+    types.Branch: "The branch",
+    types.BranchList: "The branches",
+    http_schemas.BranchDeleted: "Which branch was forgotten",
+    http_schemas.Deleted: "What was deleted",
+    http_schemas.Claimed: "How many conversations moved",
+    requests.UIMessagePage: "A page of messages as the AI SDK shows them",
 }
 
 HEADERS = {
@@ -309,7 +311,9 @@ def description() -> dict[str, Any]:
         title="Flask-Conversations",
         version=importlib.metadata.version("flask-conversations"),
         openapi_version="3.1.0",
-        plugins=[MarshmallowPlugin(schema_name_resolver=name_of)],
+        plugins=[
+            MarshmallowPlugin(schema_name_resolver=lambda schema: getattr(schema, "__name__", type(schema).__name__))
+        ],
         info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
         servers=[{"url": "/api"}],
         security=[{"bearer": []}, {"cookie": []}],
@@ -321,32 +325,90 @@ def description() -> dict[str, Any]:
             {"name": "Description", "description": "This description. Public: no login is asked for."},
         ],
     )
-    spec.components.schema("Part", schema=forms.PartOut)
-    spec.components.schema("Problem", schema=forms.Problem)
+    spec.components.schema("Part", PART)
+    reference(spec, http_schemas.Problem)
     components(spec)
     for path in dict.fromkeys(route.path for route in api.all_routes()):
         some = [route for route in api.all_routes() if route.path == path]
         spec.path(
-            re.sub(r"<(\w+)>", r"{\1}", RESOURCE + path), operations={r.method.lower(): operation(r) for r in some}
+            re.sub(r"<(\w+)>", r"{\1}", RESOURCE + path),
+            operations={r.method.lower(): operation(spec, r) for r in some},
         )
     return {"openapi": spec.openapi_version.public, **with_documentation(spec.to_dict())}
 
 
-def name_of(schema: Any) -> str:
-    """The component name of a schema: `ConversationOut` is the Conversation."""
-    kind = schema if isinstance(schema, type) else type(schema)
-    return str(kind.__name__.removesuffix("Out"))
+PART = {
+    "type": "object",
+    "description": "A part of a content: text, or anything else with a type, which is kept as it is.",
+    "properties": {
+        "type": {"type": "string"},
+        "text": {"type": "string", "description": "The text of a part of type `text`, which must have one."},
+    },
+    "required": ["type"],
+    "additionalProperties": True,
+}
+
+NOUNS = {types.Message: fields.MESSAGE, types.Conversation: fields.CONVERSATION, types.Turn: fields.TURN}
+"""The types whose members the catalogue describes, and those that extend them."""
+
+PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
+def reference(spec: APISpec, kind: type) -> dict[str, Any]:
+    """A reference to the component of a TypedDict, which is made once."""
+    if kind.__name__ not in spec.components.schemas:
+        spec.components.schemas[kind.__name__] = {}  # a type may refer to itself
+        noun = next(
+            (noun for base, noun in NOUNS.items() if base.__annotations__.keys() <= kind.__annotations__.keys()), {}
+        )
+        members = {name: schema_of(spec, hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+        for name, member in members.items():
+            if name in noun and noun[name].sentence:
+                member["description"] = noun[name].sentence
+        spec.components.schemas[kind.__name__] = {
+            "type": "object",
+            "properties": members,
+            "required": [name for name in members if name in kind.__required_keys__],  # type: ignore[attr-defined]
+            "description": inspect.cleandoc(kind.__doc__ or ""),
+        }
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def schema_of(spec: APISpec, hint: Any) -> dict[str, Any]:
+    """The JSON Schema of a type that is used in `schemas.types`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return {**schema_of(spec, arguments[0]), **arguments[1].keywords}
+    if origin is Literal:
+        return {"type": "string", "enum": list(arguments)}
+    if origin in (Union, UnionType):
+        return either([schema_of(spec, one) for one in arguments])
+    if origin is list:
+        return {"type": "array", "items": schema_of(spec, arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(spec, arguments[1]) or True}
+    if is_typeddict(hint):
+        return reference(spec, hint)
+    return {} if hint is Any else {"type": PLAIN[hint]}
+
+
+def either(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The schema of a union: one with several types where it can be."""
+    if all("type" in one for one in schemas):
+        return {name: value for one in schemas for name, value in one.items()} | {
+            "type": [one["type"] for one in schemas]
+        }
+    return {"anyOf": schemas}
 
 
 def with_documentation(document: dict[str, Any]) -> dict[str, Any]:
-    """The docstrings of the schemas are their descriptions; each example stands with its schema, once."""
+    """The docstrings of the forms are their descriptions; each example stands with its schema, once."""
     schemas = document["components"]["schemas"]
-    for kind in (each for module in (forms, turn_forms, ui_forms) for each in vars(module).values()):
-        ours = isinstance(kind, type) and issubclass(kind, Schema) and kind.__module__.startswith(SCHEMAS)
-        if ours and name_of(kind) in schemas:
-            schemas[name_of(kind)]["description"] = kind.__doc__
+    for form in (one for module in (http_schemas, requests) for one in vars(module).values()):
+        if isinstance(form, type) and issubclass(form, Schema) and form.__name__ in schemas:
+            schemas[form.__name__]["description"] = form.__doc__
     for kind, example in EXAMPLES.items():
-        schemas[name_of(kind)]["examples"] = [example]
+        schemas[kind.__name__]["examples"] = [example]
     return document
 
 
@@ -397,13 +459,13 @@ def refusal(error: type[errors.ConversationsError], text: str, headers: list[str
     }
 
 
-def operation(route: Route) -> dict[str, Any]:
+def operation(spec: APISpec, route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
         "tags": [tag(route)],
         "parameters": list(parameters(route)),
-        "responses": {str(status): answer for status, answer in sorted(responses(route))},
+        "responses": {str(status): answer for status, answer in sorted(responses(spec, route))},
     }
     if route.body is not None:
         found["requestBody"] = {
@@ -449,8 +511,8 @@ def parameters(route: Route) -> Iterator[Any]:
     yield component_name("X-Request-ID")
 
 
-def responses(route: Route) -> Iterator[tuple[int, Any]]:
-    yield from ((status, answer(route, status, what)) for status, what in route.answers.items())
+def responses(spec: APISpec, route: Route) -> Iterator[tuple[int, Any]]:
+    yield from ((status, answer(spec, route, status, what)) for status, what in route.answers.items())
     yield from ((REFUSALS[name][0].status, {"$ref": f"#/components/responses/{name}"}) for name in refusals(route))
 
 
@@ -475,11 +537,12 @@ def refusals(route: Route) -> Iterator[str]:
         yield "PreconditionRequired"
 
 
-def answer(route: Route, status: int, what: type[Schema] | str) -> dict[str, Any]:
+def answer(spec: APISpec, route: Route, status: int, what: type | str) -> dict[str, Any]:
     headers = header_refs(*answer_headers(route, status, what), "X-Request-ID")
     if isinstance(what, str):
         return {"description": what, "headers": headers, **plain_content(route, status)}
-    schema: Any = {"type": "array", "items": what} if route.many else what
+    one = reference(spec, what)
+    schema = {"type": "array", "items": one} if route.many else one
     meaning = MEANINGS[what] + (", in an array" if route.many else "")
     content = {"application/json": {"schema": schema}}
     if route.turns is not None and status == 200:
@@ -504,15 +567,15 @@ def plain_content(route: Route, status: int) -> dict[str, Any]:
     return {"content": {kinds.get(route.path, "*/*"): {"schema": schema}}}
 
 
-def answer_headers(route: Route, status: int, what: type[Schema] | str) -> Iterator[str]:
+def answer_headers(route: Route, status: int, what: type | str) -> Iterator[str]:
     tagged = (
         204 not in route.answers
         if isinstance(what, str)
-        else issubclass(what, (forms.ConversationOut, forms.MessageOut, turn_forms.StateOut))
+        else what in (types.Message, types.State) or "etag" in what.__annotations__
     )
     if tagged and not route.many and route.method != "DELETE":
         yield "ETag"
-    if 201 in route.answers and what is not forms.BranchOut:  # the name of a branch is no address
+    if 201 in route.answers and what is not types.Branch:  # the name of a branch is no address
         yield "Location"
     if route.method == "POST" and status == 200:
         yield "Idempotency-Replayed"

@@ -16,11 +16,10 @@ from sqlalchemy.sql.naming import conv
 
 from .column_types import JSONValue, UTCDateTime, UUIDString
 from .errors import ConfigurationError
+from .schemas.fields import MAX_TITLE_LENGTH
+from .schemas.rules import MAX_BRANCH_NAME, MAX_CLIENT_ID, MAX_LABEL
 from .tables import BRANCHES, CONVERSATIONS, IDEMPOTENCY, MESSAGES, QUERY_LOG, TABLES, TAGS, TURNS, VERSION
 
-DEFAULT_TITLE = "New Conversation"
-STATUSES = ("active", "archived", "resolved", "deleted")
-ROLES = ("user", "assistant", "system", "tool", "developer")
 MAIN = "main"
 """The branch that every conversation has from the start."""
 WAITING, PROCESSING, STREAMING, AWAITING = "waiting", "processing", "streaming", "awaiting_approval"
@@ -31,11 +30,6 @@ LIVE_STATES = (WAITING, *ACTIVE_STATES)
 """States of a turn that has not ended."""
 NO_ORG = ""
 """Stored for an identity without organisation, since a unique key takes two NULLs for different."""
-
-MAX_TITLE_LENGTH = 255
-MAX_CLIENT_ID_LENGTH = 128
-MAX_LABEL_LENGTH = 255
-MAX_BRANCH_LENGTH = 128
 
 
 def now() -> dt.datetime:
@@ -97,16 +91,16 @@ class ConversationMixin:
     __names__: Names
 
     id: Mapped[str] = mapped_column(UUIDString, primary_key=True, default=new_id)
-    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID))
     title: Mapped[str | None] = mapped_column(sa.String(MAX_TITLE_LENGTH))
     title_source: Mapped[str] = mapped_column(sa.String(8), nullable=False, default="default")
     preview: Mapped[str | None] = mapped_column(sa.Text)
     status: Mapped[str] = mapped_column(sa.String(16), nullable=False, default="active")
     starred: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
-    folder: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    folder: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     tags: Mapped[Any] = mapped_column(JSONValue, nullable=True)
-    context_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
-    context_id: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    context_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
+    context_id: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     page_context: Mapped[str | None] = mapped_column(sa.Text)
     meta: Mapped[Any] = mapped_column("metadata", JSONValue, nullable=True)
     temporary: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
@@ -121,7 +115,7 @@ class ConversationMixin:
     # an append moves the head and must learn the old one from the same statement: RETURNING shows new values only
     previous_head_id: Mapped[str | None] = mapped_column(UUIDString)
     branched: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
-    branch: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_LENGTH), nullable=False, default=MAIN)
+    branch: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_NAME), nullable=False, default=MAIN)
 
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
     updated_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
@@ -169,7 +163,7 @@ class MessageMixin:
     id: Mapped[str] = mapped_column(UUIDString, nullable=False, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
     user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
-    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID))
     fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
     parent_id: Mapped[str | None] = mapped_column(UUIDString)
     version: Mapped[int] = mapped_column(sa.BigInteger, nullable=False, default=1)
@@ -183,23 +177,23 @@ class MessageMixin:
     raw: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     status: Mapped[str] = mapped_column(sa.String(16), nullable=False, default="delivered")
 
-    action_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    action_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     action_params: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     action_result: Mapped[Any] = mapped_column(JSONValue, nullable=True)
-    action_status: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
-    component_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    action_status: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
+    component_type: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     component_data: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     attachments: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     contexts: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     meta: Mapped[Any] = mapped_column("metadata", JSONValue, nullable=True)
 
-    model: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    model: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     tokens_used: Mapped[int | None] = mapped_column(sa.BigInteger)
     usage: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     latency_ms: Mapped[float | None] = mapped_column(sa.Float)
 
     rating: Mapped[str | None] = mapped_column(sa.String(16))
-    rating_reason: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL_LENGTH))
+    rating_reason: Mapped[str | None] = mapped_column(sa.String(MAX_LABEL))
     rating_comment: Mapped[str | None] = mapped_column(sa.Text)
 
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
@@ -271,7 +265,7 @@ class BranchMixin:
     __names__: Names
     __conversation_key__: sa.Column[Any]
 
-    name: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_LENGTH), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(MAX_BRANCH_NAME), primary_key=True)
     org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
     user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
     head_id: Mapped[str | None] = mapped_column(UUIDString)
@@ -308,7 +302,7 @@ class TurnMixin:
     answer_id: Mapped[str | None] = mapped_column(UUIDString)
     request: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     """What a waiting turn will store and do once it begins."""
-    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID_LENGTH))
+    client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID))
     """That of the question: a retry finds the turn by it."""
     key: Mapped[str | None] = mapped_column(sa.String(255))
     """The Idempotency-Key of the request that began it."""

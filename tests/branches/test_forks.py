@@ -6,7 +6,7 @@ import pytest
 
 from flask_conversations import signals
 from flask_conversations.errors import ConversationNotFound, ValidationFailed
-from flask_conversations.models import DEFAULT_TITLE
+from flask_conversations.schemas.fields import DEFAULT_TITLE
 
 from ..service.tools import NEVER, check, everything, failing, rows, sql
 from .tools import ids, said, texts, whole

@@ -157,9 +157,9 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         name="unknown-members-ignored",
-        path="src/flask_conversations/schemas/forms.py",
+        path="src/flask_conversations/schemas/http_schemas.py",
         right="unknown = RAISE",
-        wrong="unknown = EXCLUDE",
+        wrong="unknown = 'exclude'",
         tests=("tests/rest/test_create.py",),
     ),
     Fault(

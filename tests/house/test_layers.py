@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "identity": {"config", "errors"},
     "schemas": {"errors"},
     # state
-    "models": {"errors", "column_types", "tables"},
+    "models": {"errors", "column_types", "schemas", "tables"},
     "database": {"config", "errors"},
     "transaction": {"errors", "signals"},
     "cache": {"config", "counters", "errors", "identity", "schemas"},
@@ -94,7 +94,7 @@ NEVER = {"api": {"sqlalchemy"}, "schemas": {"sqlalchemy", "flask"}, "store": {"f
 """Foreign packages that a part has no business with."""
 
 FLOORS = (
-    "cursors fields guards outcome savepoints turns turns.answers turns.timing turns.types turns.ports",
+    "cursors guards outcome savepoints turns turns.answers turns.timing turns.types turns.ports",
     "backend",
     "unit_of_work",
     "branches checks edits idempotency titles windows messages reading conversations summaries forks snapshots",

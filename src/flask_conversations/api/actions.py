@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from ..proxies import current_conversations, state
-from ..schemas import turn_forms as forms
+from ..schemas import http_schemas, types
 from ..service import http
 from . import answers, stream
 from .conversations import refuse_unwritable
@@ -22,7 +22,7 @@ def are_answered(arguments: dict[str, Any]) -> bool:
 
 
 @routes.add(
-    "GET", "/<conversation_id>/state", query=forms.StateQuery, answers={200: forms.StateOut, 304: "Not modified"}
+    "GET", "/<conversation_id>/state", query=http_schemas.StateQuery, answers={200: types.State, 304: "Not modified"}
 )
 def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get all that a page shows of a conversation. A poll that finds nothing new costs one statement."""
@@ -66,8 +66,8 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
 @routes.add(
     "POST",
     "/<conversation_id>/actions/send_message",
-    body=forms.SendIn,
-    answers={200: forms.StateOut, 202: forms.StateOut},
+    body=http_schemas.SendIn,
+    answers={200: types.State, 202: types.State},
     limit="send",
     turns=are_answered,
 )
@@ -80,8 +80,8 @@ def send_message(conversation_id: str, body: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/actions/regenerate",
-    body=forms.RegenerateIn,
-    answers={200: forms.StateOut, 202: forms.StateOut},
+    body=http_schemas.RegenerateIn,
+    answers={200: types.State, 202: types.State},
     limit="send",
     turns=are_answered,
 )
@@ -93,8 +93,8 @@ def regenerate(conversation_id: str, body: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/actions/edit",
-    body=forms.EditIn,
-    answers={200: forms.StateOut, 202: forms.StateOut},
+    body=http_schemas.EditIn,
+    answers={200: types.State, 202: types.State},
     limit="send",
     turns=are_answered,
 )
@@ -107,8 +107,8 @@ def edit(conversation_id: str, body: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/actions/approve_tools",
-    body=forms.ApproveIn,
-    answers={200: forms.StateOut, 202: forms.StateOut},
+    body=http_schemas.ApproveIn,
+    answers={200: types.State, 202: types.State},
     turns=lambda arguments: True,
 )
 def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
@@ -128,8 +128,8 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/actions/cancel",
-    body=forms.Empty,
-    answers={200: forms.StateOut},
+    body=http_schemas.Empty,
+    answers={200: types.State},
     turns=lambda arguments: True,
 )
 def cancel(conversation_id: str, body: dict[str, Any]) -> Any:

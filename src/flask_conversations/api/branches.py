@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from .. import errors
 from ..proxies import current_conversations
-from ..schemas import forms
+from ..schemas import http_schemas, types
 from .conversations import location_of, version_matched, with_etag
 from .routing import Routes
 
@@ -16,13 +16,13 @@ routes = Routes()
 T = TypeVar("T")
 
 
-@routes.add("GET", "/<conversation_id>/branches", query=forms.Query, answers={200: forms.BranchList})
+@routes.add("GET", "/<conversation_id>/branches", query=http_schemas.Query, answers={200: types.BranchList})
 def list_branches(conversation_id: str, query: dict[str, Any]) -> Any:
     """List the branches of a conversation."""
     return current_conversations.branches.list(conversation_id, **query)
 
 
-@routes.add("POST", "/<conversation_id>/branches", body=forms.BranchIn, answers={201: forms.BranchOut})
+@routes.add("POST", "/<conversation_id>/branches", body=http_schemas.BranchIn, answers={201: types.Branch})
 def create_branch(conversation_id: str, body: dict[str, Any]) -> Any:
     """Name the path that ends with a message."""
     return current_conversations.branches.create(conversation_id, **body), 201, {}
@@ -31,8 +31,8 @@ def create_branch(conversation_id: str, body: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/branches/<branch>/switch",
-    body=forms.Empty,
-    answers={200: forms.ConversationOut},
+    body=http_schemas.Empty,
+    answers={200: types.Conversation},
     if_match=True,
 )
 def switch_branch(conversation_id: str, branch: str, body: dict[str, Any]) -> Any:
@@ -54,14 +54,16 @@ def _matched(conversation_id: str, change: Callable[[], T]) -> T:
         return done
 
 
-@routes.add("DELETE", "/<conversation_id>/branches/<branch>", answers={200: forms.BranchDeleted}, if_match=True)
+@routes.add("DELETE", "/<conversation_id>/branches/<branch>", answers={200: http_schemas.BranchDeleted}, if_match=True)
 def delete_branch(conversation_id: str, branch: str) -> Any:
     """Forget the name of a branch; its messages stay."""
     deleted = _matched(conversation_id, lambda: current_conversations.branches.delete(conversation_id, branch))
     return {"success": True, "conversation_id": deleted["conversation_id"], "name": deleted["name"]}
 
 
-@routes.add("POST", "/<conversation_id>/fork", body=forms.ForkIn, answers={201: forms.ConversationOut}, limit="create")
+@routes.add(
+    "POST", "/<conversation_id>/fork", body=http_schemas.ForkIn, answers={201: types.Conversation}, limit="create"
+)
 def fork_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Begin a new conversation with copies of the messages up to one."""
     forked = current_conversations.fork_conversation(conversation_id, **body)

@@ -9,7 +9,7 @@ from flask import Response, request, url_for
 from .. import errors
 from ..identity.guest import forget_guest, guest_from_cookie
 from ..proxies import current_conversations, state
-from ..schemas import forms
+from ..schemas import http_schemas, types
 from ..schemas import messages as message_schema
 from ..service import http
 from . import answers
@@ -19,7 +19,7 @@ from .routing import Routes
 routes = Routes()
 
 
-@routes.add("GET", "", query=forms.ListQuery, answers={200: forms.ConversationPage})
+@routes.add("GET", "", query=http_schemas.ListQuery, answers={200: http_schemas.ConversationPage})
 def list_conversations(query: dict[str, Any]) -> Any:
     """List the user's conversations, a page at a time."""
     if query.pop("include", None) == "messages":
@@ -30,8 +30,8 @@ def list_conversations(query: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "",
-    body=forms.ConversationIn,
-    answers={201: forms.ConversationOut, 200: forms.ConversationOut},
+    body=http_schemas.ConversationIn,
+    answers={201: types.Conversation, 200: types.Conversation},
     limit="create",
     instead=chats.CHAT,
 )
@@ -65,8 +65,8 @@ def with_etag(
 @routes.add(
     "GET",
     "/<conversation_id>",
-    query=forms.ConversationQuery,
-    answers={200: forms.ConversationWithMessages, 304: "Not modified"},
+    query=http_schemas.ConversationQuery,
+    answers={200: http_schemas.ConversationWithMessages, 304: "Not modified"},
 )
 def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a conversation with its newest messages."""
@@ -86,8 +86,8 @@ def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
 @routes.add(
     "PATCH",
     "/<conversation_id>",
-    body=forms.ConversationPatch,
-    answers={200: forms.ConversationOut},
+    body=http_schemas.ConversationPatch,
+    answers={200: types.Conversation},
     preconditions=True,
     if_match=True,
 )
@@ -118,8 +118,8 @@ def version_matched(conversation_id: str, *, trash: bool = False) -> int | None:
 @routes.add(
     "PUT",
     "/<conversation_id>",
-    body=forms.Snapshot,
-    answers={200: forms.SavedSnapshot},
+    body=http_schemas.Snapshot,
+    answers={200: http_schemas.SavedSnapshot},
     preconditions=True,
     if_match=True,
 )
@@ -141,7 +141,9 @@ def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     return with_etag({**page, **conversation, "outcome": saved["outcome"], "conflicts": saved["conflicts"]})
 
 
-@routes.add("DELETE", "/<conversation_id>", query=forms.DeleteQuery, answers={200: forms.Deleted}, if_match=True)
+@routes.add(
+    "DELETE", "/<conversation_id>", query=http_schemas.DeleteQuery, answers={200: http_schemas.Deleted}, if_match=True
+)
 def delete_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     """Delete a conversation: into the trash, or permanently."""
     permanent = query.get("permanent", False)
@@ -152,31 +154,31 @@ def delete_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     return {"success": True, "id": conversation_id, "permanent": permanent or state().config.trash_days == 0}
 
 
-@routes.add("POST", "/<conversation_id>/archive", body=forms.Empty, answers={200: forms.ConversationOut})
+@routes.add("POST", "/<conversation_id>/archive", body=http_schemas.Empty, answers={200: types.Conversation})
 def archive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Archive a conversation."""
     return with_etag(current_conversations.archive_conversation(conversation_id))
 
 
-@routes.add("POST", "/<conversation_id>/unarchive", body=forms.Empty, answers={200: forms.ConversationOut})
+@routes.add("POST", "/<conversation_id>/unarchive", body=http_schemas.Empty, answers={200: types.Conversation})
 def unarchive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Bring a conversation back among the active ones."""
     return with_etag(current_conversations.unarchive_conversation(conversation_id))
 
 
-@routes.add("POST", "/<conversation_id>/resolve", body=forms.Empty, answers={200: forms.ConversationOut})
+@routes.add("POST", "/<conversation_id>/resolve", body=http_schemas.Empty, answers={200: types.Conversation})
 def resolve_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Mark a conversation as settled."""
     return with_etag(current_conversations.resolve_conversation(conversation_id))
 
 
-@routes.add("POST", "/<conversation_id>/restore", body=forms.Empty, answers={200: forms.ConversationOut})
+@routes.add("POST", "/<conversation_id>/restore", body=http_schemas.Empty, answers={200: types.Conversation})
 def restore_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
     """Bring a conversation back from the trash."""
     return with_etag(current_conversations.restore_conversation(conversation_id))
 
 
-@routes.add("POST", "/claim", body=forms.Empty, answers={200: forms.Claimed})
+@routes.add("POST", "/claim", body=http_schemas.Empty, answers={200: http_schemas.Claimed})
 def claim_conversations(body: dict[str, Any]) -> Any:
     """Take over the conversations of the guest that this browser was before the user logged in."""
     guest = guest_from_cookie()

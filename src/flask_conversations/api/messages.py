@@ -8,7 +8,7 @@ from flask import Response, request, url_for
 
 from .. import errors
 from ..proxies import current_conversations, state
-from ..schemas import canonical, forms
+from ..schemas import canonical, http_schemas, types
 from ..service import http
 from . import answers, stream
 from .ai_sdk import chats
@@ -18,7 +18,7 @@ from .routing import Routes, idempotency
 routes = Routes()
 
 
-@routes.add("GET", "/<conversation_id>/messages", query=forms.MessagesQuery, answers={200: forms.MessagePage})
+@routes.add("GET", "/<conversation_id>/messages", query=http_schemas.MessagesQuery, answers={200: types.MessagePage})
 def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
     query["siblings"] = query.pop("include", None) == "siblings"
@@ -30,8 +30,8 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
 @routes.add(
     "POST",
     "/<conversation_id>/messages",
-    body=forms.MessageIn,
-    answers={201: forms.MessageOut, 200: forms.MessageOut},
+    body=http_schemas.MessageIn,
+    answers={201: types.Message, 200: types.Message},
     many=True,
     limit="send",
     turns=stream.is_answered,
@@ -74,8 +74,8 @@ def _tagged(message: Any) -> Any:
 @routes.add(
     "GET",
     "/<conversation_id>/messages/<message_id>",
-    query=forms.Query,
-    answers={200: forms.MessageOut, 304: "Not modified"},
+    query=http_schemas.Query,
+    answers={200: types.Message, 304: "Not modified"},
 )
 def get_message(conversation_id: str, message_id: str, query: dict[str, Any]) -> Any:
     """Get one message."""
@@ -88,8 +88,8 @@ def get_message(conversation_id: str, message_id: str, query: dict[str, Any]) ->
 @routes.add(
     "PATCH",
     "/<conversation_id>/messages/<message_id>",
-    body=forms.MessagePatch,
-    answers={200: forms.MessageOut},
+    body=http_schemas.MessagePatch,
+    answers={200: types.Message},
     preconditions=True,
     if_match=True,
 )
@@ -115,7 +115,7 @@ def _check_match(conversation_id: str, message_id: str) -> None:
         raise errors.PreconditionFailed(current=current)
 
 
-@routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: forms.MessageOut}, if_match=True)
+@routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: types.Message}, if_match=True)
 def delete_message(conversation_id: str, message_id: str) -> Any:
     """Delete a message for good; the answer shows it once more."""
     with current_conversations.transaction():
@@ -124,7 +124,10 @@ def delete_message(conversation_id: str, message_id: str) -> Any:
 
 
 @routes.add(
-    "PUT", "/<conversation_id>/messages/<message_id>/feedback", body=forms.FeedbackIn, answers={200: forms.MessageOut}
+    "PUT",
+    "/<conversation_id>/messages/<message_id>/feedback",
+    body=http_schemas.FeedbackIn,
+    answers={200: types.Message},
 )
 def rate_message(conversation_id: str, message_id: str, body: dict[str, Any]) -> Any:
     """Rate a message."""

@@ -40,7 +40,7 @@ class Route:
     summary: str
     query: type[Schema] | None = None
     body: type[Schema] | None = None
-    answers: Mapping[int, type[Schema] | str] = dataclasses.field(default_factory=dict)
+    answers: Mapping[int, type | str] = dataclasses.field(default_factory=dict)
     public: bool = False
     many: bool = False
     preconditions: bool = False

@@ -12,7 +12,7 @@ from flask import Response, request
 
 from .. import errors
 from ..proxies import state
-from ..schemas import turn_forms as forms
+from ..schemas import http_schemas
 from ..schemas.common import encoded
 from ..service import http
 from . import answers
@@ -33,7 +33,7 @@ _LAST_EVENT_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-
 @routes.add(
     "GET",
     "/<conversation_id>/stream",
-    query=forms.StreamQuery,
+    query=http_schemas.StreamQuery,
     answers={200: "The events of the turn", 204: "No turn is under way"},
 )
 def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
@@ -86,8 +86,8 @@ def is_wanted() -> bool:
 
 def _asked_protocol() -> str | None:
     asked = request.args.get("protocol")
-    if asked is not None and asked not in forms.PROTOCOLS:
-        raise errors.ValidationFailed({"protocol": [f"Must be one of: {', '.join(forms.PROTOCOLS)}."]})
+    if asked is not None and asked not in http_schemas.PROTOCOLS:
+        raise errors.ValidationFailed({"protocol": [f"Must be one of: {', '.join(http_schemas.PROTOCOLS)}."]})
     return asked
 
 

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from ..schemas.messages import DEFAULTS, MEMBERS
+from ..schemas.fields import MESSAGE, shown
+from ..schemas.messages import DEFAULTS
 
 FORMAT = 1
-"""Stepped whenever entries of another release could be misread; so are the order and the values of `DEFAULTS`."""
+"""Stepped whenever entries of another release could be misread: when a `cached` number of the catalogue gets another meaning."""
 
 MOST_BYTES = 1 << 20
 """A larger entry is not kept: it would cost every reader more than the database does. `apply.lua` has the same number."""
@@ -79,8 +80,8 @@ class Entry(NamedTuple):
         return not self.bodies or bool(self.bodies[-1][1] & _IS_FIRST)
 
 
-_PLAIN: dict[str, Any] = {**dict.fromkeys(MEMBERS), **DEFAULTS}
-_BITS = {name: 1 << place for place, name in enumerate(DEFAULTS)}
+_PLAIN: dict[str, Any] = {**dict.fromkeys(shown(MESSAGE)), **DEFAULTS}
+_BITS = {name: 1 << field.cached for name, field in MESSAGE.items() if field.cached is not None}
 _IS_FIRST = _BITS["parent_id"]
 
 

@@ -6,33 +6,20 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ..errors import ValidationFailed
-from . import rules
+from . import fields, rules
 from .canonical import checksum_text
 from .common import iso
-from .shapes import Conversation
+from .types import Conversation
 
-DEFAULT_TITLE = "New Conversation"
-MAX_TITLE_LENGTH = 255
-
-RULES: dict[str, rules.Rule] = {
-    "title": rules.optional(rules.text(MAX_TITLE_LENGTH)),
-    "starred": rules.boolean,
-    "folder": rules.optional(rules.text(255)),
-    "tags": rules.tag_list,
-    "context_type": rules.optional(rules.text(255)),
-    "context_id": rules.optional(rules.text(255)),
-    "page_context": rules.optional(rules.text()),
-    "metadata": rules.optional(rules.json_object),
-    "status": rules.one_of(("active", "archived", "resolved")),
-}
-"""The fields of a conversation that its owner may set."""
+RULES = fields.settable(fields.CONVERSATION, fields.CLIENT)
+"""The rules of the fields that its owner may set."""
 
 
-def changes(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The column values for *fields*. Raises `ValidationFailed` for unknown fields and refused values."""
+def changes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The column values for *given*. Raises `ValidationFailed` for unknown fields and refused values."""
     problems = rules.Problems()
     values: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name, value in given.items():
         if name not in RULES:
             problems.errors[name] = ["Unknown field."]
         else:
@@ -45,7 +32,7 @@ def changes(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def titled(title: str | None) -> tuple[str | None, str]:
     """The stored title and where it comes from: none and the default one may still be replaced."""
-    if title is None or not title.strip() or title.strip() == DEFAULT_TITLE:
+    if title is None or not title.strip() or title.strip() == fields.DEFAULT_TITLE:
         return None, "default"
     return title, "user"
 
@@ -58,40 +45,13 @@ def own_id(value: Any) -> tuple[str | None, str | None]:
     return (as_uuid, None) if as_uuid else (None, rules.check("id", rules.conversation_client_id, value))
 
 
-COLUMNS = [
-    "id",
-    "client_id",
-    "org_id",
-    "user_id",
-    "title",
-    "title_source",
-    "preview",
-    "status",
-    "starred",
-    "folder",
-    "tags",
-    "context_type",
-    "context_id",
-    "page_context",
-    "metadata",
-    "temporary",
-    "message_count",
-    "version",
-    "checksum",
-    "created_at",
-    "updated_at",
-    "last_message_at",
-    "last_activity_at",
-    "archived_at",
-    "resolved_at",
-    "deleted_at",
-]
-"""The members of a conversation's JSON, which are columns of the same names."""
+STORED = fields.stored(fields.CONVERSATION)
+"""What the store reads of a conversation."""
 
-STORED = [*COLUMNS, "rev", "field_versions", "last_seq", "head_id", "branched", "branch"]
-"""What the store reads of a conversation: its JSON and what the rules need."""
+COLUMNS = tuple(name for name in STORED if fields.CONVERSATION[name].shown)
+"""Those of them that are members of its JSON, which come first."""
 
-LISTED = [*COLUMNS, "rev", "branched"]
+LISTED = (*COLUMNS, "rev", "branched")
 """What a list reads of each."""
 
 _REV = STORED.index("rev")
@@ -105,7 +65,7 @@ def dump(row: Any) -> Conversation:
         if found[name] is not None:
             found[name] = iso(found[name])
     found["org_id"] = found["org_id"] or None
-    found["title"] = found["title"] or DEFAULT_TITLE
+    found["title"] = found["title"] or fields.DEFAULT_TITLE
     found["tags"] = found["tags"] if isinstance(found["tags"], list) else []
     found["checksum"] = checksum_text(_whole(found["checksum"]))
     found["etag"] = f"{found['version']}-{_whole(row[_REV]):x}"

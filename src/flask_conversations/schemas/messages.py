@@ -6,42 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import ValidationFailed
-from . import rules
+from . import fields, rules
 from .canonical import digest, fingerprint
 from .common import iso, text_of
-from .shapes import Message
+from .types import Message
 
-ROLES = ("user", "assistant", "system", "tool", "developer")
-STATUSES = ("pending", "streaming", "delivered", "interrupted", "failed")
+RULES = fields.settable(fields.MESSAGE, fields.CLIENT, fields.HOST)
+"""The rules of the fields that hosts and clients may set."""
 
-_role = rules.one_of(ROLES)
-_label = rules.optional(rules.text(255))
-_json = rules.optional(rules.json_value)
-_object = rules.optional(rules.json_object)
-_list = rules.optional(rules.json_list)
+_FURTHER = {name: rule for name, rule in RULES.items() if name not in ("role", "content", "client_id", "parent_id")}
+"""Those of the fields besides role, content and ids."""
 
-RULES: dict[str, rules.Rule] = {
-    "type": rules.text(32, blank=False),
-    "parts": _list,
-    "raw": _object,
-    "status": rules.one_of(STATUSES),
-    "model": _label,
-    "tokens_used": rules.optional(rules.integer(0)),
-    "usage": _object,
-    "latency_ms": rules.optional(rules.milliseconds),
-    "action_type": _label,
-    "action_params": _json,
-    "action_result": _json,
-    "action_status": _label,
-    "component_type": _label,
-    "component_data": _json,
-    "attachments": _list,
-    "contexts": _list,
-    "metadata": _object,
-    "created_at": rules.optional(rules.moment),
-}
-"""The fields of a message besides role, content and ids."""
-
+_DESCRIBING = {name: rule for name, rule in _FURTHER.items() if not fields.MESSAGE[name].set_by_turns}
 
 LISTS = ("content", "parts", "attachments")
 """Fields whose entries `max_parts` counts."""
@@ -58,58 +34,41 @@ def too_many(values: Mapping[str, Any], max_parts: int | None) -> dict[str, list
     }
 
 
-def content_rule(value: Any, max_length: int | None = None) -> str | list[Any]:
-    """Text, or a list of parts: objects with a `type`, text parts with a `text`; other types are kept as they are."""
-    if isinstance(value, str):
-        return cast("str", rules.text(max_length)(value))
-    if not isinstance(value, (list, tuple)):
-        raise rules.Invalid("Must be text or a list of parts.")
-    parts = rules.json_list(value)
-    for part in parts:
-        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-            raise rules.Invalid("Each part must be an object with a type.")
-        if part["type"] == "text" and not isinstance(part.get("text"), str):
-            raise rules.Invalid("A text part must have a text.")
-    if max_length is not None and len(text_of(parts)) > max_length:
-        raise rules.Invalid(f"Longer than {max_length} characters.")
-    return cast("list[Any]", parts)
-
-
 def values(
     role: Any,
     content: Any,
-    fields: Mapping[str, Any],
+    further: Mapping[str, Any],
     max_length: int | None = None,
     max_parts: int | None = None,
 ) -> dict[str, Any]:
     """The column values of a new message, `None` ones left out. Raises `ValidationFailed` naming every refused field."""
     problems = rules.Problems()
-    problems.errors.update(too_many({**fields, "content": content}, max_parts))
-    row: dict[str, Any] = {"role": problems.take("role", _role, role)}
-    checked = problems.take("content", lambda value: content_rule(value, max_length), content)
-    for name, value in fields.items():
-        if name not in RULES:
+    problems.errors.update(too_many({**further, "content": content}, max_parts))
+    row: dict[str, Any] = {"role": problems.take("role", RULES["role"], role)}
+    checked = problems.take("content", rules.content(max_length), content)
+    for name, value in further.items():
+        if name not in _FURTHER:
             problems.errors[name] = ["Unknown field."]
         elif value is not None:
-            row[name] = problems.take(name, RULES[name], value)
+            row[name] = problems.take(name, _FURTHER[name], value)
     if isinstance(checked, list) and row.get("parts") is not None:
         problems.errors["parts"] = ["Give the parts once: as content or as parts."]
     problems.raise_any()
     row.update(content_columns(checked))
-    row.setdefault("type", "text")
-    row.setdefault("status", "delivered")
+    row.setdefault("type", fields.MESSAGE["type"].default)
+    row.setdefault("status", fields.MESSAGE["status"].default)
     return row
 
 
-def described(fields: Mapping[str, Any]) -> dict[str, Any]:
+def described(further: Mapping[str, Any]) -> dict[str, Any]:
     """The column values of an answer's further members. Raises `ValidationFailed` for those that the turn itself decides."""
     problems = rules.Problems()
     row = {}
-    for name, value in fields.items():
-        if name not in RULES or name in ("parts", "raw", "status", "created_at"):
+    for name, value in further.items():
+        if name not in _DESCRIBING:
             problems.errors[name] = ["Unknown field."]
         elif value is not None:
-            row[name] = problems.take(name, RULES[name], value)
+            row[name] = problems.take(name, _DESCRIBING[name], value)
     problems.raise_any()
     return row
 
@@ -142,48 +101,14 @@ def fingerprint_of(row: Mapping[str, Any]) -> str:
     return fingerprint(payload)
 
 
-STORED = [
-    "id",
-    "conversation_id",
-    "client_id",
-    "seq",
-    "parent_id",
-    "version",
-    "role",
-    "type",
-    "content",
-    "parts",
-    "raw",
-    "status",
-    "action_type",
-    "action_params",
-    "action_result",
-    "action_status",
-    "component_type",
-    "component_data",
-    "attachments",
-    "contexts",
-    "metadata",
-    "model",
-    "tokens_used",
-    "usage",
-    "latency_ms",
-    "rating",
-    "created_at",
-    "updated_at",
-    "edited_at",
-    "rating_reason",
-    "rating_comment",
-    "content_is_parts",
-    "digest",
-    "fingerprint",
-]
+STORED = fields.stored(fields.MESSAGE)
 """What the store reads of a message."""
 
-_MEMBERS = STORED[: STORED.index("rating_reason")]
+_SHOWN = tuple(name for name in STORED if fields.MESSAGE[name].shown)
+_HIDDEN = STORED[len(_SHOWN) :]
 
 
-def shown(text: Any) -> str:
+def decode_text(text: Any) -> str:
     """A stored text. That of a spoilt row as far as it can be, so that the rest of the conversation stays readable."""
     if isinstance(text, str):
         return text
@@ -192,9 +117,9 @@ def shown(text: Any) -> str:
 
 def dump(row: Any) -> Message:
     """The JSON of a stored message; *row* is in the order of `STORED`."""
-    found: dict[str, Any] = dict(zip(_MEMBERS, row, strict=False))
-    reason, comment, is_parts = row[len(_MEMBERS) : len(_MEMBERS) + 3]
-    found["content"] = content_of(shown(found["content"]), is_parts, found["parts"])
+    found: dict[str, Any] = dict(zip(_SHOWN, row, strict=False))
+    reason, comment, is_parts = row[len(_SHOWN) : len(_SHOWN) + 3]
+    found["content"] = content_of(decode_text(found["content"]), is_parts, found["parts"])
     found["rating"] = _rating(found["rating"])
     found["feedback"] = (
         None if found["rating"] is None else {"rating": found["rating"], "reason": reason, "comment": comment}
@@ -206,43 +131,8 @@ def dump(row: Any) -> Message:
     return cast("Message", found)
 
 
-MEMBERS = (*_MEMBERS, "feedback")
-"""What a message has, in the order in which it is shown."""
-
-DEFAULTS: dict[str, Any] = {
-    "parent_id": None,
-    "client_id": None,
-    "type": "text",
-    "parts": None,
-    "raw": None,
-    "status": "delivered",
-    "action_type": None,
-    "action_params": None,
-    "action_result": None,
-    "action_status": None,
-    "component_type": None,
-    "component_data": None,
-    "attachments": [],
-    "contexts": [],
-    "metadata": None,
-    "model": None,
-    "tokens_used": None,
-    "usage": None,
-    "latency_ms": None,
-    "rating": None,
-    "feedback": None,
-    "edited_at": None,
-}
-"""What a plain message says in these members: who keeps messages may leave them out. The cache's format counts on their order."""
-
-
-def rating_rule(value: Any) -> str:
-    """`up`, `down`, or a whole number from -10 to 10, as it is stored."""
-    if value in ("up", "down") and isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and -10 <= value <= 10:
-        return str(value)
-    raise rules.Invalid("Must be 'up', 'down' or a whole number from -10 to 10.")
+DEFAULTS = {name: field.default for name, field in fields.MESSAGE.items() if field.cached is not None}
+"""The members that an entry of the cache leaves out of a message, with their values there."""
 
 
 def _rating(stored: str | None) -> str | int | None:
@@ -254,9 +144,8 @@ def _rating(stored: str | None) -> str | int | None:
         return stored
 
 
-KEPT_BY_SERVER = frozenset(
-    ("conversation_id", "seq", "parent_id", "version", "rating", "feedback", "updated_at", "edited_at")
-)
+# the order of a client's copy says which message answers which
+KEPT_BY_SERVER = {"parent_id", *(name for name in fields.shown(fields.MESSAGE) if name not in RULES)} - {"id"}
 """Members of a message's JSON that a client may send back as it got them, and that are not taken from there."""
 
 

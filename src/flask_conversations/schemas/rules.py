@@ -1,4 +1,8 @@
-"""What a value must be to be stored: the same answer for the service, for REST, and on every database."""
+"""Rules for values: the same judgement for the service, for REST and on every database.
+
+A rule takes a value and returns it as it is stored, or raises `Invalid`. It carries the JSON Schema that describes its values
+in OpenAPI, so a limit is written once.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
 from ..errors import ValidationFailed
+from .common import text_of
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
@@ -48,7 +53,10 @@ RESERVED_WORDS = frozenset(
 )
 """Words that are paths of their own under the collection, and so no client ids."""
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+MAX_LABEL = 255
+MAX_COMMENT = 10_000
+MAX_CLIENT_ID = 128
+_CLIENT_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_CLIENT_ID}}}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]{1,400}", re.ASCII)
 
@@ -57,7 +65,27 @@ class Invalid(ValueError):
     """One value breaks one rule; the message is for the person who sent it."""
 
 
-Rule = Callable[[Any], Any]
+class Rule(Protocol):
+    """Judges one value, and describes the values that it accepts."""
+
+    schema: Mapping[str, Any]
+    """JSON Schema of the accepted values, without null."""
+    nullable: bool
+    """Whether None is accepted too."""
+
+    def __call__(self, value: Any, /) -> Any:
+        """*value* as it is stored. Raises `Invalid`."""
+
+
+def rule(schema: Mapping[str, Any], *, nullable: bool = False) -> Callable[[Callable[[Any], Any]], Rule]:
+    """Decorate a function as a `Rule` for values of *schema*."""
+
+    def decorate(judge: Callable[[Any], Any]) -> Rule:
+        found = cast("Rule", judge)
+        found.schema, found.nullable = schema, nullable
+        return found
+
+    return decorate
 
 
 class Problems:
@@ -66,7 +94,7 @@ class Problems:
     def __init__(self) -> None:
         self.errors: dict[str, Any] = {}
 
-    def take(self, field: str, rule: Rule, value: Any) -> Any:
+    def take(self, field: str, rule: Callable[[Any], Any], value: Any) -> Any:
         """What *rule* makes of *value*; None, and a problem noted, if it is refused."""
         try:
             return rule(value)
@@ -81,7 +109,7 @@ class Problems:
             raise ValidationFailed(self.errors)
 
 
-def check(field: str, rule: Rule, value: Any) -> Any:
+def check(field: str, rule: Callable[[Any], Any], value: Any) -> Any:
     """What *rule* makes of *value*, or `ValidationFailed` naming *field*."""
     try:
         return rule(value)
@@ -92,8 +120,11 @@ def check(field: str, rule: Rule, value: Any) -> Any:
 @functools.cache
 def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
     """Text that every database stores unchanged: no NUL, no lone surrogates, not too long."""
+    least = {} if blank else {"minLength": 1}
+    most = {} if max_length is None else {"maxLength": max_length}
 
-    def rule(value: Any) -> str:
+    @rule({"type": "string", **least, **most})
+    def judge(value: Any) -> str:
         if not isinstance(value, str):
             raise Invalid("Not a valid string.")
         if max_length is not None and len(value) > max_length:
@@ -102,12 +133,12 @@ def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
             raise Invalid("May not be blank.")
         return _storable(value)
 
-    return rule
+    return judge
 
 
-def optional(rule: Rule) -> Rule:
-    """None, or what *rule* accepts."""
-    return lambda value: None if value is None else rule(value)
+def optional(inner: Rule) -> Rule:
+    """None, or what *inner* accepts."""
+    return rule(inner.schema, nullable=True)(lambda value: None if value is None else inner(value))
 
 
 def _storable(value: str) -> str:
@@ -121,17 +152,20 @@ def _storable(value: str) -> str:
     return value
 
 
+@rule({})
 def json_value(value: Any) -> Any:
     """Any JSON value that comes back equal, as a copy of plain types: finite numbers, text keys, bounded depth, storable text."""
     return _plain(value, 0)
 
 
+@rule({"type": "object", "additionalProperties": True})
 def json_object(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise Invalid("Not a valid object.")
     return _plain(value, 0)
 
 
+@rule({"type": "array", "items": {}})
 def json_list(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         raise Invalid("Not a valid list.")
@@ -152,6 +186,40 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(one, depth + 1) for one in value]
     raise Invalid(f"{type(value).__name__} is not a JSON type.")
+
+
+@functools.cache
+def content(max_length: int | None = None) -> Rule:
+    """Text, or a list of parts: objects with a `type`, text parts with a `text`; other types are kept as they are."""
+    plain = text(max_length)
+
+    @rule({"oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]})
+    def judge(value: Any) -> str | list[Any]:
+        if isinstance(value, str):
+            return cast("str", plain(value))
+        if not isinstance(value, (list, tuple)):
+            raise Invalid("Must be text or a list of parts.")
+        parts: list[Any] = json_list(value)
+        for part in parts:
+            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+                raise Invalid("Each part must be an object with a type.")
+            if part["type"] == "text" and not isinstance(part.get("text"), str):
+                raise Invalid("A text part must have a text.")
+        if max_length is not None and len(text_of(parts)) > max_length:
+            raise Invalid(f"Longer than {max_length} characters.")
+        return parts
+
+    return judge
+
+
+@rule({"oneOf": [{"enum": ["up", "down"]}, {"type": "integer", "minimum": -10, "maximum": 10}]})
+def rating(value: Any) -> str:
+    """`up`, `down`, or a whole number from -10 to 10, as it is stored."""
+    if value in ("up", "down") and isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and -10 <= value <= 10:
+        return str(value)
+    raise Invalid("Must be 'up', 'down' or a whole number from -10 to 10.")
 
 
 def is_deeper(value: Any, depth: int) -> bool:
@@ -187,14 +255,16 @@ def _key(key: Any) -> str:
 def one_of(allowed: Iterable[str]) -> Rule:
     choices = tuple(allowed)
 
-    def rule(value: Any) -> str:
+    @rule({"type": "string", "enum": list(choices)})
+    def judge(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
             raise Invalid(f"Must be one of: {', '.join(choices)}.")
         return value
 
-    return rule
+    return judge
 
 
+@rule({"type": "boolean"})
 def boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Invalid("Not a valid boolean.")
@@ -202,16 +272,18 @@ def boolean(value: Any) -> bool:
 
 
 def integer(least: int, most: int = MAX_INTEGER) -> Rule:
-    def rule(value: Any) -> int:
+    @rule({"type": "integer", "minimum": least, "maximum": most})
+    def judge(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise Invalid("Not a valid integer.")
         if not least <= value <= most:
             raise Invalid(f"Must be between {least} and {most}.")
         return value
 
-    return rule
+    return judge
 
 
+@rule({"type": "number", "minimum": 0, "maximum": 10**15})
 def milliseconds(value: Any) -> float:
     """A duration: a finite number of milliseconds, not negative."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -233,22 +305,26 @@ def digits(value: Any) -> int:
 def page_limit(most: int) -> Rule:
     """How many of a page: at least 1; more than *most* means *most*."""
 
-    def rule(value: Any) -> int:
+    @rule({"type": "integer", "minimum": 1})
+    def judge(value: Any) -> int:
         number = digits(value)
         if number < 1:
             raise Invalid("Must be at least 1.")
         return min(number, most)
 
-    return rule
+    return judge
 
 
+@rule({"type": "integer", "minimum": 0})
 def offset(value: Any) -> int:
+    """A whole number from a query string that fits into 64 bits."""
     number = digits(value)
     if number > MAX_INTEGER:
         raise Invalid(f"Must be at most {MAX_INTEGER}.")
     return number
 
 
+@rule({"type": "string", "format": "date-time"})
 def moment(value: Any) -> dt.datetime:
     """A time from 1970 to 9000, given as a datetime or as ISO 8601 text; without an offset it is taken as UTC.
 
@@ -295,6 +371,15 @@ def is_client_id(value: Any) -> bool:
     return isinstance(value, str) and _CLIENT_ID.fullmatch(value) is not None
 
 
+CLIENT_ID = {
+    "type": "string",
+    "pattern": f"^(?!\\.+$)[A-Za-z0-9._:-]{{1,{MAX_CLIENT_ID}}}$",
+    "maxLength": MAX_CLIENT_ID,
+}
+"""JSON Schema of a client id."""
+
+
+@rule(CLIENT_ID)
 def client_id(value: Any) -> str:
     """A client's own string for a thing: 1 to 128 of `A-Za-z0-9._:-`, not only dots, which a URL would swallow."""
     if isinstance(value, str) and _CLIENT_ID.fullmatch(value) and value.strip("."):
@@ -302,13 +387,19 @@ def client_id(value: Any) -> str:
     raise Invalid("Must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', ':' and '-'.")
 
 
+@rule(CLIENT_ID)
 def conversation_client_id(value: Any) -> str:
     """A client id that is not one of the paths under the collection."""
     if isinstance(value, str) and value.lower() in RESERVED_WORDS:
         raise Invalid("This word is reserved.")
-    return client_id(value)
+    return str(client_id(value))
 
 
+MAX_BRANCH_NAME = 128
+_UNPRINTABLE = ("Cc", "Zl", "Zp")
+
+
+@rule({"type": "string", "minLength": 1, "maxLength": MAX_BRANCH_NAME})
 def branch_name(value: Any) -> str:
     """A name that can stand in a URL and is no message id: 1 to 128 characters, not blank, not a dot or two."""
     name: str = text(MAX_BRANCH_NAME, blank=False)(value)
@@ -321,10 +412,7 @@ def branch_name(value: Any) -> str:
     return name
 
 
-MAX_BRANCH_NAME = 128
-_UNPRINTABLE = ("Cc", "Zl", "Zp")
-
-
+@rule({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 64}, "maxItems": 50})
 def tag_list(value: Any) -> list[str]:
     """Up to 50 different tags of 1 to 64 characters, in the order given."""
     if not isinstance(value, (list, tuple)):
@@ -336,6 +424,7 @@ def tag_list(value: Any) -> list[str]:
     return found
 
 
+@rule({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 255}, "minItems": 1, "maxItems": 100})
 def tool_call_ids(value: Any) -> list[str]:
     """The ids of 1 to 100 tool calls, each once."""
     if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 100:

@@ -12,7 +12,7 @@ from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..schemas import rules
 from ..schemas.common import iso, preview_of
-from ..schemas.shapes import Branch, BranchList, Conversation, Siblings
+from ..schemas.types import Branch, BranchList, Conversation, Siblings
 from ..store import branches as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
@@ -147,7 +147,7 @@ def _is_name(value: str) -> bool:
 
 
 def _preview(text: Any) -> str | None:
-    return None if text is None else preview_of(message_schema.shown(text))
+    return None if text is None else preview_of(message_schema.decode_text(text))
 
 
 def _branch(

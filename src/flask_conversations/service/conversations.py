@@ -13,7 +13,8 @@ from ..models import MAIN, new_id, new_rev, now
 from ..schemas import canonical, rules
 from ..schemas import conversations as schema
 from ..schemas.common import iso
-from ..schemas.shapes import Conversation, ConversationPage
+from ..schemas.fields import DEFAULT_TITLE
+from ..schemas.types import Conversation, ConversationPage
 from ..store import conversations as rows
 from ..store import requests
 from . import idempotency
@@ -314,7 +315,7 @@ def _order(value: Any) -> tuple[str, bool]:
 
 def _cursor_value(row: Any, field: str) -> Any:
     value = getattr(row, field)
-    return (schema.DEFAULT_TITLE if value is None else value) if field == "title" else iso(value)
+    return (DEFAULT_TITLE if value is None else value) if field == "title" else iso(value)
 
 
 def _place(place: Any, field: str) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..schemas.common import preview_of
-from ..schemas.shapes import Message
+from ..schemas.types import Message
 from ..store import branches as branch_rows
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
@@ -53,7 +53,7 @@ def _columns(work: UnitOfWork, content: Any, metadata: Any) -> dict[str, Any]:
     if content is not None:
         longest = work.config.max_content_length
         problems.errors.update(schema.too_many({"content": content}, work.config.max_parts))
-        checked = problems.take("content", lambda value: schema.content_rule(value, longest), content)
+        checked = problems.take("content", rules.content(longest), content)
         if not problems.errors:
             values.update({"parts": None, **schema.content_columns(checked)})
     if metadata is not UNCHANGED:
@@ -73,9 +73,9 @@ def rate(
     """Keep what the owner thinks of a message."""
     problems = rules.Problems()
     values = {
-        "rating": problems.take("rating", rules.optional(schema.rating_rule), rating),
-        "rating_reason": problems.take("reason", rules.optional(rules.text(255)), reason),
-        "rating_comment": problems.take("comment", rules.optional(rules.text(10_000)), comment),
+        "rating": problems.take("rating", rules.optional(rules.rating), rating),
+        "rating_reason": problems.take("reason", rules.optional(rules.text(rules.MAX_LABEL)), reason),
+        "rating_comment": problems.take("comment", rules.optional(rules.text(rules.MAX_COMMENT)), comment),
     }
     problems.raise_any()
     return _edit(work, conversation_id, message_id, values, None, edited=False)

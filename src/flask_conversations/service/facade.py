@@ -10,13 +10,17 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from ..identity.base import Identity
-from ..schemas.shapes import (
+from ..schemas.types import (
     Branch,
     BranchList,
     Conversation,
+    ConversationChanges,
+    ConversationFields,
     ConversationPage,
+    ConversationQuery,
     ConversationsWithMessages,
     Message,
+    MessageFields,
     MessagePage,
     SaveOutcome,
     State,
@@ -26,7 +30,6 @@ from ..schemas.shapes import (
 from . import branches, conversations, edits, forks, reading, snapshots, summaries
 from . import messages as message_rules
 from .edits import UNCHANGED
-from .fields import ConversationChanges, ConversationFields, ConversationQuery, MessageFields
 from .turns import operations, recovery, views
 from .turns.following import Follower
 from .turns.hosting import HostTurn

@@ -13,7 +13,7 @@ from ..models import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas.common import preview_of, title_from
-from ..schemas.shapes import Conversation
+from ..schemas.types import Conversation
 from ..store import branches as branch_rows
 from ..store import conversations as rows
 from ..store import messages as message_rows
@@ -95,7 +95,7 @@ class _Copies:
             version=self._conversation.version,
             client_id=None,
             fingerprint=None,
-            content=message_schema.shown(row["content"]),
+            content=message_schema.decode_text(row["content"]),
             metadata=self._about_copies(row["metadata"]) if row["type"] == SUMMARY else row["metadata"],
             status="interrupted" if row["status"] in ("streaming", "pending") else row["status"],
         )

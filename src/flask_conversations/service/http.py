@@ -8,7 +8,7 @@ from typing import Any
 from .. import transaction
 from ..history import render
 from ..schemas.common import encoded
-from ..schemas.shapes import Message, SaveOutcome, Turn, TurnOutcome
+from ..schemas.types import Message, SaveOutcome, Turn, TurnOutcome
 from . import conversations, idempotency, messages, reading, snapshots
 from .outcome import Outcome
 from .turns import operations, recovery, views

@@ -11,7 +11,7 @@ from ..models import new_id, now
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..schemas.common import preview_of, title_from
-from ..schemas.shapes import Message
+from ..schemas.types import Message
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
 from . import titles

@@ -14,7 +14,7 @@ from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..schemas.common import encoded, iso
-from ..schemas.shapes import Message, Siblings
+from ..schemas.types import Message, Siblings
 from ..store import branches as branch_rows
 from ..store import messages as rows
 from . import branches as branch_rules
@@ -228,7 +228,7 @@ def _for_histories(window: Window) -> list[Any]:
 
 def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
     role, content, is_parts, parts, raw, status, seq, summary = row[: len(rows.HISTORY)]
-    content = schema.content_of(schema.shown(content), is_parts, parts)
+    content = schema.content_of(schema.decode_text(content), is_parts, parts)
     message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status, "seq": seq}
     if summary is not None:
         message.update(type="summary", metadata=summary)

@@ -12,7 +12,7 @@ from ..models import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas import rules
-from ..schemas.shapes import ConversationsWithMessages, Message, SaveOutcome
+from ..schemas.types import ConversationsWithMessages, Message, SaveOutcome
 from ..store import conversations as rows
 from ..store import messages as message_rows
 from . import conversations as conversation_rules

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ValidationFailed
 from ..history import SUMMARY, UNSETTLED
 from ..schemas import rules
-from ..schemas.shapes import Message
+from ..schemas.types import Message
 from ..store import messages as rows
 from . import messages as message_rules
 from .unit_of_work import UnitOfWork

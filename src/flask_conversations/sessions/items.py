@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ..errors import ValidationFailed
-from ..schemas import messages as schema
-from ..schemas import rules
+from ..schemas import fields, rules
 
 MEMBER = "session"
 """The member of a message's metadata that keeps what role and content cannot say of an item."""
@@ -134,7 +133,7 @@ def _role(name: Any) -> str | None:
     if not isinstance(name, str):
         return None
     known = _ALIASES.get(name.casefold(), name.casefold())
-    return known if known in schema.ROLES else None
+    return known if known in fields.ROLES else None
 
 
 def _content(given: Any) -> Any:
@@ -142,7 +141,7 @@ def _content(given: Any) -> Any:
     if given is None:
         return ""
     try:
-        return schema.content_rule(given)
+        return rules.content()(given)
     except rules.Invalid:
         return given if isinstance(given, str) else json.dumps(_json(given), ensure_ascii=False)
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..models import Models, new_rev, now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
+from ..schemas.fields import DEFAULT_TITLE
 from . import Store, bounded_lock_wait, constant, conversation_columns, keyed, mine, statement, visible
 
 ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
@@ -364,7 +365,7 @@ def _page(
 
 def _title_as_shown(c: Any, dialect: str) -> sa.ColumnElement[str]:
     """The title as the JSON has it, by code points: a collation of the database's would differ from server to server."""
-    shown = sa.func.coalesce(c.title, constant(conversation_schema.DEFAULT_TITLE))
+    shown = sa.func.coalesce(c.title, constant(DEFAULT_TITLE))
     return sa.collate(shown, "C" if dialect == "postgresql" else "BINARY")
 
 

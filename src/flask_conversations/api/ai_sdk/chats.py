@@ -14,12 +14,14 @@ from ...schemas import messages as message_schema
 from ...service import http
 from .. import stream
 from ..routing import Alternative, Route, Routes, count_against
-from . import forms
+from . import requests
 
 routes = Routes()
 
 
-@routes.add("GET", "/<conversation_id>/ui-messages", query=forms.UIMessagesQuery, answers={200: forms.UIMessagePage})
+@routes.add(
+    "GET", "/<conversation_id>/ui-messages", query=requests.UIMessagesQuery, answers={200: requests.UIMessagePage}
+)
 def list_ui_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages as the AI SDK shows them, for a chat to begin with."""
     return http.get_ui_messages(state().current_units(), conversation_id, **query)
@@ -40,11 +42,11 @@ def _always(arguments: dict[str, Any]) -> bool:
 
 
 def _is_chat(body: Mapping[str, Any]) -> bool:
-    return forms.MEMBER in body
+    return requests.MEMBER in body
 
 
 CHAT = Alternative(
-    Route("POST", "", answer_chat, "Answer a chat", body=forms.ChatIn, turns=_always, verbatim=True), _is_chat
+    Route("POST", "", answer_chat, "Answer a chat", body=requests.ChatIn, turns=_always, verbatim=True), _is_chat
 )
 CHAT_IN = Alternative(
     Route(
@@ -52,7 +54,7 @@ CHAT_IN = Alternative(
         "/<conversation_id>/messages",
         answer_chat_in,
         "Answer a chat",
-        body=forms.ChatOfConversationIn,
+        body=requests.ChatOfConversationIn,
         turns=_always,
         verbatim=True,
     ),
@@ -62,7 +64,7 @@ CHAT_IN = Alternative(
 
 def _answered(chat: str, body: dict[str, Any], *, may_create: bool) -> Response:
     messages, message_id = body["messages"], body.get("message_id")
-    if body[forms.MEMBER] == forms.REGENERATE:
+    if body[requests.MEMBER] == requests.REGENERATE:
         count_against("send")
         return _again(chat, messages, message_id, may_create)
     places = [place for place, message in enumerate(messages) if message["id"] == message_id]
@@ -80,7 +82,7 @@ def _answered(chat: str, body: dict[str, Any], *, may_create: bool) -> Response:
 
 
 def _question(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    question = forms.question_of(messages, len(messages) - 1)
+    question = requests.question_of(messages, len(messages) - 1)
     message_schema.refuse_unwritable(question, state().config.client_roles)
     return question
 
@@ -168,7 +170,7 @@ def _as_it_stands(chat: str, question: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _decided(chat: str, messages: list[dict[str, Any]], place: int) -> Response:
     """Do as the user has decided, and tell what happens from there on. What was decided before is not done twice."""
-    decisions = forms.decisions_of(messages, place)
+    decisions = requests.decisions_of(messages, place)
     answer = current_conversations.get_message(chat, messages[place]["id"])
     turn = current_conversations.get_state(chat, limit=1)["turn"]
     if turn is None or turn["answer_id"] != answer["id"]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, redacted_traceback
 from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
-from ...schemas.shapes import Message
+from ...schemas.types import Message
 from ...streams import Pause, last_position, next_position, part_events, pauses_of
 from ...turns import Event, ResponderError, ToolCall
 from ..unit_of_work import Units

@@ -16,7 +16,7 @@ from ...errors import ConfigurationError, MalformedRequest, NoResponder
 from ...models import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_STATES, new_id
 from ...schemas import canonical, rules
 from ...schemas import messages as message_schema
-from ...schemas.shapes import Turn, TurnOutcome
+from ...schemas.types import Turn, TurnOutcome
 from ...turns import ResponderError
 from ..outcome import Outcome
 from ..unit_of_work import Units

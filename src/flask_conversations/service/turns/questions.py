@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import ClientIdConflict, ValidationFailed
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
-from ...schemas.shapes import Message
+from ...schemas.types import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from .. import edits

@@ -26,7 +26,7 @@ from ...models import (
     now,
 )
 from ...schemas import rules
-from ...schemas.shapes import Message
+from ...schemas.types import Message
 from ...store import db_errors
 from ...store import messages as rows
 from ...store import turns as turn_rows

@@ -25,7 +25,7 @@ from ...models import (
 )
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
-from ...schemas.shapes import Message
+from ...schemas.types import Message
 from ...store import branches, requests
 from ...store import conversations as conversation_rows
 from ...store import messages as rows

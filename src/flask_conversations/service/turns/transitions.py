@@ -24,7 +24,7 @@ from ...models import (
 from ...schemas import messages as schema
 from ...schemas import rules
 from ...schemas.common import iso
-from ...schemas.shapes import Message
+from ...schemas.types import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import turns as turn_rows

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from ...errors import ConversationsError
 from ...models import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...schemas.common import iso
-from ...schemas.shapes import Message, Turn
+from ...schemas.types import Message, Turn
 from ...streams import Timeline, parts_of, pauses_of
 from ...turns import ResponderError
 

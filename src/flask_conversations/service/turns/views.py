@@ -10,8 +10,8 @@ from ...errors import MalformedRequest
 from ...models import AWAITING, LIVE_STATES, WAITING
 from ...schemas import conversations as conversation_schema
 from ...schemas import messages as schema
-from ...schemas import shapes
-from ...schemas.shapes import Conversation, Message, State
+from ...schemas import types
+from ...schemas.types import Conversation, Message, State
 from ...store import messages as rows
 from ...store import turns as turn_rows
 from .. import branches as branch_rules
@@ -123,7 +123,7 @@ def unanswered_question(work: UnitOfWork, conversation_id: str, message_id: str)
     return schema.dump(question)
 
 
-def current_turn(work: UnitOfWork, conversation_id: str) -> shapes.Turn | None:
+def current_turn(work: UnitOfWork, conversation_id: str) -> types.Turn | None:
     """The turn that is under way, or else the first that waits; None if there is none."""
     conversation = work.store.get(conversation_id)
     live = turn_rows.live(work.store, conversation)

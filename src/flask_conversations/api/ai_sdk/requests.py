@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from marshmallow import fields, validate
+from typing import Annotated, Any, TypedDict
 
 from ...errors import ValidationFailed
-from ...schemas import kinds, rules
-from ...schemas.forms import Answer, Form, MessagesQuery, PagedAnswer, Query
+from ...schemas import rules, types
+from ...schemas.http_schemas import BranchQuery, Form, Ruled, message_id, own_id
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 
@@ -17,6 +15,7 @@ MEMBER = "trigger"
 """The member of a body that tells the AI SDK from every other client."""
 
 
+@rules.rule({"type": "array", "minItems": 1, "items": {"type": "object"}})
 def _messages(value: Any) -> list[Any]:
     """At least one message. What they say is not looked at: only the one that is asked about counts."""
     if not isinstance(value, list) or not value:
@@ -29,64 +28,46 @@ def _messages(value: Any) -> list[Any]:
 class ChatIn(Form):
     """The AI SDK's request: a new message, or a question to be answered again."""
 
-    id = kinds.own_id(
+    id = Ruled(
+        own_id,
+        "The chat: the id or client id of the conversation, which is created if it is not there.",
         required=True,
-        metadata={
-            "description": "The chat: the id or client id of the conversation, which is created if it is not there."
-        },
     )
-    messages = kinds.ruled(
-        fields.Raw,
+    messages = Ruled(
         _messages,
+        "What the page shows. Only the last message is taken; the server knows the others itself.",
         required=True,
-        metadata={
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "object"},
-            "description": "What the page shows. Only the last message is taken; the server knows the others itself.",
-        },
     )
-    trigger = kinds.choice(SUBMIT, REGENERATE, required=True)
-    message_id = kinds.text(
-        128,
-        blank=False,
-        allow_none=True,
-        data_key="messageId",
-        metadata={
-            "description": "The message that is answered again, put differently, or whose tool calls were decided."
-        },
+    trigger = Ruled(rules.one_of((SUBMIT, REGENERATE)), required=True)
+    message_id = message_id(
+        "The message that is answered again, put differently, or whose tool calls were decided.", data_key="messageId"
     )
 
 
 class ChatOfConversationIn(ChatIn):
     """The same where the path names the conversation."""
 
-    id = fields.Raw(metadata={"description": "Not taken: the path names the conversation."})
+    id = Ruled(rules.optional(rules.json_value), "Not taken: the path names the conversation.")
 
 
-class UIMessagesQuery(Query):
+class UIMessagesQuery(BranchQuery):
     """Which messages a chat begins with."""
 
-    limit = kinds.limit(50)
-    before = MessagesQuery._declared_fields["before"]
-    after = MessagesQuery._declared_fields["after"]
-    branch = MessagesQuery._declared_fields["branch"]
 
-
-class UIMessageOut(Answer):
+class UIMessage(TypedDict):
     """A message as the AI SDK shows it."""
 
-    id = fields.String(required=True)
-    role = fields.String(required=True, validate=validate.OneOf(("system", "user", "assistant")))
-    metadata = fields.Dict(required=True)
-    parts = fields.Raw(required=True, metadata={"type": "array", "items": {"type": "object"}})
+    id: str
+    role: Annotated[str, types.Keywords(enum=["system", "user", "assistant"])]
+    metadata: dict[str, Any]
+    parts: list[dict[str, Any]]
 
 
-class UIMessagePage(PagedAnswer):
+class UIMessagePage(types.Page):
     """Some messages as the AI SDK shows them, oldest first, and where the next ones begin."""
 
-    messages = fields.List(fields.Nested(UIMessageOut), required=True)
-    version = fields.Integer(required=True, metadata={"minimum": 1})
+    messages: list[UIMessage]
+    version: types.Number
 
 
 def question_of(messages: Sequence[Mapping[str, Any]], place: int) -> dict[str, Any]:
