@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flask_conversations.api.spelling import snake
+from flask_conversations.api.case import snake
 
 USERS = ("ada", "ada", "ada", "bob", "bob", None)
 """Who asks; None is a stranger."""

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_conversations.api.spelling import to_snake
+from flask_conversations.api.case import to_snake
 from flask_conversations.schemas import canonical
 from tests.api.judge import Judge
 from tests.api.requests_at_random import Call, Seen, Stream

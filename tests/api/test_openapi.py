@@ -14,8 +14,8 @@ import pytest
 
 from flask_conversations import Conversations, api
 from flask_conversations.api.ai_sdk import requests
+from flask_conversations.api.case import camel, to_camel
 from flask_conversations.api.description import STATIC, described
-from flask_conversations.api.spelling import camel, to_camel
 from flask_conversations.schemas import http_schemas, types
 from tests.api.judge import closed
 from tests.bed import services

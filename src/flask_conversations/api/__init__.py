@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, Response
 
 from ..errors import ConfigurationError, ConversationsError
-from . import actions, answers, branches, conversations, description, messages, stream
+from . import actions, branches, conversations, description, messages, responses, stream
 from .ai_sdk import chats
 from .routing import Mount, Route, mount
 
@@ -27,7 +27,7 @@ def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: st
     if not re.fullmatch(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", resource):
         raise ConfigurationError(f"resource is {resource!r}, but must be a path segment such as 'conversations'.")
     blueprint = Blueprint(name, __name__, url_prefix=url_prefix or None)
-    blueprint.after_request(answers.finished)
+    blueprint.after_request(responses.finished)
     mount(blueprint, all_routes(), Mount(name, resource, json_case))
     return blueprint
 
@@ -36,4 +36,4 @@ def problem(error: ConversationsError) -> Response:
     """The answer to an error of ours that a host's own route lets through; a set-up mistake stays an exception."""
     if isinstance(error, ConfigurationError):
         raise error
-    return answers.finished(answers.problem(error))
+    return responses.finished(responses.problem(error))

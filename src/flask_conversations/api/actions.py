@@ -9,7 +9,7 @@ from flask import Response, request
 from ..proxies import current_conversations, state
 from ..schemas import http_schemas, types
 from ..service import http
-from . import answers, stream
+from . import responses, stream
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
 
@@ -27,7 +27,7 @@ def are_answered(arguments: dict[str, Any]) -> bool:
 def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get all that a page shows of a conversation. A poll that finds nothing new costs one statement."""
     etag = http.state_etag(state().current_units(), conversation_id)
-    if answers.matches(request.headers.get("If-None-Match"), etag):
+    if responses.matches(request.headers.get("If-None-Match"), etag):
         return Response(status=304, headers={"ETag": f'"{etag}"'})
     found = current_conversations.get_state(conversation_id, limit=query.get("limit", 50))
     return found, 200, {"ETag": f'"{found["conversation"]["etag"]}"'}

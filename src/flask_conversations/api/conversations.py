@@ -12,7 +12,7 @@ from ..proxies import current_conversations, state
 from ..schemas import http_schemas, types
 from ..schemas import messages as message_schema
 from ..service import http
-from . import answers
+from . import responses
 from .ai_sdk import chats
 from .routing import Routes
 
@@ -72,7 +72,7 @@ def get_conversation(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a conversation with its newest messages."""
     conversation = current_conversations.get_conversation(conversation_id, min_version=query.get("min_version"))
     headers = {"ETag": f'"{conversation["etag"]}"'}
-    if answers.matches(request.headers.get("If-None-Match"), conversation["etag"]):
+    if responses.matches(request.headers.get("If-None-Match"), conversation["etag"]):
         return Response(status=304, headers=headers)
     page = current_conversations.get_messages(
         conversation["id"],
@@ -107,10 +107,10 @@ def version_matched(conversation_id: str, *, trash: bool = False) -> int | None:
     wanted = request.headers.get("If-Match")
     if wanted is None:
         return None
-    if not answers.is_entity_tags(wanted):
+    if not responses.is_entity_tags(wanted):
         raise errors.MalformedRequest("If-Match must be * or a list of quoted entity tags.")
     current = current_conversations.lock_conversation(conversation_id, trash=trash)
-    if not answers.matches(wanted, current["etag"]):
+    if not responses.matches(wanted, current["etag"]):
         raise errors.PreconditionFailed(current=current)
     return current["version"]
 

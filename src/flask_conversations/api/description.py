@@ -12,9 +12,9 @@ from typing import Any
 
 from flask import Response, request, send_from_directory
 
-from .answers import of_this_request
+from .case import camel, to_camel
+from .responses import of_this_request
 from .routing import Mount, Routes
-from .spelling import camel, to_camel
 
 routes = Routes()
 

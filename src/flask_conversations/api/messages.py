@@ -10,7 +10,7 @@ from .. import errors
 from ..proxies import current_conversations, state
 from ..schemas import canonical, http_schemas, types
 from ..service import http
-from . import answers, stream
+from . import responses, stream
 from .ai_sdk import chats
 from .conversations import refuse_unwritable
 from .routing import Routes, idempotency
@@ -22,8 +22,8 @@ routes = Routes()
 def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     """Get a page of messages, oldest first."""
     query["siblings"] = query.pop("include", None) == "siblings"
-    if answers.of_this_request()["case"] == "snake":
-        return answers.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))
+    if responses.of_this_request()["case"] == "snake":
+        return responses.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))
     return current_conversations.get_messages(conversation_id, **query)
 
 
@@ -80,7 +80,7 @@ def _tagged(message: Any) -> Any:
 def get_message(conversation_id: str, message_id: str, query: dict[str, Any]) -> Any:
     """Get one message."""
     message = current_conversations.get_message(conversation_id, message_id, **query)
-    if answers.matches(request.headers.get("If-None-Match"), _etag(message)):
+    if responses.matches(request.headers.get("If-None-Match"), _etag(message)):
         return Response(status=304, headers={"ETag": f'"{_etag(message)}"'})
     return _tagged(message)
 
@@ -107,11 +107,11 @@ def _check_match(conversation_id: str, message_id: str) -> None:
     wanted = request.headers.get("If-Match")
     if wanted is None:
         return
-    if not answers.is_entity_tags(wanted):
+    if not responses.is_entity_tags(wanted):
         raise errors.MalformedRequest("If-Match must be * or a list of quoted entity tags.")
     current = current_conversations.lock_conversation(conversation_id)
     message = current_conversations.get_message(conversation_id, message_id)
-    if not answers.matches(wanted, _etag(message)) and not answers.matches(wanted, current["etag"]):
+    if not responses.matches(wanted, _etag(message)) and not responses.matches(wanted, current["etag"]):
         raise errors.PreconditionFailed(current=current)
 
 

@@ -22,8 +22,8 @@ from ..identity.guest import withhold_guest_cookie
 from ..proxies import state
 from ..schemas import canonical, rules
 from ..service import http
-from . import answers
-from .spelling import renamed, snake, to_camel, to_snake
+from . import responses
+from .case import renamed, snake, to_camel, to_snake
 
 logger = logging.getLogger("flask_conversations")
 
@@ -141,13 +141,13 @@ def _refusal(place: Mount, by_path: Mapping[str, list[Route]]) -> Callable[[str]
         address = f"/{place.resource}{rest}"
         methods = methods_of.get(address) or addresses.allowed_methods(address)
         if not methods:
-            return answers.problem(errors.NotFound("There is nothing at this address."))
+            return responses.problem(errors.NotFound("There is nothing at this address."))
         allowed = ", ".join(
             [*(method for method in METHODS if method in methods), *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         )
         if request.method == "OPTIONS":
             return Response(status=204, headers={"Allow": allowed})
-        refusal = answers.problem(errors.MethodNotAllowed())
+        refusal = responses.problem(errors.MethodNotAllowed())
         refusal.headers["Allow"] = allowed
         return refusal
 
@@ -170,7 +170,7 @@ def _answer_hosts_limits(blueprint: Blueprint, place: Mount) -> None:
 
     def answer(error: HTTPException) -> Response:
         _remember(place)
-        refusal = answers.http_problem(error)
+        refusal = responses.http_problem(error)
         wait = state().limiter.hosts_wait()
         if wait is not None:
             refusal.headers["Retry-After"] = str(wait)
@@ -239,17 +239,17 @@ def _view(route: Route, place: Mount) -> Callable[..., Response]:
         try:
             return _answered(route, place, arguments)
         except errors.ConversationsError as error:
-            return answers.problem(_respelled(error, place.case), place.case)
+            return responses.problem(_respelled(error, place.case), place.case)
         except HTTPException as error:
-            return answers.http_problem(error)
+            return responses.http_problem(error)
         except Exception as error:  # noqa: BLE001 -- the edge: a bug must not show its insides
-            return answers.unexpected(error)
+            return responses.unexpected(error)
 
     return view
 
 
 def _remember(place: Mount) -> None:
-    answers.of_this_request().update(case=place.case, mount=place)
+    responses.of_this_request().update(case=place.case, mount=place)
 
 
 def _respelled(error: errors.ConversationsError, case: str) -> errors.ConversationsError:
@@ -305,7 +305,7 @@ def _response(result: Any, place: Mount) -> Response:
     if isinstance(result, Response):
         return result
     payload, status, headers = result if isinstance(result, tuple) else (result, 200, {})
-    return answers.json_answer(payload, status, headers, case=place.case)
+    return responses.json_answer(payload, status, headers, case=place.case)
 
 
 def _query(place: Mount) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def _body(place: Mount) -> dict[str, Any]:
 
 def _sent() -> dict[str, Any]:
     """The object in the body, spelled as it came; read once."""
-    if "sent" not in (kept := answers.of_this_request()):
+    if "sent" not in (kept := responses.of_this_request()):
         kept["sent"] = _object()
     return cast("dict[str, Any]", kept["sent"])
 

@@ -15,10 +15,10 @@ from ..proxies import state
 from ..schemas import http_schemas
 from ..schemas.common import encoded
 from ..service import http
-from . import answers
+from . import responses
 from .ai_sdk import chunks
+from .case import to_camel
 from .routing import Routes, idempotency
-from .spelling import to_camel
 
 routes = Routes()
 
@@ -70,7 +70,7 @@ def _resumed_without_turn(conversation_id: str, message_id: str, position: int) 
     question = http.unanswered_question(state().current_units(), conversation_id, message_id)
     if position >= _UNANSWERED_END:
         return Response(status=204)
-    return _response(_unanswered(question, answers.of_this_request()["case"], position), None)
+    return _response(_unanswered(question, responses.of_this_request()["case"], position), None)
 
 
 def is_answered(arguments: Mapping[str, Any]) -> bool:
@@ -116,7 +116,7 @@ def of_new_turn(
         return _response(chunks.nothing(), chunks.HEADERS)
     if begun["turn"] is None:
         assert begun["question"] is not None, "it was stored just now"
-        return _response(_unanswered(begun["question"], answers.of_this_request()["case"]), None)
+        return _response(_unanswered(begun["question"], responses.of_this_request()["case"]), None)
     return of_turn(conversation_id, begun["turn"], protocol=protocol, replayed=begun["replayed"])
 
 
@@ -141,7 +141,7 @@ def of_turn(
         told, headers = chunks.told(follower, turn["id"], continued=continued), chunks.HEADERS
         seconds = math.inf  # a page takes the end of the stream for the end of the answer
     else:
-        told, headers = _told(follower, turn["id"], cuts, answers.of_this_request()["case"]), {}
+        told, headers = _told(follower, turn["id"], cuts, responses.of_this_request()["case"]), {}
         seconds = state().config.stream_seconds
     answer = _response(_limited(told, state().turns, seconds), headers)
     if replayed:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import errors
 from ..schemas.common import encoded
-from .spelling import to_camel
+from .case import to_camel
 
 logger = logging.getLogger("flask_conversations")
 

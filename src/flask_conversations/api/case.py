@@ -7,24 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ValidationFailed
+from ..schemas.fields import CONVERSATION, MESSAGE
 
-OPAQUE = frozenset(
-    [
-        "metadata",
-        "raw",
-        "parts",
-        "content",
-        "usage",
-        "action_params",
-        "action_result",
-        "component_data",
-        "attachments",
-        "contexts",
-        "arguments",
-        "data",
-        "yours",
-    ]
-)
+OPAQUE = {
+    *("arguments", "data", "yours"),
+    *(
+        name
+        for noun in (MESSAGE, CONVERSATION)
+        for name, field in noun.items()
+        if field.rule is not None and field.rule.schema.get("type") in (None, "object", "array")
+    ),
+}
 """Members whose values belong to the user."""
 
 
