@@ -10,7 +10,7 @@ import redis
 from flask import Flask
 
 from flask_conversations import signals
-from flask_conversations.cli.bench import Bench
+from flask_conversations.ops.bench import Bench
 
 from ..service.tools import sql
 from .tools import run

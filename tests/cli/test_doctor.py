@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations, migrations
-from flask_conversations.cli.doctor_database import pooler_advice
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, JWTIdentity, SessionIdentity
+from flask_conversations.ops.database import pooler_advice
 
 from ..bed.apps import SECRET
 from .tools import run, spoil
@@ -161,11 +161,8 @@ OPTIONS = [
     ({"isolation_level": "AUTOCOMMIT"}, "isolation", "FAIL"),
     ({"connect_args": {"options": "-c default_transaction_read_only=on"}}, "writing", "FAIL"),
     ({"connect_args": {"options": "-c statement_timeout=2s"}}, "pool", "warn"),
-    ({"pool_size": 10, "max_overflow": 100_000}, "pool", "warn"),
-    ({"pool_size": 10, "max_overflow": -1}, "pool", "warn"),
     ({"pool_timeout": 1}, "pool", "warn"),
     ({"poolclass": sa.NullPool}, "pool", "ok"),
-    ({"connect_args": {"options": "-c synchronous_commit=on"}}, "durability", "warn"),
 ]
 
 

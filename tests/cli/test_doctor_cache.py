@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 import flask_conversations.cache
 from flask_conversations.cache.causes import COMMANDS, cause
 from flask_conversations.cache.clients import connector
-from flask_conversations.cache.diagnosis import diagnose
 from flask_conversations.config import Config
+from flask_conversations.ops import redis
 
 from ..bed import certificates
 from ..bed.proxy import Proxy
@@ -25,7 +24,7 @@ SECRET = "a-password-that-no-line-repeats"
 
 def found(url: str, **config: Any) -> dict[str, tuple[str, str]]:
     """State and text of each line about the Redis at *url*, by name."""
-    lines = diagnose(connector(url, 0.5), Config(**config))
+    lines = redis.examine(connector(url, 0.5), Config(**config))
     assert SECRET not in str(lines)
     return {line.name: (line.state, line.text) for line in lines}
 
@@ -54,9 +53,7 @@ def test_all_is_well(server):
     """Nothing is wrong with a plain Redis, and the look leaves nothing behind."""
     lines = found(server.url)
     assert {state for state, _ in lines.values()} == {"ok"}
-    assert set(lines) == {
-        f"cache{part}" for part in ("", " version", " permissions", " memory", " clock", " latency", " expiry")
-    }
+    assert set(lines) == {f"cache{part}" for part in ("", " version", " permissions", " memory", " latency", " expiry")}
     with server.client() as client:
         assert client.keys("*") == []
 
@@ -165,13 +162,6 @@ def test_keys_that_never_expire(server):
             client.flushall()
 
 
-def test_a_clock_that_is_wrong(server, monkeypatch):
-    """An hour between Redis and this machine is said."""
-    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3600)
-    state, text = found(server.url)["cache clock"]
-    assert (state, "3600 s apart" in text) == ("warn", True)
-
-
 def test_clusters():
     """A cluster is well; each wrong way to it says which is the right one."""
     with cluster(3) as nodes:
@@ -196,7 +186,7 @@ def test_sentinels(server):
 
 def test_a_client_that_is_none():
     """What the host passes as `cache` may be anything."""
-    (line,) = diagnose(object, Config())
+    (line,) = redis.examine(object, Config())
     assert (line.state, "CONVERSATIONS_CACHE" in line.text) == ("FAIL", True)
 
 

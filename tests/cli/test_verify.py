@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from flask_conversations.errors import Conflict, NotFound
-from flask_conversations.service.checks import WINDOW
+from flask_conversations.ops.verify import WINDOW
 
 from ..service.test_model import Histories
 from ..service.tools import NEVER, everything, rows, sql

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_conversations.cache import owner_tag
-from flask_conversations.service import checks
+from flask_conversations.ops import verify
 
 from ..service.tools import NEVER, everything, sql
 from .tools import kinds, run, verified
@@ -40,7 +40,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch) -> None:
     """Until the second look nobody has to wait: no writer is at work here."""
-    monkeypatch.setattr(checks, "SETTLING", 0.0)
+    monkeypatch.setattr(verify, "SETTLING", 0.0)
 
 
 @pytest.fixture

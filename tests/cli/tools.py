@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
 
-from flask_conversations.service.checks import Checks, Finding
+from flask_conversations.ops.finding import Finding
+from flask_conversations.ops.verify import Verification
 from flask_conversations.service.unit_of_work import Units
 
 MARK = "a-word-that-no-report-may-repeat"
@@ -40,7 +41,7 @@ def looked(app: Flask) -> list[Finding]:
     """What a walk over everything finds, without the command around it."""
     with app.app_context():
         backend = app.extensions["flask_conversations"].backend
-        return [each for one in Checks(Units(lambda: backend, None)).walk() for each in one.findings]
+        return [each for one in Verification(Units(lambda: backend, None)).walk() for each in one.findings]
 
 
 def spoil(app: Flask, *statements: str, **parameters: Any) -> None:

@@ -203,7 +203,7 @@ COMMANDS = [
     ),
     Fault(
         name="doctor-overlooks-a-missing-unique-index",
-        path=f"{PACKAGE}/cli/doctor_database.py",
+        path=f"{PACKAGE}/ops/database.py",
         right="    unique += [index.name for index in table.indexes if index.unique]\n",
         wrong="",
         tests=("tests/cli/test_doctor.py",),

@@ -119,7 +119,7 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         name="repair-takes-a-forged-message-for-a-saved-one",
-        path=f"{SERVICE}/checks.py",
+        path="src/flask_conversations/ops/audit.py",
         right="return self.accept or self._sum_now == self.conversation.checksum",
         wrong="return self.accept or self._sum == self.conversation.checksum",
         tests=("tests/cli/test_verify.py",),

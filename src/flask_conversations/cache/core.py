@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..config import Config
 from ..counters import Counters
-from . import diagnosis, entries, inspection
+from . import entries, inspection
 from .changes import Change, CommitHandle
 from .clients import Connect
 from .entries import CorruptEntry, Entry
@@ -54,7 +54,7 @@ class Cache:
     """The newest messages of conversations in Redis. Whatever Redis does, no call raises and none waits for long."""
 
     def __init__(self, connect: Connect, config: Config) -> None:
-        self._connect, self._config = connect, config
+        self.connect, self._config = connect, config
         self.limit = config.cache_limit
         self.strict = config.cache_strict
         self._prefix = config.cache_prefix
@@ -252,10 +252,6 @@ class Cache:
     def bytes_of(self, conversation_id: str) -> int | None:
         """What the key takes in Redis; None if there is none, or Redis does not say."""
         return inspection.size(self.server.client, self._key(conversation_id))
-
-    def diagnose(self) -> list[diagnosis.Finding]:
-        """What an operator should know of this Redis, each with what to do about it."""
-        return diagnosis.diagnose(self._connect, self._config)
 
     def stats(self) -> dict[str, Any]:
         """Counters since the process began, and the state of the circuit breaker."""

@@ -1,4 +1,4 @@
-"""The group that every command joins, and what all of them need: the app's state, its engine, and errors without traceback."""
+"""The group that every command joins, and what all of them need: the app's state, and errors without traceback."""
 
 from __future__ import annotations
 
@@ -21,16 +21,6 @@ group = AppGroup("conversations", help="Look after the conversations of this app
 def current_state() -> Any:
     """The extension on the app that the command is for."""
     return current_app.extensions[EXTENSION]
-
-
-def engine_of(state: Any) -> sa.Engine:
-    """The engine of the database that holds the tables."""
-    engine: sa.Engine | None = state.db.engines.get(state.config.bind_key)
-    if engine is None:
-        raise click.ClickException(
-            f"CONVERSATIONS_BIND_KEY is {state.config.bind_key!r}, but SQLALCHEMY_BINDS has no such bind."
-        )
-    return engine
 
 
 @contextmanager

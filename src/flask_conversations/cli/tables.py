@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from flask import current_app
 
 from .. import migrations
-from .group import current_state, engine_of, explained, group
+from ..database import engine_of
+from .group import current_state, explained, group
 
 if TYPE_CHECKING:
     from ..models import Models
@@ -124,5 +125,5 @@ def _report(before: str | None, after: str | None) -> None:
 def _connection() -> Iterator[tuple[sa.Connection, Models]]:
     """A transaction on the database that holds the tables."""
     state = current_state()
-    with explained(), engine_of(state).begin() as connection:
+    with explained(), engine_of(state.db, state.config).begin() as connection:
         yield connection, state.models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections import Counter
@@ -10,8 +9,9 @@ from typing import Any
 
 import click
 
+from ..ops.finding import Finding
+from ..ops.verify import Progress, Verification
 from ..schemas import rules
-from ..service.checks import Checks, Finding, Progress
 from ..service.unit_of_work import Units
 from .group import current_state, explained, group
 
@@ -62,7 +62,7 @@ def verify(
     state = current_state()
     report = _Report(as_json)
     with explained():
-        batches = Checks(Units(lambda: state.backend, None)).walk(
+        batches = Verification(Units(lambda: state.backend, None)).walk(
             owner={name: value for name, value in owner.items() if value is not None} or None,
             only=only,
             batch=batch,
@@ -90,10 +90,10 @@ class _Report:
         self.messages += batch.messages
         self.unanswered += batch.unanswered
         for finding in batch.findings:
-            self.kinds[finding.kind] += 1
-            self.repaired[finding.kind] += finding.repaired
+            self.kinds[finding.name] += 1
+            self.repaired[finding.name] += finding.repaired
             self.left += not finding.repaired
-            click.echo(json.dumps(dataclasses.asdict(finding)) if self.as_json else _line(finding))
+            click.echo(json.dumps(_members(finding)) if self.as_json else _line(finding))
         if time.monotonic() - self._said > SAID_EVERY:
             self._said = time.monotonic()
             click.echo(f"{self._so_far()}, {self.kinds.total()} findings ...", err=True)
@@ -129,7 +129,13 @@ class _Report:
         return f"{self.kinds.total()} findings ({kinds}).{outcome}"
 
 
+def _members(finding: Finding) -> dict[str, Any]:
+    found = finding._asdict()
+    del found["state"]
+    return {"kind": found.pop("name"), **found}
+
+
 def _line(finding: Finding) -> str:
     place = f"{finding.conversation_id}{f' message {finding.message_id}' if finding.message_id else ''}"
     outcome = "  [repaired]" if finding.repaired else ("  [--repair puts it right]" if finding.repairable else "")
-    return f"{finding.kind:<16}{place}  {finding.text}{outcome}"
+    return f"{finding.name:<16}{place}  {finding.text}{outcome}"

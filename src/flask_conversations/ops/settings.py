@@ -1,4 +1,4 @@
-"""The settings that decide who gets in, as `doctor` sees them. No key is ever part of a text."""
+"""What `doctor` finds of the settings that decide who gets in. No key is ever part of a text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 from ..identity import AnonymousIdentity, ChainIdentity, FlaskLoginIdentity, JWTIdentity, SessionIdentity
 from ..identity.keys import keys_from
 from ..identity.settings import is_lenient
-from .checkup import FAIL, OK, WARN, Check
+from .finding import FAIL, OK, WARN, Finding
 
 SHORTEST_SECRET = 16
 """Bytes that a secret key should have at least."""
@@ -24,14 +24,14 @@ GUESSABLE = frozenset(
 """Keys out of tutorials."""
 
 
-def checks(app: Flask, state: Any) -> Iterator[Check]:
+def examine(app: Flask, state: Any) -> Iterator[Finding]:
     """Keys, tokens, cookies and forged requests."""
     config: Config = state.config
     resolvers = list(_resolvers(state.resolver))
     if is_lenient(app):
-        yield Check("mode", WARN, "The app runs for debugging or testing, where weak keys are only warned about.")
+        yield Finding("mode", WARN, "The app runs for debugging or testing, where weak keys are only warned about.")
     yield _secret_key(app)
-    yield Check("identity", OK, f"{', '.join(_name(resolver) for resolver in resolvers)}.")
+    yield Finding("identity", OK, f"{', '.join(_name(resolver) for resolver in resolvers)}.")
     for resolver in resolvers:
         if isinstance(resolver, JWTIdentity):
             yield from _jwt(app, dataclasses.replace(config, **resolver._options))
@@ -40,7 +40,7 @@ def checks(app: Flask, state: Any) -> Iterator[Check]:
     if config.jwt_cookie or any(isinstance(resolver, cookies) for resolver in resolvers):
         yield _cookies(app)
     if any(isinstance(resolver, AnonymousIdentity) for resolver in resolvers):
-        yield Check(
+        yield Finding(
             "guests",
             OK,
             f"The cookie {config.guest_cookie!r} lasts {config.guest_days} days; a guest who loses it loses the conversations "
@@ -61,11 +61,11 @@ def _name(resolver: Any) -> str:
     return str(getattr(resolver, "__name__", type(resolver).__name__))
 
 
-def _secret_key(app: Flask) -> Check:
+def _secret_key(app: Flask) -> Finding:
     key = app.secret_key
     weak = FAIL if not is_lenient(app) else WARN
     if not key:
-        return Check(
+        return Finding(
             "SECRET_KEY",
             WARN,
             "There is none: no sessions, no guests, no CSRF tokens, and cursors are signed with what everybody knows. "
@@ -73,46 +73,50 @@ def _secret_key(app: Flask) -> Check:
         )
     text = key.decode("latin-1") if isinstance(key, bytes) else str(key)
     if text.lower() in GUESSABLE:
-        return Check("SECRET_KEY", weak, "It can be guessed, and then a client can be any user. Set a random one.")
+        return Finding("SECRET_KEY", weak, "It can be guessed, and then a client can be any user. Set a random one.")
     if len(text) < SHORTEST_SECRET:
-        return Check(
+        return Finding(
             "SECRET_KEY", WARN, f"It has {len(text)} characters. Set a random one of {2 * SHORTEST_SECRET} or more."
         )
     fallbacks = len(app.config.get("SECRET_KEY_FALLBACKS") or ())
-    return Check("SECRET_KEY", OK, f"It is set{f', with {fallbacks} older ones still accepted' if fallbacks else ''}.")
+    return Finding(
+        "SECRET_KEY", OK, f"It is set{f', with {fallbacks} older ones still accepted' if fallbacks else ''}."
+    )
 
 
-def _jwt(app: Flask, config: Config) -> Iterator[Check]:
+def _jwt(app: Flask, config: Config) -> Iterator[Finding]:
     yield _jwt_key(app, config)
     if config.jwt_audience is None:
-        yield Check(
+        yield Finding(
             "JWT audience",
             WARN,
             "None is asked for: a token that the same key signed for another app gets in here. Set CONVERSATIONS_JWT_AUDIENCE.",
         )
     else:
-        yield Check("JWT audience", OK, "A token must be meant for this app.")
+        yield Finding("JWT audience", OK, "A token must be meant for this app.")
     if config.jwt_issuer is None and config.jwt_jwks_url is not None:
-        yield Check("JWT issuer", WARN, "None is asked for, while keys come from a URL. Set CONVERSATIONS_JWT_ISSUER.")
+        yield Finding(
+            "JWT issuer", WARN, "None is asked for, while keys come from a URL. Set CONVERSATIONS_JWT_ISSUER."
+        )
     if "exp" not in config.jwt_required:
-        yield Check(
+        yield Finding(
             "JWT expiry",
             WARN,
             "Tokens without one are accepted, and good for ever. Put exp into CONVERSATIONS_JWT_REQUIRED.",
         )
 
 
-def _jwt_key(app: Flask, config: Config) -> Check:
+def _jwt_key(app: Flask, config: Config) -> Finding:
     algorithms = ", ".join(config.jwt_algorithms)
     if config.jwt_jwks_url is not None:
-        return Check("JWT key", OK, f"Keys are fetched by {algorithms} from CONVERSATIONS_JWT_JWKS_URL.")
+        return Finding("JWT key", OK, f"Keys are fetched by {algorithms} from CONVERSATIONS_JWT_JWKS_URL.")
     try:
         keys_from(config.jwt_key, config.jwt_algorithms, lenient=False)
     except ConfigurationError as error:
-        return Check("JWT key", WARN if is_lenient(app) else FAIL, str(error))
+        return Finding("JWT key", WARN if is_lenient(app) else FAIL, str(error))
     if app.secret_key and app.secret_key in _texts(config.jwt_key):
-        return Check("JWT key", WARN, "It is the SECRET_KEY too: who learns one has both. Use a key of its own.")
-    return Check("JWT key", OK, f"Long enough for {algorithms}.")
+        return Finding("JWT key", WARN, "It is the SECRET_KEY too: who learns one has both. Use a key of its own.")
+    return Finding("JWT key", OK, f"Long enough for {algorithms}.")
 
 
 def _texts(configured: Any) -> list[Any]:
@@ -121,25 +125,25 @@ def _texts(configured: Any) -> list[Any]:
     return list(configured) if isinstance(configured, (list, tuple)) else [configured]
 
 
-def _csrf(app: Flask, config: Config) -> Check:
+def _csrf(app: Flask, config: Config) -> Finding:
     if config.csrf == "origin":
         trusted = f", and from {', '.join(config.trusted_origins)}" if config.trusted_origins else ""
-        return Check("CSRF", OK, f"Requests with a cookie must come from this site{trusted}.")
+        return Finding("CSRF", OK, f"Requests with a cookie must come from this site{trusted}.")
     if config.csrf == "host":
         if "csrf" in app.extensions:
-            return Check("CSRF", OK, "The app checks itself, with Flask-WTF.")
-        return Check(
+            return Finding("CSRF", OK, "The app checks itself, with Flask-WTF.")
+        return Finding(
             "CSRF",
             WARN,
             "CONVERSATIONS_CSRF is 'host', so the app must check itself, and Flask-WTF's CSRFProtect is not there.",
         )
-    return Check("CSRF", WARN, "No check. That is right only where no browser sends the proof of who asks by itself.")
+    return Finding("CSRF", WARN, "No check. That is right only where no browser sends the proof of who asks by itself.")
 
 
-def _cookies(app: Flask) -> Check:
+def _cookies(app: Flask) -> Finding:
     if app.config.get("SESSION_COOKIE_SECURE"):
-        return Check("cookies", OK, "Sent over HTTPS only.")
-    return Check(
+        return Finding("cookies", OK, "Sent over HTTPS only.")
+    return Finding(
         "cookies",
         WARN,
         "A plain http:// request carries the session. Set SESSION_COOKIE_SECURE = True where there is HTTPS.",

@@ -1,4 +1,4 @@
-"""What `flask conversations doctor` says of Redis: one finding for each thing that an operator should know of it."""
+"""What `doctor` finds of the cache's Redis."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from typing import Any, NamedTuple
 
 import redis.exceptions as refusals
 
+from ..cache.causes import NO_KEYS, cause, denies_keys, is_denied, refusal
 from ..config import Config
-from .causes import NO_KEYS, cause, denies_keys, is_denied, refusal
-
-OK, WARN, FAIL = "ok", "warn", "FAIL"
+from .finding import FAIL, OK, WARN, Finding
 
 OLDEST = (6, 2)
-
-CLOCKS_APART = 5.0
-"""Seconds that the clocks of Redis and of this machine may differ before it is said. The cache itself uses that of Redis only."""
 
 SLOW = 0.010
 """Seconds for one script call above which the cache is hardly faster than the database."""
@@ -42,7 +38,7 @@ local function try(name, ...)
 end
 local server = try('INFO', 'server')
 local memory = try('INFO', 'memory')
-local clock = try('TIME')
+try('TIME')
 try('LPUSH', key, 'a')
 try('RPUSH', key, 'b')
 try('LLEN', key)
@@ -51,18 +47,10 @@ try('LREM', key, 1, 'b')
 try('LTRIM', key, 0, 0)
 try('PEXPIRE', key, 1000)
 try('UNLINK', key)
-return {server or '', memory or '', clock and clock[1] or '', clock and clock[2] or '', refused}
+return {server or '', memory or '', refused}
 """
 # redis-py and Redis name scripts by this digest; it protects nothing
 _PROBE_DIGEST = hashlib.sha1(_PROBE.encode(), usedforsecurity=False).hexdigest()
-
-
-class Finding(NamedTuple):
-    """One line of the doctor: what was looked at, `ok`, `warn` or `FAIL`, and what was seen and is to be done."""
-
-    name: str
-    state: str
-    text: str
 
 
 class _Probed(NamedTuple):
@@ -70,11 +58,10 @@ class _Probed(NamedTuple):
 
     server: Mapping[str, str]
     memory: Mapping[str, str]
-    clock: float | None
     refused: Sequence[str]
 
 
-def diagnose(connect: Callable[[], Any], config: Config) -> list[Finding]:
+def examine(connect: Callable[[], Any], config: Config) -> list[Finding]:
     """Look at the Redis that *connect* makes a client of. Never raises; leaves nothing behind."""
     key = f"{config.cache_prefix}conversation:{{doctor-{secrets.token_hex(8)}}}:messages"
     try:
@@ -86,7 +73,6 @@ def diagnose(connect: Callable[[], Any], config: Config) -> list[Finding]:
     found += _version(probed)
     found += _permissions(probed)
     found += _memory(probed)
-    found += _clock(probed)
     try:
         found += _latency(client, key, config)
         found += _expiry(client, config)
@@ -96,9 +82,8 @@ def diagnose(connect: Callable[[], Any], config: Config) -> list[Finding]:
 
 
 def _probed(answer: Sequence[Any]) -> _Probed:
-    server, memory, seconds, microseconds, refused = answer
-    clock = int(_text(seconds)) + int(_text(microseconds)) / 1e6 if _text(seconds) else None
-    return _Probed(_fields(server), _fields(memory), clock, [_text(one) for one in refused])
+    server, memory, refused = answer
+    return _Probed(_fields(server), _fields(memory), [_text(one) for one in refused])
 
 
 def _fields(info: Any) -> dict[str, str]:
@@ -178,20 +163,8 @@ def _memory(probed: _Probed) -> Iterator[Finding]:
         yield Finding(
             "cache memory",
             OK,
-            "No limit. Every key of the cache expires, so it needs about 22 KB for each conversation in use "
-            "(15 messages of 1 KB); a maxmemory with maxmemory-policy allkeys-lru (or volatile-ttl) bounds it.",
+            "No limit. Every key of the cache expires; a conversation in use takes about 22 KB (15 messages of 1 KB).",
         )
-
-
-def _clock(probed: _Probed) -> Iterator[Finding]:
-    if probed.clock is None:
-        return
-    apart = abs(time.time() - probed.clock)
-    if apart > CLOCKS_APART:
-        text = f"The clock of Redis and this machine's are {apart:.0f} s apart. The cache uses that of Redis only; run NTP on both."
-        yield Finding("cache clock", WARN, text)
-    else:
-        yield Finding("cache clock", OK, "The clock of Redis agrees with this machine's.")
 
 
 def _latency(client: Any, key: str, config: Config) -> Iterator[Finding]:
