@@ -195,11 +195,11 @@ FAULTS: list[Fault] = [
         name="messages-in-snake-case-on-a-camel-mount",
         path="src/flask_conversations/api/messages.py",
         right=(
-            '    if answers.of_this_request()["case"] == "snake":\n'
-            "        return answers.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))\n"
+            '    if responses.of_this_request()["case"] == "snake":\n'
+            "        return responses.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))\n"
             "    return current_conversations.get_messages(conversation_id, **query)\n"
         ),
-        wrong="    return answers.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))\n",
+        wrong="    return responses.ready_answer(http.get_messages(state().current_units(), conversation_id, **query))\n",
         tests=("tests/cache/test_warm_is_cold.py",),
     ),
     Fault(
