@@ -18,9 +18,9 @@ from .errors import (
 )
 from .extension import Conversations
 from .identity import Identity
-from .models import ConversationMixin, MessageMixin
 from .proxies import current_conversations, current_identity
 from .service import ConversationService
+from .tables import ConversationMixin, MessageMixin
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ from .errors import ConfigurationError, ConversationsError
 from .identity import Identity
 from .identity.csrf import check_trusted_origins
 from .identity.resolving import Resolver, load_resolver
-from .models import Models, Names, build
+from .models import Models, build
 from .proxies import EXTENSION
 from .rate_limits import RateLimits
 from .service import ConversationService
@@ -28,6 +28,7 @@ from .service.guards import guard as as_guard
 from .service.unit_of_work import Units
 from .sessions import Sessions
 from .state import State
+from .tables import Names
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,7 +6,7 @@ import random
 import re
 from pathlib import Path
 
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 from flask_conversations.schemas.canonical import canonical, checksum
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "checksum.md"

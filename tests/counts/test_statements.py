@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 from tests.service.tools import in_use
 
 

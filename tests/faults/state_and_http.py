@@ -108,8 +108,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="claim-leaves-branches-with-the-guest",
         path="src/flask_conversations/tables.py",
-        right='Table(BRANCHES, "Branch", has_owner=True, orphans=',
-        wrong='Table(BRANCHES, "Branch", orphans=',
+        right='BRANCHES, "Branch", BranchMixin, has_owner=True, orphans=',
+        wrong='BRANCHES, "Branch", BranchMixin, orphans=',
         tests=("tests/branches/test_branches.py",),
     ),
     Fault(

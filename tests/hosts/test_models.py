@@ -19,7 +19,7 @@ from sqlalchemy.orm import (
 )
 
 from flask_conversations import ConfigurationError, ConversationMixin, Conversations, MessageMixin
-from flask_conversations.models import Names
+from flask_conversations.tables import Names
 
 from .works import create_all, who, works
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_conversations.models import ACTIVE_STATES, LIVE_STATES, build
+from flask_conversations.models import build
 from flask_conversations.schemas import fields, http_schemas, types
 from flask_conversations.schemas.fields import CONVERSATION, MESSAGE, TURN, stored
+from flask_conversations.tables import ACTIVE_STATES, LIVE_STATES
 
 NOUNS = {"Message": MESSAGE, "Conversation": CONVERSATION, "Turn": TURN}
 

@@ -23,7 +23,7 @@ LEAVES = {
     "turns",
     "guards",
     "history",
-    "tables",
+    "ids",
 }
 ROOT = "__init__"
 """The public names: `from flask_conversations import ...`."""
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "proxies": set(),
     "turns": {"errors"},
     "history": {"errors"},
-    "tables": set(),
+    "ids": set(),
     "guards": set(),
     "column_types": set(),
     "counters": set(),
@@ -43,18 +43,19 @@ MAY_IMPORT = {
     "identity": {"config", "errors"},
     "schemas": {"errors"},
     # state
-    "models": {"errors", "column_types", "schemas", "tables"},
+    "tables": {"column_types", "ids", "schemas"},
+    "models": {"errors", "tables"},
     "database": {"config", "errors"},
     "transaction": {"errors", "signals"},
     "cache": {"config", "counters", "errors", "identity", "schemas"},
-    "store": LEAVES | {"models"},
+    "store": LEAVES | {"models", "tables"},
     "streams": LEAVES | {"cache"},
     "migrations": {"config", "errors", "models", "column_types", "tables"},
     # rules
-    "service": LEAVES | {"models", "store", "cache", "transaction", "streams"},
+    "service": LEAVES | {"models", "store", "cache", "tables", "transaction", "streams"},
     # doors
     "api": LEAVES | {"service", "streams"},
-    "ops": LEAVES | {"cache", "database", "migrations", "models", "service", "store"},
+    "ops": LEAVES | {"cache", "database", "migrations", "models", "service", "store", "tables"},
     "cli": LEAVES | {"database", "migrations", "ops", "service"},
     "contrib": LEAVES | {ROOT},
     "sessions": LEAVES | {"service"},
@@ -76,10 +77,11 @@ MAY_IMPORT = {
         "service",
         "store",
         "streams",
+        "tables",
         "transaction",
     }
     | LEAVES,
-    ROOT: LEAVES | {"extension", "service", "models"},
+    ROOT: LEAVES | {"extension", "service", "tables"},
 }
 
 KNOWS = {

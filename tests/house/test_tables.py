@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import sqlalchemy as sa
 
-from flask_conversations.models import Models, build
+from flask_conversations import tables
+from flask_conversations.models import build
 from flask_conversations.tables import TABLES
 
 
-def test_every_class_is_in_the_registry():
-    """A class of `Models` that no table names would be created, and then be forgotten by all that goes over the tables."""
-    classes = {field.name for field in dataclasses.fields(Models) if field.name[0].isupper()}
-    assert {table.model for table in TABLES} == classes
-    assert len({table.name for table in TABLES}) == len(TABLES)
+def test_every_table_has_a_name_of_its_own():
+    """Each name, class and mixin is registered once, and every mixin of the module is registered."""
+    mixins = {value for name, value in vars(tables).items() if name.endswith("Mixin")}
+    assert {table.mixin for table in TABLES} == mixins
+    assert len({table.name for table in TABLES}) == len({table.model for table in TABLES}) == len(mixins) == len(TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

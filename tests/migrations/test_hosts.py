@@ -11,7 +11,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_conversations import ConfigurationError, migrations
-from flask_conversations.models import ConversationMixin, Names
+from flask_conversations.tables import ConversationMixin, Names
 
 from .conftest import Host
 

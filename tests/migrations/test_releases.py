@@ -76,14 +76,14 @@ def second_release(tmp_path_factory):
     package = path / "flask_conversations"
     shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "migrations" / "versions" / "0002_moods.py").write_text(STEP_2)
-    models = (package / "models.py").read_text()
+    tables = (package / "tables.py").read_text()
     old_column = "    page_context: Mapped[str | None] = mapped_column(sa.Text)\n"
     old_index = '            sa.Index(name("ix", CONVERSATIONS, "last_message_at"), "last_message_at"),\n'
-    assert old_column in models
-    assert old_index in models
-    models = models.replace(old_column, "    mood: Mapped[str | None] = mapped_column(sa.String(20))\n")
-    models = models.replace(old_index, f'{old_index}            sa.Index(name("ix", CONVERSATIONS, "mood"), "mood"),\n')
-    (package / "models.py").write_text(models)
+    assert old_column in tables
+    assert old_index in tables
+    tables = tables.replace(old_column, "    mood: Mapped[str | None] = mapped_column(sa.String(20))\n")
+    tables = tables.replace(old_index, f'{old_index}            sa.Index(name("ix", CONVERSATIONS, "mood"), "mood"),\n')
+    (package / "tables.py").write_text(tables)
     return path
 
 

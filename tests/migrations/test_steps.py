@@ -8,7 +8,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from flask_conversations import migrations
-from flask_conversations.models import Names, build
+from flask_conversations.models import build
+from flask_conversations.tables import Names
 
 from .conftest import described
 

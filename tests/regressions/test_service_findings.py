@@ -14,7 +14,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations, NotFound, ValidationFailed, signals
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from flask_conversations.errors import (
     TransactionAborted,
     ValidationFailed,
 )
-from flask_conversations.models import now
+from flask_conversations.ids import now
 from flask_conversations.service.cursors import Cursors
 from flask_conversations.state import _jwt_keys
 

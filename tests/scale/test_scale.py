@@ -10,7 +10,7 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 from tests.service.tools import in_use
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from flask_conversations.models import now
+from flask_conversations.ids import now
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flask_conversations.errors import (
     TurnInProgress,
     ValidationFailed,
 )
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 from flask_conversations.service.turns import transitions
 from flask_conversations.turns import ToolCall, ToolResult
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 import re
 
 from flask import Blueprint, Response
 
 from ..errors import ConfigurationError, ConversationsError
-from . import actions, branches, conversations, description, messages, responses, stream
-from .ai_sdk import chats
+from . import responses
 from .routing import Mount, Route, mount
 
 __all__ = ["all_routes", "create_blueprint", "problem"]
 
 
-def all_routes() -> list[Route]:
-    """Every route of the API, fixed paths before those with parameters."""
-    nouns = (conversations, messages, branches, actions, stream, chats, description)
-    return sorted((route for noun in nouns for route in noun.routes), key=lambda route: route.path.count("<"))
+@functools.cache
+def all_routes() -> tuple[Route, ...]:
+    """The routes of every module in this package, fixed paths before those with parameters."""
+    names = sorted(found.name for found in pkgutil.walk_packages(__path__, f"{__name__}."))
+    modules = [importlib.import_module(name) for name in names]
+    routes = [route for module in modules if hasattr(module, "routes") for route in module.routes]
+    return tuple(sorted(routes, key=lambda route: route.path.count("<")))
 
 
 def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: str) -> Blueprint:

@@ -7,7 +7,7 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -92,7 +92,7 @@ class Mount:
     case: str
 
 
-def mount(blueprint: Blueprint, routes: list[Route], place: Mount) -> None:
+def mount(blueprint: Blueprint, routes: Sequence[Route], place: Mount) -> None:
     """Add *routes* to a blueprint, and one that answers what they do not: OPTIONS, 405 and 404."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:

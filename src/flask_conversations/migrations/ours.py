@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 
-from ..models import Models, Names, build
-from ..tables import CONVERSATIONS, MESSAGES
+from ..models import Models, build
+from ..tables import CONVERSATIONS, MESSAGES, Names
 from .runner import all_models, current, models_on, names_of, refuse_unversioned
 from .steps import HEAD, UNMODELLED, refuse_unknown
 

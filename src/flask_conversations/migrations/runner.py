@@ -13,8 +13,8 @@ from alembic.runtime.migration import MigrationContext
 from flask import current_app, has_app_context
 
 from ..errors import ConfigurationError
-from ..models import Models, Names
-from ..tables import TABLES, VERSION
+from ..models import Models
+from ..tables import TABLES, VERSION, Names
 from . import steps
 
 _KEY = "flask_conversations"

@@ -7,7 +7,7 @@ import pkgutil
 from typing import Protocol, cast
 
 from ..errors import ConfigurationError
-from ..models import Names
+from ..tables import Names
 from . import versions
 
 

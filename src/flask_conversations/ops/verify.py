@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .. import signals
 from ..cache import owner_tag
 from ..errors import ConversationNotFound, StorageUnavailable, redacted_traceback
-from ..models import now
+from ..ids import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..service.unit_of_work import UnitOfWork, Units

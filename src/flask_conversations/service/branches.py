@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import BranchExists, BranchInUse, BranchNotFound, ValidationFailed
-from ..models import MAIN, now
+from ..ids import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..schemas import rules
@@ -16,6 +16,7 @@ from ..schemas.types import Branch, BranchList, Conversation, Siblings
 from ..store import branches as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
+from ..tables import MAIN
 from .unit_of_work import UnitOfWork
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import ClientIdConflict, ConversationNotFound, Forbidden, ValidationFailed, VersionConflict
-from ..models import MAIN, new_id, new_rev, now
+from ..ids import new_id, new_rev, now
 from ..schemas import canonical, rules
 from ..schemas import conversations as schema
 from ..schemas.common import iso
@@ -17,6 +17,7 @@ from ..schemas.fields import DEFAULT_TITLE
 from ..schemas.types import Conversation, ConversationPage
 from ..store import conversations as rows
 from ..store import requests
+from ..tables import MAIN
 from . import idempotency
 from . import messages as message_rules
 from .outcome import Outcome

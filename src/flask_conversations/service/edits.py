@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import MessageNotFound, TurnInProgress, VersionConflict
-from ..models import LIVE_STATES, MAIN, now
+from ..ids import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
@@ -19,6 +19,7 @@ from ..store import branches as branch_rows
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
 from ..store import turns as turn_rows
+from ..tables import LIVE_STATES, MAIN
 from .guards import GuardContext, guarded
 from .unit_of_work import UnitOfWork
 

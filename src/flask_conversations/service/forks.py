@@ -9,7 +9,7 @@ from typing import Any
 from .. import signals
 from ..errors import ValidationFailed
 from ..history import SUMMARY
-from ..models import new_id
+from ..ids import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas.common import preview_of, title_from

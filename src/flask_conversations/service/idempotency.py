@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import IdempotencyKeyReused, RequestInProgress
-from ..models import now
+from ..ids import now
 from ..schemas import rules
 from ..store import requests
 from .outcome import Outcome

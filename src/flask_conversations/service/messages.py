@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed
-from ..models import new_id, now
+from ..ids import new_id, now
 from ..schemas import messages as schema
 from ..schemas import rules
 from ..schemas.common import preview_of, title_from

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import signals
 from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed, VersionConflict
-from ..models import new_id
+from ..ids import new_id
 from ..schemas import conversations as schema
 from ..schemas import messages as message_schema
 from ..schemas import rules

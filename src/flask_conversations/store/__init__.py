@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from ..errors import ConversationNotFound, Forbidden, IdentityRequired
 from ..identity.base import Identity
-from ..models import NO_ORG, Models
+from ..models import Models
 from ..schemas import conversations as conversation_schema
 from ..schemas import rules
+from ..tables import NO_ORG
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 

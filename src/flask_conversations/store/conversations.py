@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..models import Models, new_rev, now
+from ..ids import new_rev, now
+from ..models import Models
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..schemas.fields import DEFAULT_TITLE

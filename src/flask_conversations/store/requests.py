@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..models import Models, new_id, now
+from ..ids import new_id, now
+from ..models import Models
 from . import Store, bounded_lock_wait, owned_by_me, statement
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..column_types import UTCDateTime
-from ..models import ACTIVE_STATES, LIVE_STATES, WAITING, Models, now
+from ..ids import now
+from ..models import Models
+from ..tables import ACTIVE_STATES, LIVE_STATES, WAITING
 from . import Store, constant, keyed, mine, owned_by_me, statement, visible
 
 _MOMENT = UTCDateTime()

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from flask_conversations.column_types import JSONValue, UTCDateTime, UUIDString
-from flask_conversations.models import Names
+from flask_conversations.tables import Names
 
 revision = "0001"
 down_revision = None

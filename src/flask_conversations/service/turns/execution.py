@@ -14,9 +14,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequenc
 from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, redacted_traceback
-from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING, new_id
+from ...ids import new_id
 from ...schemas.types import Message
 from ...streams import Pause, last_position, next_position, part_events, pauses_of
+from ...tables import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING
 from ...turns import Event, ResponderError, ToolCall
 from ..unit_of_work import Units
 from . import transitions, views

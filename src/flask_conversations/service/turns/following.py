@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import StorageUnavailable
-from ...models import WAITING
 from ...streams import END, Pause, Relay, StreamEvent, Timeline, next_position, parts_before, parts_of
+from ...tables import WAITING
 from ..unit_of_work import Units
 from .ports import Execution
 from .types import timeline_of

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ...errors import Conflict, ConversationsError
-from ...models import COMPLETED, FAILED, WAITING
+from ...tables import COMPLETED, FAILED, WAITING
 from ...turns import ResponderError, Usage
 from .execution import TurnExecution
 from .following import Follower

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from ... import transaction
 from ...errors import ConfigurationError, MalformedRequest, NoResponder
-from ...models import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_STATES, new_id
+from ...ids import new_id
 from ...schemas import canonical, rules
 from ...schemas import messages as message_schema
 from ...schemas.types import Turn, TurnOutcome
+from ...tables import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_STATES
 from ...turns import ResponderError
 from ..outcome import Outcome
 from ..unit_of_work import Units

@@ -17,19 +17,13 @@ from ...errors import (
     ValidationFailed,
     redacted_traceback,
 )
-from ...models import (
-    AWAITING,
-    INTERRUPTED,
-    LIVE_STATES,
-    WAITING,
-    new_id,
-    now,
-)
+from ...ids import new_id, now
 from ...schemas import rules
 from ...schemas.types import Message
 from ...store import db_errors
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...tables import AWAITING, INTERRUPTED, LIVE_STATES, WAITING
 from ..savepoints import savepoint
 from ..unit_of_work import UnitOfWork, Units
 from . import questions, states

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from ...counters import Counters
 from ...errors import ConversationsError, StorageUnavailable
-from ...models import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_STATES
 from ...streams import Relay
+from ...tables import CANCELLED, COMPLETED, FAILED, INTERRUPTED, LIVE_STATES
 from ..unit_of_work import Units
 from . import recovery
 from .execution import Responder, TurnExecution, log_errors

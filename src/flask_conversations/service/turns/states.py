@@ -13,16 +13,7 @@ from ...errors import (
     ConversationNotFound,
 )
 from ...identity.base import Identity
-from ...models import (
-    AWAITING,
-    CANCELLED,
-    FAILED,
-    INTERRUPTED,
-    LIVE_STATES,
-    STREAMING,
-    WAITING,
-    now,
-)
+from ...ids import now
 from ...schemas import messages as schema
 from ...schemas.common import preview_of
 from ...schemas.types import Message
@@ -30,6 +21,7 @@ from ...store import branches, requests
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...tables import AWAITING, CANCELLED, FAILED, INTERRUPTED, LIVE_STATES, STREAMING, WAITING
 from .. import messages as message_rules
 from ..unit_of_work import UnitOfWork
 from .types import RECORD, LeaseLost, dump, public_state

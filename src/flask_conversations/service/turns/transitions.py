@@ -12,15 +12,7 @@ from ...errors import (
     ToolCallSettled,
     TurnInProgress,
 )
-from ...models import (
-    AWAITING,
-    LIVE_STATES,
-    PROCESSING,
-    STREAMING,
-    WAITING,
-    new_id,
-    now,
-)
+from ...ids import new_id, now
 from ...schemas import messages as schema
 from ...schemas import rules
 from ...schemas.common import iso
@@ -28,6 +20,7 @@ from ...schemas.types import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...tables import AWAITING, LIVE_STATES, PROCESSING, STREAMING, WAITING
 from .. import idempotency
 from .. import messages as message_rules
 from ..outcome import Outcome

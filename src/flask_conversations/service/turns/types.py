@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from ...errors import ConversationsError
-from ...models import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...schemas.common import iso
 from ...schemas.types import Message, Turn
 from ...streams import Timeline, parts_of, pauses_of
+from ...tables import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...turns import ResponderError
 
 SEND, REGENERATE, EDIT, HOST, RECORD = "send", "regenerate", "edit", "host", "record"

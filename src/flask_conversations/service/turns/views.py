@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from ... import transaction
 from ...errors import MalformedRequest
-from ...models import AWAITING, LIVE_STATES, WAITING
 from ...schemas import conversations as conversation_schema
 from ...schemas import messages as schema
 from ...schemas import types
 from ...schemas.types import Conversation, Message, State
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...tables import AWAITING, LIVE_STATES, WAITING
 from .. import branches as branch_rules
 from .. import reading
 from ..unit_of_work import UnitOfWork, Units
