@@ -110,7 +110,7 @@ def chat_agent() -> Any:
 
 
 def _payload() -> dict[str, Any]:
-    """The JSON object of the request. Only application/json is accepted, which no foreign page can send with the visitor's cookie."""
+    """The JSON object of the request. Only application/json is read, which no foreign page can send with the visitor's cookie."""
     payload = request.get_json()
     if not isinstance(payload, dict):
         _refuse("Send a JSON object.")

@@ -147,7 +147,7 @@ def _data_folder(folder: str | Path | None, binaries: Path, scratch: Path) -> Pa
     elsewhere = Path("/var/tmp") / f"{data.name}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
     if not _make(elsewhere):
         raise Unavailable(f"PostgreSQL's user can keep its data neither in {data} nor in {elsewhere}.")
-    print(f"PostgreSQL does not run as root, and its user cannot access {data}. Its data are in {elsewhere}.", file=sys.stderr)
+    print(f"PostgreSQL does not run as root, and its user cannot access {data}: see {elsewhere}.", file=sys.stderr)
     return elsewhere
 
 
@@ -279,7 +279,7 @@ class Guarded:
 
 
 def _guard(scratch: str, drop_root: str, *command: str) -> None:
-    """Run *command* until a signal to stop or the end of standard input, which also follows the death of our parent; clear *scratch*."""
+    """Run *command* until SIGTERM or the end of standard input, which any death of our parent causes; clear *scratch*."""
     stop = threading.Event()
 
     def wait_for_the_end_of_input() -> None:
@@ -290,7 +290,7 @@ def _guard(scratch: str, drop_root: str, *command: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **(_server_user() if drop_root == "yes" else {}))
     (Path(scratch) / "pid.new").write_text(str(server.pid))
-    (Path(scratch) / "pid.new").rename(Path(scratch) / "pid")  # atomically, so that the parent never reads half a number
+    (Path(scratch) / "pid.new").rename(Path(scratch) / "pid")  # atomic: no reader sees half a number
     while not stop.wait(0.1):
         if server.poll() is not None:  # it ended by itself: the parent reads why in the log
             sys.exit(server.returncode)
