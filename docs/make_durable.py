@@ -90,7 +90,7 @@ def story(app: Path) -> list[str]:
 
 
 class Browser:
-    """A browser with its cookies, in which somebody is logged in and talks."""
+    """A browser with its cookies, in which one user is logged in."""
 
     def __init__(self, person: str, jar: http.cookiejar.CookieJar | None = None, talk: str | None = None) -> None:
         self.person, self.talk = person, talk
@@ -102,7 +102,7 @@ class Browser:
         return Browser(person, self.jar, talk)
 
     def say(self, url: str, message: str) -> str:
-        """The answer to *message*. A chat that names the conversation is told it from then on."""
+        """The answer to *message*. If the chat names a conversation, later messages carry its id."""
         login = self.post(f"{url}/login", {"name": self.person, "password": PASSWORDS[self.person]})
         payload = {"message": message, **({"conversation_id": self.talk} if self.talk else {})}
         try:

@@ -1,4 +1,4 @@
-"""A small chat app with people, a page and a chat route of its own, whose conversations are kept by Flask-Conversations.
+"""A small chat app with logins, a page and a chat route, whose conversations are stored by Flask-Conversations.
 
 make demo                          # or: python -m example_app
 flask --app example_app db check
@@ -30,7 +30,7 @@ def create_app(given: Mapping[str, Any] | None = None, instance_path: str | None
     db.init_app(app)
     migrate.init_app(app, db)
     conversations.init_app(app)
-    # the same conversations once more, where the verification script and the client of a NestJS chat look for them
+    # the same API a second time, at the paths and in the JSON case that a NestJS client expects
     app.register_blueprint(
         conversations.create_blueprint(name="chatbot", url_prefix="/api/v1/chatbot", json_case="camel")
     )

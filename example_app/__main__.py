@@ -1,4 +1,4 @@
-"""`python -m example_app`: bring the database up to date, say who may log in, and serve the chat until Ctrl-C."""
+"""`python -m example_app`: migrate the database, print the logins, and serve the chat until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .extensions import db
 def main() -> None:
     """Run the demo."""
     asked = _arguments()
-    # so that a server which we started is stopped in order, too
+    # so that the PostgreSQL and Redis that we started are shut down properly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt), _databases(asked.full, asked.data) as (settings, notes):
         app = create_app(settings, instance_path=asked.data)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def prepare(app: Flask) -> None:
-    """Bring the tables up to date and add the demo's people."""
+    """Migrate the tables and add the demo's users."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with app.app_context():
         upgrade()
@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _databases(full: bool, data: str | None) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """The settings that name the databases, and what there is to say about them."""
+    """The settings with the addresses of the databases, and lines about them for the terminal."""
     if not full:
         yield {}, []
         return
@@ -67,7 +67,7 @@ def _databases(full: bool, data: str | None) -> Iterator[tuple[dict[str, str], l
 
 
 def _cache(running: contextlib.ExitStack) -> tuple[dict[str, str], str]:
-    """The settings of the cache, and what there is to say about it. It keeps no data: losing it loses nothing."""
+    """The settings of the cache, and a line about it for the terminal. It is only a cache: no data are lost with it."""
     try:
         url = running.enter_context(servers.redis_server())
     except servers.Unavailable as reason:
@@ -77,7 +77,7 @@ def _cache(running: contextlib.ExitStack) -> tuple[dict[str, str], str]:
 
 def _server(app: Flask, host: str, port: int | None) -> BaseWSGIServer:
     """A server on *port*; without one, on 5000 or the next that is free."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line per request would push the address off the screen
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a log line per request would scroll the address away
     return make_server(host, _free_port(host) if port is None else port, app, threaded=True)
 
 
@@ -103,7 +103,7 @@ def _say(app: Flask, server: BaseWSGIServer, notes: list[str]) -> None:
         *notes,
         responder.description(app.config),
         *_hint_about_key(app),
-        "Ctrl-C stops it. Start it again, and everybody finds their own conversations.",
+        "Ctrl-C stops it. The conversations are still there after a restart.",
         sep="\n",
         flush=True,
     )

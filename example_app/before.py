@@ -42,7 +42,7 @@ def chat() -> Any:
 
 @app.before_request
 def identify() -> None:
-    """Who asks, by the token that the front end sends along."""
+    """Identify the user by the token that the front end sends."""
     if request.endpoint == "login":
         return
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -1,6 +1,6 @@
-"""The chat: its page, and routes that answer a question at one go, for scripts.
+"""The page of the chat, and routes for scripts that return a whole answer.
 
-The page needs none of them: it lists, asks and follows answers through the extension's REST API.
+The page does not use these routes: it uses the extension's REST API.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""The page loads its own files only: a message that found its way into the markup could run nothing."""
+"""The page loads only its own files: a script injected by a message would not run."""
 
 
 @bp.get("/")
 def page() -> Any:
-    """The sidebar and the chat of whoever is logged in."""
+    """The sidebar and the chat of the logged-in user."""
     user = current_user()
     if user is None:
         session.clear()
         return redirect(url_for("login.page"))
     answers = responder.description(current_app.config)
     html = render_template("chat.html", user=user, answers=answers, database=db.engine.dialect.name)
-    # not kept by the browser: after a logout, the back button must not show it to the next person
+    # not cached by the browser: after a logout, the back button must not show it to the next user
     return html, {"Cache-Control": "no-store", "Content-Security-Policy": CONTENT_SECURITY_POLICY}
 
 
@@ -53,7 +53,7 @@ def page() -> Any:
 @bp.post("/api/chat")
 @conversations.require_identity
 def chat() -> Any:
-    """Answer `{"message", "conversation_id"}`. Without an id a conversation begins; without a message the last one is answered."""
+    """Answer `{"message", "conversation_id"}`. Without an id, begin a conversation; without a message, answer the last one."""
     payload = _payload()
     conversation_id: Any = payload.get("conversation_id")
 
@@ -67,7 +67,7 @@ def chat() -> Any:
     try:
         answer = responder.respond(history, current_app.config)
     except responder.NoAnswer as reason:
-        # the question is kept: asked again without a message, it is answered then
+        # the question is kept: the same request without a message answers it
         return {"error": str(reason), "conversation_id": conversation_id}, 502
     saved = current_conversations.save_message(
         conversation_id,
@@ -84,7 +84,7 @@ def chat() -> Any:
 @bp.post("/api/chat/agent")
 @conversations.require_identity
 def chat_agent() -> Any:
-    """Answer `{"messages", "conversation_id", "filters"}` with a tool that looks up conversations, and keep what the tool did."""
+    """Answer `{"messages", "conversation_id", "filters"}` with a tool that looks up conversations, and store the tool's result."""
     payload = _payload()
     asked, filters = payload.get("messages"), payload.get("filters") or {}
     if not isinstance(asked, list) or not asked or not isinstance(asked[-1], dict) or not isinstance(filters, dict):
@@ -118,7 +118,7 @@ def _payload() -> dict[str, Any]:
 
 
 def _keep(question: str, conversation_id: str | None) -> str:
-    """Save *question*, in a new conversation if there is none yet: both or neither. The id of the conversation."""
+    """Save *question*, in a new conversation if no id is given, in one transaction. Returns the id of the conversation."""
     with current_conversations.transaction():
         conversation_id = conversation_id or current_conversations.create_conversation("New Conversation")["id"]
         current_conversations.save_message(conversation_id, "user", question)

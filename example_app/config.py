@@ -10,8 +10,8 @@ from flask import Flask
 
 SQLALCHEMY_DATABASE_URI = "sqlite:///example.sqlite3"
 MAX_HISTORY = 20
-"""How many messages the responder gets to see, the question included."""
-CONVERSATIONS_CACHE_LIMIT = MAX_HISTORY  # where there is a Redis: a longer history would be read from the database
+"""The number of messages that the responder gets, the question included."""
+CONVERSATIONS_CACHE_LIMIT = MAX_HISTORY  # with a Redis: a longer history would be read from the database
 
 SESSION_COOKIE_NAME = "example_app"  # browsers share cookies between the ports of a host
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -26,11 +26,11 @@ OPENAI_TIMEOUT = 60.0
 OPENAI_RETRIES = 3
 
 DEMO_PAUSE = 0.03
-"""Seconds that the built-in responder takes for a word."""
+"""Pause of the built-in responder before each word, in seconds."""
 
 
 def add_keys(app: Flask) -> None:
-    """Give *app* the keys it was not given: random ones, kept in its instance folder so that a login outlives a restart."""
+    """Give *app* random keys where it has none, kept in its instance folder so that a login survives a restart."""
     for name in ("SECRET_KEY", "CONVERSATIONS_JWT_KEY"):
         if not app.config.get(name):
             app.config[name] = _kept(Path(app.instance_path) / name.lower())

@@ -1,6 +1,6 @@
-"""The built-in responder as it streams: the fixed rules word by word, and everything else that an answer may hold.
+"""The built-in responder as a stream: the answer of the fixed rules word by word, and every other kind of event.
 
-It knows a few phrases more than the rules: "count to 40", "what is the weather in Rome", "roll a die" (or "roll 2 dice"), "show a
+Besides the rules it knows these phrases: "count to 40", "what is the weather in Rome", "roll a die" (or "roll 2 dice"), "show a
 chart", "think about it", "fail" (or "fail after 3 words") and "crash".
 """
 
@@ -38,9 +38,9 @@ def answer(turn: Any, *, pause: float = 0.0) -> Said:
 
 
 def _to_question(turn: Any) -> Said:
-    # first, so that it also stands at an answer that breaks off
+    # first, so that an interrupted answer has it too
     yield Usage(model=responder.BUILT_IN)
-    asked = responder.text_of(turn.message)  # one without words is not in the history
+    asked = responder.text_of(turn.message)  # an empty question is not in the history
     if not asked.strip():
         yield from _words("You sent no words, and I cannot read anything else.")
         return
@@ -96,7 +96,7 @@ def _show_chart(found: re.Match[str], turn: Any) -> Said:
 
 
 def _think(found: re.Match[str], turn: Any) -> Said:
-    yield from map(Reasoning, _words("Somebody wants me to think. I am a few fixed rules, so that is quickly done."))
+    yield from map(Reasoning, _words("You want me to think. I am a few fixed rules, so that is quickly done."))
     yield from _words("I have thought about it.")
 
 
@@ -107,7 +107,7 @@ def _fail(found: re.Match[str], turn: Any) -> Said:
 
 def _crash(found: re.Match[str], turn: Any) -> Said:
     yield from _words("Here it comes: ")
-    raise RuntimeError("Somebody told the demo to crash.")
+    raise RuntimeError("A user told the demo to crash.")
 
 
 TRICKS: list[tuple[str, Callable[[re.Match[str], Any], Said]]] = [
@@ -122,7 +122,7 @@ TRICKS: list[tuple[str, Callable[[re.Match[str], Any], Said]]] = [
 
 
 def _words(text: str) -> list[str]:
-    """The words of *text*, each with the space behind it."""
+    """The words of *text*, each with the space after it."""
     return re.findall(r"\s*\S+\s*|\s+", text)
 
 

@@ -1,4 +1,4 @@
-"""The extensions, made once for every app that the factory makes."""
+"""The extensions, created once and shared by all apps of the factory."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ from . import responder
 db = SQLAlchemy()
 migrate = Migrate(directory=str(Path(__file__).parent / "migrations"))
 
-# API clients send a token, the page sends Flask's session; both name a person by the same id
+# API clients send a token, the page sends Flask's session; both have the same user id
 conversations = Conversations(db, identity=ChainIdentity(JWTIdentity(), SessionIdentity()), responder=responder.answer)

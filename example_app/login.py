@@ -16,7 +16,7 @@ bp = Blueprint("login", __name__)
 
 @bp.get("/login")
 def page() -> Any:
-    """The login form; somebody who is logged in goes on to the chat."""
+    """The login form; redirects a logged-in user to the chat."""
     if current_user() is not None:
         return redirect(url_for("chat.page"))
     return _form()
@@ -24,16 +24,16 @@ def page() -> Any:
 
 @bp.post("/login")
 def login() -> Any:
-    """Log in: a form gets a session and the chat, JSON gets a token."""
+    """Log in: a form gets a session and a redirect to the chat, JSON gets a token."""
     if request.is_json:
         return _token()
-    # a foreign page must not log its visitors in as somebody else, whose conversations they would then write
+    # a foreign page must not log its visitors in as another user, who could then read what they write
     if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         abort(403)
     user = with_password(request.form.get("name", "").strip().lower(), request.form.get("password", ""))
     if user is None:
         return _form("Name and password do not match."), 401
-    session.clear()  # nothing of whoever was logged in before
+    session.clear()  # remove the data of the previous login
     session["user_id"] = str(user.id)
     return redirect(url_for("chat.page"))
 
@@ -65,7 +65,7 @@ def _token() -> Any:
 
 
 def token_for(user: User, seconds: int) -> str:
-    """A JSON Web Token that names *user* for so many *seconds*. It needs no session id: conversations belong to the person."""
+    """A JSON Web Token for *user*, valid for *seconds*. It needs no session id: conversations belong to the user."""
     now = int(time.time())
     claims = {"sub": str(user.id), "email": user.email, "dept": user.dept, "iat": now, "exp": now + seconds}
     claims["aud"] = current_app.config["CONVERSATIONS_JWT_AUDIENCE"]

@@ -1,4 +1,4 @@
-"""Who may log in: the app's own model, and the two people of the demo."""
+"""The users: the app's own model, and the two users of the demo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from .extensions import db
 
 DEMO_PEOPLE = [("ada", "lovelace", "Ada Lovelace", "engines"), ("bob", "builder", "Bob Builder", "bridges")]
-"""Name, password, full name and department. Passwords that stand in a source file are for demos only."""
+"""Name, password, full name and department. Passwords in a source file are for demos only."""
 
 
 class User(db.Model):  # type: ignore[name-defined, misc]
-    """Somebody with a login."""
+    """A user with a login."""
 
     __tablename__ = "users"  # "user" is a reserved word in PostgreSQL
 
@@ -30,13 +30,13 @@ class User(db.Model):  # type: ignore[name-defined, misc]
 def with_password(name: str, password: str) -> User | None:
     """The user *name*, if that is their password."""
     user = db.session.scalar(sa.select(User).where(User.name == name))
-    # the hash is computed for unknown names too: the time of an answer does not tell who has an account
+    # the hash is computed for unknown names too: the time of an answer does not reveal which accounts exist
     known = check_password_hash(user.password_hash if user else _NOBODY, password)
     return user if user and known else None
 
 
 def add_people() -> None:
-    """Add those of the demo's people who are missing."""
+    """Add the missing users of the demo."""
     for name, password, full_name, dept in DEMO_PEOPLE:
         if db.session.scalar(sa.select(User).where(User.name == name)) is None:
             hashed = generate_password_hash(password)
@@ -48,7 +48,7 @@ def add_people() -> None:
 @click.command("add-people")
 @with_appcontext
 def add_people_command() -> None:
-    """Add the demo's two people, ada and bob."""
+    """Add the demo's two users, ada and bob."""
     add_people()
 
 

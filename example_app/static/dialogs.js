@@ -1,8 +1,8 @@
-/** Asking, telling, and warning the person in front of the page. */
+/** Dialogs, notices and warnings for the user. */
 
 import { $ } from "./dom.js";
 
-/** Ask in a dialog: the text of its field, or true where it has none; false if it was cancelled. */
+/** Ask in a dialog. Resolves to the text of its field, or true without a field; false if it was cancelled. */
 export function ask({ title, text = "", yes, value }) {
   const [dialog, input] = [$("#dialog"), $("#dialog-input")];
   $("#dialog-title").textContent = title;
@@ -33,7 +33,7 @@ export function toast(text, undo) {
   toastTimer = setTimeout(() => (shown.hidden = true), 10_000);
 }
 
-/** Do what was asked for; if it fails, say so and offer to try again. */
+/** Call *run*; if it fails, show the error and offer to try again. */
 export async function trying(run) {
   forgive();
   try {
@@ -56,7 +56,7 @@ export function forgive() {
   $("#alert").hidden = true;
 }
 
-/** Tell a screen reader: an answer once it is whole, and not each of its words. */
+/** Announce a complete answer to screen readers, and not each of its words. */
 export function announce(text) {
   $("#announcer").textContent = text;
 }

@@ -1,4 +1,4 @@
-/** Small parts of a page. Whatever people or models wrote is put there as text, never as HTML. */
+/** Small parts of a page. Texts of users and models are inserted as text, never as HTML. */
 
 export const $ = (selector) => document.querySelector(selector);
 
@@ -33,7 +33,7 @@ function iconOf(name) {
   return svg;
 }
 
-/** A button of words; it cannot be pressed again while what it does is under way. */
+/** A button with a text label; it is disabled while its action runs. */
 export function textButton(label, run, className = "quiet") {
   const button = element("button", className, label);
   button.type = "button";
@@ -54,7 +54,7 @@ export function showTime(time, iso) {
   time.textContent = new Intl.DateTimeFormat(undefined, form).format(then);
 }
 
-/** Let *parent* have exactly *wanted* as its children; those that are there already stay untouched. */
+/** Give *parent* exactly *wanted* as its children; existing ones stay untouched. */
 export function arrange(parent, wanted) {
   const keep = new Set(wanted);
   for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
@@ -63,7 +63,7 @@ export function arrange(parent, wanted) {
   });
 }
 
-/** Let the text of *node* be *text*. What only grew is only added to: a selection in it stays. */
+/** Set the text of *node*. If the text has only grown, the rest is appended, so that a selection stays. */
 export function showText(node, text) {
   const there = node.firstChild;
   if (there?.data === text) return;

@@ -1,6 +1,6 @@
-/** Server-sent events of a response: `EventSource` could neither post a question nor begin behind a given event. */
+/** Server-sent events of a response: `EventSource` can neither post a question nor begin after a given event. */
 
-/** Yields `{id, event, data}`, and null for a comment, which says that the connection is alive. Ends when *signal* is aborted. */
+/** Yields `{id, event, data}`, and null for a keep-alive comment. Ends when *signal* is aborted. */
 export async function* eventsOf(body, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   const stop = () => reader.cancel().catch(() => {});
@@ -9,7 +9,7 @@ export async function* eventsOf(body, signal) {
   try {
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return; // an event that has no end yet is told again
+      if (done) return; // an incomplete event is sent again after a reconnect
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) yield eventOf(block);

@@ -1,21 +1,21 @@
-/** Following a turn to its end, whatever becomes of the connection: by its events, and by its state where there are none. */
+/** Follows a turn to its end across lost connections: by its events, or by polling its state without a stream. */
 
 import { eventsOf } from "./events.js";
 import { openStream, readState } from "./server.js";
 
-const SILENCE = 40_000; // milliseconds; the server says something every 15 seconds
+const SILENCE = 40_000; // milliseconds; the server sends a comment every 15 seconds
 const LONGEST_PAUSE = 8_000;
-const FAILURES = 3; // after so many in a row the state is asked for
+const FAILURES = 3; // after so many in a row the state is read instead
 
-/** Whether somebody answers in a conversation, or is about to. */
+/** Whether a turn is active or waiting in a conversation. */
 export const isLive = ({ state, waiting }) =>
   state === "processing" || state === "streaming" || (state !== "awaiting_approval" && waiting.length > 0);
 
 /**
- * The events of the turn that is under way in a conversation; *response* has them from the beginning if it is given.
+ * The events of the active turn of a conversation; *response*, if given, has them from the beginning.
  *
- * After a lost connection it goes on behind the last event. Besides the events of the server it yields `read` with the whole
- * state and its `etag`, wherever no stream can be had. *lost* is told whether the connection is lost.
+ * After a lost connection it resumes after the last event. If no stream can be opened, it yields an event `read` with the
+ * whole state and its `etag`. It calls *lost* with true when the connection is lost, and with false when it is back.
  */
 export async function* follow(id, response, { signal, lost }) {
   let [last, failures] = [null, 0];
@@ -27,10 +27,10 @@ export async function* follow(id, response, { signal, lost }) {
         lost(false);
         yield { event: "read", data: state, etag };
         if (!isLive(state)) return;
-        last = null; // the state may be behind the last event, or before it: the stream is told from its beginning
+        last = null; // the state may be newer or older than the last event: the stream starts from its beginning
       }
       const open = response ?? (await openStream(id, last, line.signal));
-      if (!open) return; // nothing more to tell
+      if (!open) return; // no further events
       for await (const event of eventsOf(open.body, line.signal)) {
         line.isAlive();
         if (!event) continue;
@@ -40,7 +40,7 @@ export async function* follow(id, response, { signal, lost }) {
         if (event.event === "done") return;
       }
     } catch (failure) {
-      if (failure.status === 400) last = null; // what it stands for is gone
+      if (failure.status === 400) last = null; // its turn no longer exists
       else if (isFinal(failure)) throw failure;
     } finally {
       line.end();
@@ -52,7 +52,7 @@ export async function* follow(id, response, { signal, lost }) {
   }
 }
 
-/** Do *run*, again and again as long as it only fails for the connection; null if *signal* is aborted before. */
+/** Call *run* until it succeeds or fails for another reason than the connection; null if *signal* is aborted before. */
 export async function persist(run, { signal, lost }) {
   for (let failures = 1; !signal.aborted; failures++) {
     try {
@@ -68,10 +68,10 @@ export async function persist(run, { signal, lost }) {
   return null;
 }
 
-/** Whether there is no use in trying again. What has no status broke off on its way. */
+/** Whether a retry is useless. A failure without a status is a broken connection. */
 const isFinal = ({ status, mayWorkLater }) => status > 0 && status !== 429 && !mayWorkLater;
 
-/** A connection's own signal: it is over with *signal*, when the browser goes offline, and after a long silence. */
+/** A connection's own signal: it is aborted with *signal*, when the browser goes offline, and after a long silence. */
 function lineUntil(signal) {
   const line = new AbortController();
   const cut = () => line.abort();
@@ -91,7 +91,7 @@ function lineUntil(signal) {
   return { signal: line.signal, isAlive, end };
 }
 
-/** Wait longer with each failure, and never as long as everybody else; once the browser is online again, no longer. */
+/** Wait longer with each failure, with a random jitter; stop waiting when the browser is online again. */
 export function pause(failures, signal) {
   const longest = Math.min(250 * 2 ** failures, LONGEST_PAUSE);
   return new Promise((done) => {

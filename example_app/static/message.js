@@ -1,4 +1,4 @@
-/** One message on the page: what it says, whether it is whole, and what can be done with it. */
+/** One message on the page: its text, its completeness, and its buttons. */
 
 import { copyOf, element, iconButton, showTime, textButton } from "./dom.js";
 import { showParts } from "./parts.js";
@@ -19,11 +19,11 @@ export function bubbleOf({ id, role, created_at }) {
 /**
  * Let *bubble* show *message*.
  *
- * *place* is which of several siblings it is, *mark* a sentence about its end, and *can* what can be done with it at the moment:
- * `decide`, `regenerate`, `edit`, `turnTo`; what is missing cannot.
+ * *place* is its index among its siblings, *mark* a sentence about its end, and *can* has its actions that are possible at the
+ * moment: `decide`, `regenerate`, `edit`, `turnTo`.
  */
 export function showMessage(bubble, message, { asked = NOBODY, place = null, mark = "", isLast = false, isUnsent = false, can = {} }) {
-  if (bubble.querySelector(".editor")) return; // somebody writes in it
+  if (bubble.querySelector(".editor")) return; // the user is editing it
   bubble.dataset.status = message.status;
   bubble.classList.toggle("unsent", isUnsent);
   showParts(bubble.querySelector(".content"), partsOf(message), { asked, decide: can.decide });
@@ -32,7 +32,7 @@ export function showMessage(bubble, message, { asked = NOBODY, place = null, mar
   showOnce(tools, [place, Object.keys(can)], () => toolsOf(message, place, can));
 }
 
-/** Fill *parent*, if what it is made from has changed. */
+/** Fill *parent* again if *facts* have changed. */
 function showOnce(parent, facts, make) {
   const madeFrom = JSON.stringify(facts);
   if (parent.madeFrom === madeFrom) return;
@@ -59,7 +59,7 @@ function arrows({ index, count, ids }, turnTo) {
   return [arrow("before", "Previous version", -1), element("span", "place", `${index}/${count}`), arrow("after", "Next version", 1)];
 }
 
-/** Put a field in the place of the text. *save* gets what was written, and says whether that was taken. */
+/** Replace the text by a field. *save* gets the new text, and resolves to whether the server accepted it. */
 export function editMessage(bubble, message, save) {
   const [content, tools] = [".content", ".tools"].map((part) => bubble.querySelector(part));
   const field = element("textarea");
@@ -91,7 +91,7 @@ export function editMessage(bubble, message, save) {
 
 export const welcome = () => copyOf("#welcome-template");
 
-/** Three dots, for an answer of which nothing is there yet. */
+/** Three dots, for an empty answer. */
 export function thinking() {
   const note = element("p", "note thinking", ...[1, 2, 3].map(() => element("i")));
   note.role = "img";

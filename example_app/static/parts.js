@@ -1,10 +1,10 @@
-/** The parts of a message: text, reasoning, tool calls and what came of them, and components. */
+/** The parts of a message: text, reasoning, tool calls with their results, and components. */
 
 import { componentOf } from "./components.js";
 import { arrange, element, showText, textButton } from "./dom.js";
 
 /**
- * Let *content* show *parts*. Those that are there already are changed no more than they have to be.
+ * Let *content* show *parts*. Parts that are shown already are changed as little as possible.
  *
  * *asked* are the ids of the tool calls that wait for a decision; *decide* is called with an id and the decision.
  */
@@ -36,7 +36,7 @@ function reasoningPart(there, { text }) {
   return part;
 }
 
-/** A part that does not grow: drawn anew only if something about it is new. */
+/** A part that does not grow: drawn again only after a change. */
 function fixedPart(there, facts, decide) {
   const drawnFrom = JSON.stringify(facts);
   if (there?.drawnFrom === drawnFrom) return there;

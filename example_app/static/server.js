@@ -1,11 +1,11 @@
-/** Talking to the server: JSON, events, and what its refusals mean. */
+/** Requests to the server: JSON, events, and errors. */
 
 const { user, api, login } = document.body.dataset;
 
 const TRIES = 3;
 const MAY_WORK_LATER = new Set([0, 502, 503, 504]);
 
-/** What the server refused, or did not hear: `status` is 0 then. */
+/** A request that the server refused or did not get; for the latter, `status` is 0. */
 export class Failure extends Error {
   constructor(message, status, code = null) {
     super(message);
@@ -29,12 +29,12 @@ export function newId() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** Ask for JSON. */
+/** Send a request and read its JSON answer. */
 export async function request(method, url, body) {
   return jsonOf(await send(method, url, body));
 }
 
-/** The state of a conversation as `{state, etag}`; null if it is still the one of *etag*. */
+/** The state of a conversation as `{state, etag}`; null if *etag* is still current. */
 export async function readState(id, etag, signal) {
   const response = await send("GET", address(id, "state"), undefined, { ...(etag && { "If-None-Match": etag }) }, signal);
   if (response.status === 304) return null;
@@ -43,9 +43,9 @@ export async function readState(id, etag, signal) {
 }
 
 /**
- * Begin a turn: the response whose body are its events, or null where the server has no room for another stream.
+ * Begin a turn. Returns the response with its events, or null if the server has reached its limit of streams.
  *
- * Trying again is safe: the question carries a client id, everything else an idempotency key.
+ * A retry is safe: the question has a client id, all other requests an idempotency key.
  */
 export async function begin(id, action, body) {
   const key = body.client_id ? {} : { "Idempotency-Key": newId() };
@@ -71,7 +71,7 @@ async function trySeveralTimes(run) {
   }
 }
 
-/** The events of the turn under way, from behind the event *last* on; null if there is nothing more to tell. */
+/** The events of the active turn after the event *last*; null without further events. */
 export async function openStream(id, last, signal) {
   const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
   const response = await accepted(await send("GET", address(id, "stream"), undefined, headers, signal));
@@ -90,7 +90,7 @@ async function jsonOf(response) {
   const data = await response.json().catch(() => {
     throw new Failure("The answer of the server was cut off.", 0);
   });
-  // in another tab somebody else has logged in: this page is no longer theirs
+  // another user has logged in in another tab: this page must not show their data
   const shown = [data, data.conversation, ...(data.conversations ?? [])];
   if (shown.some((each) => each?.user_id && each.user_id !== user)) return elsewhere(() => location.reload());
   return data;
@@ -104,7 +104,7 @@ async function accepted(response) {
   throw new Failure(data?.detail ?? data?.error ?? `The server answered ${response.status}.`, response.status, data?.code);
 }
 
-/** Leave this page; nothing after it happens any more. */
+/** Leave this page; the returned promise never resolves. */
 export function elsewhere(leave) {
   document.body.hidden = true;
   leave();

@@ -1,4 +1,4 @@
-/** The list of conversations, and what can be done with each of them. */
+/** The list of conversations, and the actions on each of them. */
 
 import { ask, toast, trying } from "./dialogs.js";
 import { $, copyOf, iconButton, showTime } from "./dom.js";
@@ -7,20 +7,20 @@ import { address, list as api, request } from "./server.js";
 const PAGE = 30;
 const list = $(".conversation-list");
 
-let conversations = []; // those of the open shelf that were loaded, latest first
+let conversations = []; // the loaded ones of the open shelf, latest first
 let nextCursor = null;
 let shelf = "active"; // or "archived", "deleted"
 let activeId = null;
-let on = {}; // what the page does: select(id), changed(id), left(nextId)
+let on = {}; // handlers of the page: select(id), changed(id), left(nextId)
 
-/** Give the list what it tells the page: `select(id)`, `changed(id)` and `left(nextId)`. */
+/** Set the handlers of the page: `select(id)`, `changed(id)` and `left(nextId)`. */
 export function connect(handlers) {
   on = handlers;
 }
 
 export const first = () => conversations[0]?.id;
 
-/** One that has no message yet: a second click on "New Conversation" makes no second one. */
+/** A conversation without messages: a second click on "New Conversation" creates no second one. */
 export const blank = () =>
   conversations.find(({ message_count, title_source }) => message_count === 0 && title_source === "default")?.id;
 
@@ -66,7 +66,7 @@ function itemOf(conversation) {
   const item = copyOf("#conversation-template");
   item.dataset.id = conversation.id;
   const open = item.querySelector(".open");
-  open.disabled = shelf === "deleted"; // what is in the trash cannot be read, only brought back
+  open.disabled = shelf === "deleted"; // a conversation in the trash cannot be read, only restored
   open.addEventListener("click", () => trying(() => on.select(conversation.id)));
   item.querySelector(".title").textContent = conversation.title;
   item.querySelector(".preview").textContent = conversation.preview ?? "No messages yet";
@@ -101,9 +101,9 @@ export async function openShelf(name) {
   await loadConversations();
 }
 
-// ------------------------------------------------------------------------------------------------- what can be done with one
+// ------------------------------------------------------------------------------------------------- actions on a conversation
 
-/** A new conversation under *id*: asked for again, it is the same one. */
+/** Create a conversation under *id*; a repeated call returns the same conversation. */
 export async function createConversation(id) {
   return (await request("POST", api, { id })).id;
 }
@@ -147,7 +147,7 @@ async function deleteForever(conversation) {
   await leaveShelf(conversation, "Deleted forever.");
 }
 
-/** Take a conversation off the open shelf; if it was the active one, another one becomes active. */
+/** Remove a conversation from the open shelf; if it was active, another one becomes active. */
 async function leaveShelf({ id }, said, undo) {
   const place = conversations.findIndex((each) => each.id === id);
   conversations = conversations.filter((each) => each.id !== id);
@@ -158,7 +158,7 @@ async function leaveShelf({ id }, said, undo) {
     await on.left(shelf === "deleted" ? undefined : next?.id);
   }
   await loadConversations();
-  // what had the focus is gone
+  // the focused element was removed
   if (document.activeElement === document.body) (list.querySelector(".active .open") ?? $("#new")).focus();
 }
 

@@ -1,6 +1,6 @@
-/** A conversation as the page shows it: the state that was read last, and what the events of a turn have added since. */
+/** A conversation as the page shows it: the last state from the server, with the later events of a turn. */
 
-/** Of a *state* of the server; of *before*, the same conversation, it keeps the earlier messages that were loaded. */
+/** The thread of a *state* from the server. It keeps the earlier messages that were loaded in *before*. */
 export function threadOf(state, etag, before = null) {
   const earlier = before?.conversation?.id === state.conversation.id ? messagesBefore(before, state.messages[0]) : [];
   return {
@@ -12,10 +12,10 @@ export function threadOf(state, etag, before = null) {
   };
 }
 
-/** One that is not on the server yet. */
+/** A conversation that is not on the server yet. */
 export const blankThread = () => ({
   conversation: null, etag: null, messages: [], siblings: {}, next_cursor: null,
-  state: "idle", run: null, pending_actions: [], waiting: [],
+  state: "idle", turn: null, pending_actions: [], waiting: [],
 });
 
 function messagesBefore({ messages }, first) {
@@ -23,7 +23,7 @@ function messagesBefore({ messages }, first) {
   return place > 0 ? messages.slice(0, place) : [];
 }
 
-/** Put what an event of a turn says into *thread*. */
+/** Apply an event of a turn to *thread*. */
 export function apply(thread, { event, data, etag }) {
   if (event === "read") return void Object.assign(thread, threadOf(data, etag, thread));
   if (event === "state") return void enter(thread, data.state);
@@ -38,7 +38,7 @@ function enter(thread, state) {
   if (state !== "awaiting_approval") thread.pending_actions = [];
 }
 
-/** Write down what was decided of a tool call. */
+/** Record the decision about a tool call. */
 export function decided(thread, callId, approved) {
   thread.pending_actions = thread.pending_actions.filter(({ tool_call_id }) => tool_call_id !== callId);
   for (const message of thread.messages)
@@ -47,7 +47,7 @@ export function decided(thread, callId, approved) {
     );
 }
 
-/** Put a message where it belongs: in its own place, or behind the one that it follows. What was there is on another branch. */
+/** Replace a message, or put it after its parent. The messages that were there belong to another branch. */
 function place(thread, message) {
   const there = thread.messages.findIndex((each) => isSame(each, message));
   if (there >= 0) return void (thread.messages[there] = message);
@@ -59,7 +59,7 @@ function place(thread, message) {
 
 const isSame = (a, b) => a.id === b.id;
 
-/** An answer is told from its beginning. What was shown of it stays until the first word comes. */
+/** An answer streams again from its beginning. Its text so far stays until the first delta. */
 function start(thread, message) {
   const shown = thread.messages.find((each) => isSame(each, message));
   place(thread, shown ? { ...shown, status: "streaming", restarted: true } : message);
@@ -80,13 +80,13 @@ function growText(parts, type, delta) {
   else parts.push({ type, text: delta });
 }
 
-/** What a message says, in order. */
+/** The parts of a message, in order. */
 export function partsOf({ parts, content }) {
   if (parts?.length) return parts;
   if (typeof content === "string") return content ? [{ type: "text", text: content }] : [];
   return (content ?? []).map((part) => ({ type: "text", text: part.text ?? `[${part.type}]` }));
 }
 
-/** The words of a message. */
+/** The text of a message. */
 export const textOf = (message) =>
   partsOf(message).filter(({ type }) => type === "text").map(({ text }) => text).join("\n");
