@@ -29,7 +29,7 @@ RESOURCE = "/conversations"
 SCHEMAS = "flask_conversations."
 
 ABOUT = """\
-Durable chat conversations, each user's apart from everybody else's.
+Durable chat conversations, each user's apart from all others.
 
 - Every request acts for the user it carries the proof of: a bearer token, or the host app's login cookie. Another user's \
 conversation answers like one that does not exist.
@@ -281,7 +281,7 @@ PARAMETERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 
 REFUSALS: dict[str, tuple[type[errors.ConversationsError], str, list[str]]] = {
     "Malformed": (errors.MalformedRequest, "The body is no JSON, or a header is malformed", []),
-    "Unauthorized": (errors.IdentityRequired, "Nobody is logged in", ["WWW-Authenticate"]),
+    "Unauthorized": (errors.IdentityRequired, "No user is logged in", ["WWW-Authenticate"]),
     "Forbidden": (
         errors.CsrfFailed,
         "No proof that a request with a cookie comes from this site; or another user's conversation, where the host says so",
@@ -425,7 +425,7 @@ def components(spec: APISpec) -> None:
         "type": "apiKey",
         "in": "cookie",
         "name": "session",
-        "description": "The host app's login, under whatever name it has there.",
+        "description": "The host app's login, under the name that it has there.",
     }
     spec.components.security_scheme("bearer", bearer)
     spec.components.security_scheme("cookie", cookie)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60
+STOP_TIMEOUT = 60
 """Seconds a server may take to start or to stop."""
 
 CARELESS = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
@@ -251,7 +251,7 @@ class Guarded:
             # a session of its own: Ctrl-C in the terminal reaches us first, and we stop the server in order
             guard = subprocess.Popen(guard_command, start_new_session=True, cwd="/", env=_environment(), **pipes)
         self._guard = guard
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
         while not ((self.scratch / "pid").exists() and self.ready()):
             if guard.poll() is not None or time.monotonic() > deadline:
                 said = (self.scratch / "log").read_text(errors="replace")
@@ -272,7 +272,7 @@ class Guarded:
 
     def _reap(self, guard: subprocess.Popen[bytes]) -> None:
         try:
-            guard.wait(timeout=PATIENCE + 5)
+            guard.wait(timeout=STOP_TIMEOUT + 5)
         finally:
             if guard.stdin:
                 guard.stdin.close()
@@ -297,7 +297,7 @@ def _guard(scratch: str, drop_root: str, *command: str) -> None:
     server.send_signal(signal.SIGINT)  # PostgreSQL: fast shutdown; Redis: an orderly one
     server.send_signal(signal.SIGCONT)  # it may have been frozen
     try:
-        server.wait(PATIENCE)
+        server.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         server.kill()
     shutil.rmtree(scratch, ignore_errors=True)

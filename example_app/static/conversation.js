@@ -158,10 +158,10 @@ async function watch(id, response = null) {
   draw();
   try {
     do {
-      let heard = false;
+      let received = false;
       for await (const event of follow(id, response, line)) {
         if (mine.signal.aborted) return;
-        heard = true;
+        received = true;
         apply(thread, event);
         draw();
         if (event.event === "message.created") quietly(loadConversations);
@@ -170,7 +170,7 @@ async function watch(id, response = null) {
       const found = await persist(() => readState(id, null, mine.signal), line);
       if (mine.signal.aborted) return;
       takeIn(found);
-      if (!heard && isLive(thread)) await pause(2, mine.signal);
+      if (!received && isLive(thread)) await pause(2, mine.signal);
     } while (isLive(thread));
     announceEnd();
   } catch (failure) {

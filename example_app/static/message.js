@@ -4,7 +4,7 @@ import { copyOf, element, iconButton, showTime, textButton } from "./dom.js";
 import { showParts } from "./parts.js";
 import { partsOf, textOf } from "./thread.js";
 
-const NOBODY = new Set();
+const NO_CALLS = new Set();
 
 /** The element of a message, to be filled by `showMessage`. */
 export function bubbleOf({ id, role, created_at }) {
@@ -22,7 +22,7 @@ export function bubbleOf({ id, role, created_at }) {
  * *place* is its index among its siblings, *mark* a sentence about its end, and *can* has its actions that are possible at the
  * moment: `decide`, `regenerate`, `edit`, `turnTo`.
  */
-export function showMessage(bubble, message, { asked = NOBODY, place = null, mark = "", isLast = false, isUnsent = false, can = {} }) {
+export function showMessage(bubble, message, { asked = NO_CALLS, place = null, mark = "", isLast = false, isUnsent = false, can = {} }) {
   if (bubble.querySelector(".editor")) return; // the user is editing it
   bubble.dataset.status = message.status;
   bubble.classList.toggle("unsent", isUnsent);

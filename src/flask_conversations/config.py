@@ -48,7 +48,7 @@ class Config:
     redis_url: str | None = None
     """Redis or Valkey that caches the newest messages (REDIS_URL); one server, Sentinel or a cluster, see the how-to on Redis."""
     cache: Any = None
-    """A Redis client to use instead of `redis_url`; False for no cache, whatever the URL."""
+    """A Redis client to use instead of `redis_url`; False for no cache, even with a URL."""
     cache_limit: int = 15
     """Messages of a conversation that are cached (REDIS_CACHE_LIMIT)."""
     cache_ttl: int = 3600
@@ -56,7 +56,7 @@ class Config:
     cache_prefix: str = ""
     """Put before every key, for apps that share a Redis."""
     cache_max_staleness: float = 30.0
-    """Seconds after which cached messages are read from the database again, whatever Redis says."""
+    """Seconds after which cached messages are read from the database again."""
     cache_strict: bool = False
     """Check every cached answer against the database with one lookup by primary key."""
     redis_timeout: float = 0.1
@@ -86,9 +86,9 @@ class Config:
     idempotency_hours: int = 24
     """How long the answer to an Idempotency-Key is kept."""
     create_limit: str | None = None
-    """How often one person may create conversations over HTTP, as `10/minute;100/hour`; as often as they like if unset."""
+    """How often one user may create conversations over HTTP, as `10/minute;100/hour`; unlimited if unset."""
     send_limit: str | None = None
-    """How often one person may send messages over HTTP, likewise. Both limits need Flask-Limiter, or the extra `limits`."""
+    """How often one user may send messages over HTTP, likewise. Both limits need Flask-Limiter, or the extra `limits`."""
     rate_storage: str | None = None
     """Where an app without Flask-Limiter counts, as `redis://host/1`; by default in `redis_url`, else in each process apart."""
 
@@ -106,7 +106,7 @@ class Config:
     token_counter: Callable[[str], int] | str | None = None
     """Counts the tokens of a text for `max_tokens`: a callable or its import path; an estimate if unset."""
     titler: Callable[..., str | None] | str | None = None
-    """Betters the title made from the first user message, after it is stored: a callable `(text) -> str | None` or its path."""
+    """Improves the title made from the first user message, after it is stored: a callable `(text) -> str | None` or its path."""
     guards: Any = ()
     """Functions that may change or refuse a message before it is stored, in order, or their import paths."""
     responder: Any = None
@@ -116,7 +116,7 @@ class Config:
 
     # -- turns --------------------------------------------------------------------------------------------------------
     turn_lease: float = 30.0
-    """Seconds after which a turn counts as dead whose worker was not heard of; its answer so far is kept."""
+    """Seconds without a heartbeat of its worker after which a turn counts as dead; its answer so far is kept."""
     turn_timeout: float = 300.0
     """Seconds that a responder may say nothing before its turn is ended."""
     turn_queue: int = 20

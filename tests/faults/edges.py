@@ -227,9 +227,9 @@ ADAPTERS = [
     ),
     Fault(
         name="openai-asks-again-with-a-used-up-account",
-        path=f"{PACKAGE}/contrib/openai/trouble.py",
-        right="passing = (status >= 500 or status in _PASSING) and code not in _BY_CODE",
-        wrong="passing = status >= 500 or status in _PASSING",
+        path=f"{PACKAGE}/contrib/openai/errors.py",
+        right="temporary = (status >= 500 or status in _TEMPORARY) and code not in _BY_CODE",
+        wrong="temporary = status >= 500 or status in _TEMPORARY",
         tests=("tests/contrib/test_openai_responder.py",),
     ),
     Fault(

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from ...turns import Reasoning, Usage
+from .connection import CancellableConnection, ConnectionWatcher
+from .errors import CUT, EndpointError, refused
 from .reading import Asked, chunks_of, read
-from .trouble import CUT, Trouble, refused
-from .watch import Line, Watch
 
 JSON = dict[str, Any]
 
@@ -47,24 +47,26 @@ class Endpoint:
         self._url = _address(base_url)
         self._headers = _headers(api_key, headers)
         self._timeout, self._deadline, self._retries = timeout, deadline, retries
-        self._watch = Watch()
+        self._watcher = ConnectionWatcher()
         self._tls = httpx.create_ssl_context()
 
     @contextlib.contextmanager
     def session(self, is_cancelled: Callable[[], bool]) -> Iterator[Session]:
         """Questions of one turn, on one connection. None outlives the block."""
-        line = Line(is_cancelled)
+        connection = CancellableConnection(is_cancelled)
         timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
         # no redirects: the key is meant for this address
         client = httpx.Client(verify=self._tls, timeout=timeout, headers=self._headers, follow_redirects=False)
-        with self._watch.over(line), client:
-            yield Session(self, client, line)
+        with self._watcher.watch(connection), client:
+            yield Session(self, client, connection)
 
-    def post(self, client: httpx.Client, line: Line, payload: JSON) -> Iterator[str | Reasoning | Asked | Usage]:
-        """One attempt. Raises `Trouble`."""
+    def post(
+        self, client: httpx.Client, connection: CancellableConnection, payload: JSON
+    ) -> Iterator[str | Reasoning | Asked | Usage]:
+        """One attempt. Raises `EndpointError`."""
         deadline = time.monotonic() + self._deadline
-        sent = {"content": json.dumps(payload).encode(), "extensions": {"trace": line.trace}}
-        with self._troubles("The model cannot be reached at the moment."):
+        sent = {"content": json.dumps(payload).encode(), "extensions": {"trace": connection.trace}}
+        with self._errors("The model cannot be reached at the moment."):
             request = client.build_request("POST", self._url, **sent)  # type: ignore[arg-type]
             response = client.send(request, stream=True)
         with contextlib.closing(response):
@@ -72,12 +74,12 @@ class Endpoint:
                 raise refused(response.status_code, response.headers, self._reason(response))
             yield from read(chunks_of(response.headers.get("content-type", ""), self._bytes(response, deadline)))
 
-    def pause(self, attempt: int, trouble: Trouble, is_cancelled: Callable[[], bool]) -> bool:
+    def pause(self, attempt: int, error: EndpointError, is_cancelled: Callable[[], bool]) -> bool:
         """Wait before attempt number *attempt* + 1. False if there should be none."""
-        seconds = trouble.retry_after
+        seconds = error.retry_after
         if seconds is None:
             seconds = min(self.backoff * 2**attempt * random.uniform(0.5, 1), LONGEST_WAIT)
-        if not trouble.passing or attempt >= self._retries or seconds > LONGEST_WAIT:
+        if not error.temporary or attempt >= self._retries or seconds > LONGEST_WAIT:
             return False
         ends = time.monotonic() + seconds
         while not is_cancelled() and (left := ends - time.monotonic()) > 0:
@@ -89,11 +91,11 @@ class Endpoint:
         return self._url.netloc.decode()
 
     def _bytes(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
-        with self._troubles(CUT):
+        with self._errors(CUT):
             for piece in response.iter_bytes():
                 yield piece
                 if time.monotonic() > deadline:
-                    raise Trouble(f"The model took longer than {_seconds(self._deadline)}.", note="deadline")
+                    raise EndpointError(f"The model took longer than {_seconds(self._deadline)}.", note="deadline")
 
     def _reason(self, response: httpx.Response) -> Any:
         """The JSON of a refusal, None if it is something else."""
@@ -108,23 +110,25 @@ class Endpoint:
             return None
 
     @contextlib.contextmanager
-    def _troubles(self, sentence: str) -> Iterator[None]:
+    def _errors(self, sentence: str) -> Iterator[None]:
         try:
             yield
         except httpx.ConnectTimeout as error:
-            raise Trouble("The model cannot be reached at the moment.", passing=True, note="ConnectTimeout") from error
+            raise EndpointError(
+                "The model cannot be reached at the moment.", temporary=True, note="ConnectTimeout"
+            ) from error
         except httpx.TimeoutException as error:
             silent = f"The model said nothing for {_seconds(self._timeout)}."
-            raise Trouble(silent, passing=True, note=type(error).__name__) from error
+            raise EndpointError(silent, temporary=True, note=type(error).__name__) from error
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise Trouble(sentence, passing=True, note=type(error).__name__) from error
+            raise EndpointError(sentence, temporary=True, note=type(error).__name__) from error
 
 
 class Session:
     """The questions of one turn."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx.Client, line: Line) -> None:
-        self._endpoint, self._client, self._line = endpoint, client, line
+    def __init__(self, endpoint: Endpoint, client: httpx.Client, connection: CancellableConnection) -> None:
+        self._endpoint, self._client, self._connection = endpoint, client, connection
 
     def ask(self, payload: JSON) -> Iterator[str | Reasoning | Asked | Usage]:
         """The model's answer, as it comes. Ends early when the turn is cancelled. Raises `ResponderError`."""
@@ -132,25 +136,25 @@ class Session:
         while True:
             passed_on = False
             try:
-                for piece in self._endpoint.post(self._client, self._line, payload):
+                for piece in self._endpoint.post(self._client, self._connection, payload):
                     passed_on = True
                     yield piece
                 return
-            except Trouble as trouble:
-                if self._line.is_cancelled():
+            except EndpointError as error:
+                if self._connection.is_cancelled():
                     return
                 # never again once a reader has seen the beginning
-                if passed_on or not self._endpoint.pause(attempt, trouble, self._line.is_cancelled):
-                    self._log(logging.WARNING, "gave no answer" if not passed_on else "broke off", attempt, trouble)
-                    if self._line.is_cancelled():
+                if passed_on or not self._endpoint.pause(attempt, error, self._connection.is_cancelled):
+                    self._log(logging.WARNING, "gave no answer" if not passed_on else "broke off", attempt, error)
+                    if self._connection.is_cancelled():
                         return
-                    raise trouble.told() from None
-                self._log(logging.INFO, "is asked again", attempt, trouble)
+                    raise error.for_user() from None
+                self._log(logging.INFO, "is asked again", attempt, error)
             attempt += 1
 
-    def _log(self, level: int, what: str, attempt: int, trouble: Trouble) -> None:
+    def _log(self, level: int, what: str, attempt: int, error: EndpointError) -> None:
         _log.log(
-            level, "The model's endpoint %s %s (attempt %d: %s).", self._endpoint.host, what, attempt + 1, trouble.note
+            level, "The model's endpoint %s %s (attempt %d: %s).", self._endpoint.host, what, attempt + 1, error.note
         )
 
 

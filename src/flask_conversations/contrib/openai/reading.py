@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...turns import Reasoning, Usage
-from .trouble import CUT, NO_COMPLETION, TOO_LONG, WITHHELD, Trouble, reported
+from .errors import CUT, NO_COMPLETION, TOO_LONG, WITHHELD, EndpointError, reported
 
 JSON = dict[str, Any]
 
@@ -29,19 +29,22 @@ class Asked:
 
 
 def read(chunks: Iterable[JSON]) -> Iterator[str | Reasoning | Asked | Usage]:
-    """What *chunks* say: texts and thoughts at once; calls, whole, and the cost at the end. Raises `Trouble` if there is none."""
+    """The contents of *chunks*: texts and thoughts at once, whole calls and the cost at the end.
+
+    Raises `EndpointError` without an answer.
+    """
     reading = _Reading()
     try:
         for chunk in chunks:
             yield from reading.take(chunk)
-    except Trouble:
+    except EndpointError:
         if not reading.finish:
             raise  # else all was said, and only the cost is missing
     yield from reading.rest()
     if not reading.finish:
-        raise Trouble(CUT if reading.begun else NO_COMPLETION, passing=True, note="ended early")
+        raise EndpointError(CUT if reading.begun else NO_COMPLETION, temporary=True, note="ended early")
     if reading.finish == "content_filter":
-        raise Trouble(WITHHELD, note="content_filter")
+        raise EndpointError(WITHHELD, note="content_filter")
     yield from reading.calls
     yield reading.usage()
 
@@ -134,7 +137,7 @@ def chunks_of(content_type: str, body: Iterable[bytes]) -> Iterator[JSON]:
     elif kind in ("text/event-stream", "text/plain", ""):
         yield from _events(_bounded(body, LARGEST_ANSWER))
     else:
-        raise Trouble(NO_COMPLETION, note=f"content type {kind[:64]!r}")
+        raise EndpointError(NO_COMPLETION, note=f"content type {kind[:64]!r}")
 
 
 def _events(body: Iterable[bytes]) -> Iterator[JSON]:
@@ -159,7 +162,7 @@ def _lines(body: Iterable[bytes]) -> Iterator[bytes]:
     for piece in body:
         rest += piece
         if len(rest) > LONGEST_LINE:
-            raise Trouble(TOO_LONG, note="line too long")
+            raise EndpointError(TOO_LONG, note="line too long")
         if b"\n" in piece:
             *whole, last = bytes(rest).split(b"\n")
             rest = bytearray(last)
@@ -171,7 +174,7 @@ def _bounded(body: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for piece in body:
         size += len(piece)
         if size > limit:
-            raise Trouble(TOO_LONG, note=f"more than {limit} bytes")
+            raise EndpointError(TOO_LONG, note=f"more than {limit} bytes")
         yield piece
 
 
@@ -181,7 +184,7 @@ def _parsed(data: bytes) -> JSON:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise Trouble(NO_COMPLETION, passing=True, note="no JSON object")
+        raise EndpointError(NO_COMPLETION, temporary=True, note="no JSON object")
     return found
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypeVar
 
 from ...turns import Event, ResponderError, ToolCall, ToolResult, Usage
 from .endpoint import Endpoint, Session
+from .errors import SILENT
 from .parts import ids_of, messages_of, part_of
 from .reading import Asked
 from .tools import DENIED, JSON, Tool, Tools, arguments_of, by_name, run
-from .trouble import SILENT
 
 E = TypeVar("E", bound="str | Event")
 

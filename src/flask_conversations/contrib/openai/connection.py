@@ -1,4 +1,4 @@
-"""Ends connections whose turn was cancelled while the model kept silent: a thread that waits for bytes cannot look."""
+"""Ends connections whose turn was cancelled while the model kept silent: a thread that waits for bytes cannot check."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SECONDS = 0.25
-"""How long a cancelled turn may wait for it."""
+POLL_INTERVAL = 0.25
+"""Seconds between two looks; a cancelled turn waits no longer for its connection."""
 
 
-class Line:
+class CancellableConnection:
     """The connection that a turn waits on."""
 
     def __init__(self, is_cancelled: Callable[[], bool]) -> None:
@@ -20,7 +20,7 @@ class Line:
         self._socket: Any = None
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Told by httpx what it does: remember the socket, and the one that TLS makes of it."""
+        """Keep the socket that httpx opens, and the one that TLS makes of it."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
 
@@ -31,19 +31,19 @@ class Line:
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-class Watch:
+class ConnectionWatcher:
     """One thread for all turns of this process that wait for an endpoint. It ends with the last of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lines: set[Line] = set()
+        self._connections: set[CancellableConnection] = set()
         self._thread: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def over(self, line: Line) -> Iterator[None]:
-        """Watch *line* while the block runs."""
+    def watch(self, connection: CancellableConnection) -> Iterator[None]:
+        """Watch *connection* while the block runs."""
         with self._lock:
-            self._lines.add(line)
+            self._connections.add(connection)
             # a fork takes the thread away
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="conversations-openai", daemon=True)
@@ -52,17 +52,17 @@ class Watch:
             yield
         finally:
             with self._lock:
-                self._lines.discard(line)
+                self._connections.discard(connection)
 
     def _run(self) -> None:
         pause = threading.Event()
         while True:
-            pause.wait(SECONDS)
+            pause.wait(POLL_INTERVAL)
             with self._lock:
-                if not self._lines:
+                if not self._connections:
                     self._thread = None
                     return
-                lines = [*self._lines]
-            for line in lines:
-                if line.is_cancelled():
-                    line.cut()
+                connections = [*self._connections]
+            for connection in connections:
+                if connection.is_cancelled():
+                    connection.cut()

@@ -1,4 +1,4 @@
-"""What can go wrong with a model's endpoint, in sentences for the person who asked: no key, no address, no content."""
+"""Errors of a model's endpoint, in sentences for the user: no key, no address, no content."""
 
 from __future__ import annotations
 
@@ -28,49 +28,51 @@ _BY_STATUS = {
     413: _BY_CODE["context_length_exceeded"],
     429: "The model is asked too often at the moment.",
 }
-_PASSING = {408, 409, 425, 429}
-"""What the next attempt may not meet again; so is whatever is above 500."""
+_TEMPORARY = {408, 409, 425, 429}
+"""Statuses after which another attempt may succeed, besides those from 500 on."""
 
 
-class Trouble(Exception):
+class EndpointError(Exception):
     """The endpoint gave no answer, or a part of one."""
 
     def __init__(
-        self, sentence: str, *, passing: bool = False, retry_after: float | None = None, note: str = ""
+        self, sentence: str, *, temporary: bool = False, retry_after: float | None = None, note: str = ""
     ) -> None:
         super().__init__(sentence)
-        self.sentence, self.passing, self.retry_after = sentence, passing, retry_after
+        self.sentence, self.temporary, self.retry_after = sentence, temporary, retry_after
         self.note = note or type(self).__name__
-        """What the log says besides."""
+        """A further word for the log."""
 
-    def told(self) -> ResponderError:
-        """As the person hears of it."""
+    def for_user(self) -> ResponderError:
+        """The error that the user sees."""
         error = ResponderError(self.sentence)
-        error.retryable = self.passing
+        error.retryable = self.temporary
         error.retry_after = round(self.retry_after) if self.retry_after is not None else None
         return error
 
 
-def refused(status: int, headers: Mapping[str, str], body: Any) -> Trouble:
-    """The trouble that an answer with this status stands for."""
+def refused(status: int, headers: Mapping[str, str], body: Any) -> EndpointError:
+    """The error that an answer with this status stands for."""
     code = _code(body)
     if 300 <= status < 400:
-        return Trouble("The model's endpoint sent us elsewhere, where we do not go.", note=str(status))
+        return EndpointError("The model's endpoint sent us elsewhere, where we do not go.", note=str(status))
     general = f"The model's endpoint {'has a problem' if status >= 500 else 'refused the question'} ({status})."
     sentence = _BY_CODE.get(code) or _BY_STATUS.get(status) or general
-    passing = (status >= 500 or status in _PASSING) and code not in _BY_CODE
-    return Trouble(sentence, passing=passing, retry_after=_retry_after(headers), note=f"{status} {code}".strip())
+    temporary = (status >= 500 or status in _TEMPORARY) and code not in _BY_CODE
+    return EndpointError(
+        sentence, temporary=temporary, retry_after=_retry_after(headers), note=f"{status} {code}".strip()
+    )
 
 
-def reported(error: Any) -> Trouble:
-    """The trouble that an endpoint tells of in the middle of its answer."""
+def reported(error: Any) -> EndpointError:
+    """The error that an endpoint reports in the middle of its answer."""
     code = _code({"error": error})
     sentence = _BY_CODE.get(code, "The model's endpoint has a problem.")
-    return Trouble(sentence, passing=code not in _BY_CODE, note=f"reported {code}".strip())
+    return EndpointError(sentence, temporary=code not in _BY_CODE, note=f"reported {code}".strip())
 
 
 def _code(body: Any) -> str:
-    """What the endpoint calls the trouble, if that is a word and not a text, which might repeat what was asked."""
+    """The code of the error, if it is a word; a text might repeat the question."""
     error = body.get("error") if isinstance(body, dict) else None
     for key in ("code", "type"):
         code = error.get(key) if isinstance(error, dict) else None
