@@ -429,9 +429,9 @@ def test_no_thread_is_left_when_nobody_waits(stub):
     stub.script = [says("Hi")]
     assert text_of([*made(Turn())]) == "Hi"
     ends = time.monotonic() + 30
-    while made._endpoint._watch._thread is not None and time.monotonic() < ends:
+    while made._endpoint._watcher._thread is not None and time.monotonic() < ends:
         time.sleep(0.01)
-    assert made._endpoint._watch._thread is None
+    assert made._endpoint._watcher._thread is None
     assert text_of([*made(Turn())]) == "Hi"
 
 
