@@ -1,4 +1,4 @@
-"""The fixtures of every test: a database, an app on it, Ada and Bob. See bed/ for how they are made."""
+"""The fixtures of every test: a database, an app on it, Ada and Bob. See infra/ for how they are made."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from .bed import databases, services, tools
+from .infra import databases, services, tools
 
 # how long an example takes says more about the machine than about us
-hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("house"), max_examples=20)
-hypothesis.settings.load_profile("house")
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("suite"), max_examples=20)
+hypothesis.settings.load_profile("suite")
 
 SAID = pytest.StashKey[dict[str, str]]()
 
@@ -172,7 +172,7 @@ def database(
 @pytest.fixture
 def make_app(database: databases.Database, request: pytest.FixtureRequest) -> Iterator[Callable[..., Flask]]:
     """Makes an app on `database`: see `Apps.__call__`. With `--cache` it has a cache unless the test says otherwise."""
-    from .bed.apps import Apps
+    from .infra.apps import Apps
 
     mode = request.config.getoption("--cache")
     cache = {} if mode == "off" else {"CONVERSATIONS_REDIS_URL": request.getfixturevalue("redis_url")}
@@ -208,7 +208,7 @@ def bob(app: Flask, conversations: Any) -> Any:
 @pytest.fixture
 def http(app: Flask) -> Callable[..., FlaskClient]:
     """Makes test clients: `http("ada")`, `http("ada", org="acme")`, `http(None)` for a stranger."""
-    from .bed.apps import client_of
+    from .infra.apps import client_of
 
     def client(user: str | None, org: str | None = None) -> FlaskClient:
         return client_of(app, user, org)

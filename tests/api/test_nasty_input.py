@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.api.judge import Judge
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 DEEP = 100_000
 JSON = "application/json"

@@ -18,8 +18,8 @@ from flask_conversations.api.description import STATIC, described
 from flask_conversations.api.spelling import camel, to_camel
 from flask_conversations.schemas import forms, turn_forms
 from tests.api.judge import closed
-from tests.bed import services
-from tests.bed.apps import identity_from_headers
+from tests.infra import services
+from tests.infra.apps import identity_from_headers
 
 DOCS = Path(__file__).parents[2] / "docs"
 FORMS = (forms, turn_forms, ui_forms)

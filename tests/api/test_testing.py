@@ -18,7 +18,7 @@ from flask_conversations.identity import (
 )
 from flask_conversations.identity.resolving import ACTING_IDENTITY
 from flask_conversations.testing import ConversationsClient
-from tests.bed.apps import SECRET
+from tests.infra.apps import SECRET
 
 HOSTS = {
     "jwt": (JWTIdentity, {"CONVERSATIONS_JWT_KEY": SECRET}),

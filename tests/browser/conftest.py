@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 from .person import Person
 

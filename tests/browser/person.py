@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 expect.set_options(timeout=20_000)  # how long until a test gives up: the page may share its processors with many others
 PASSWORDS = {"ada": "lovelace", "bob": "builder"}

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.bed.demo import Demo
-from tests.bed.openai_stub import Stub, rests, says
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.redis_servers import RedisServer
+from tests.infra.demo import Demo
+from tests.infra.openai_stub import Stub, rests, says
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.redis_servers import RedisServer
 
 from .person import Person
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 from . import gate
 from .person import Person

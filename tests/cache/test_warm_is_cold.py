@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from flask_conversations.errors import ValidationFailed
 
-from ..bed.apps import client_of
-from ..bed.service import messages_json
 from ..history.histories import ROWS
+from ..infra.apps import client_of
+from ..infra.service import messages_json
 from ..service.tools import sql
 from .tools import ASSISTANT, USER, as_user, assert_at_rest, cache_of, counted, key, said, told
 

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_conversations.cache import owner_tag
 
-from ..bed.service import messages_json
+from ..infra.service import messages_json
 from ..service.tools import sql
 
 USER, ASSISTANT = "user", "assistant"

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bed import ports
+from tests.infra import ports
 
 TREE = Path(__file__).parents[2]
 HOST = "127.0.0.1"

@@ -8,7 +8,7 @@ from flask import Flask, jsonify
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 
 def create_app() -> Flask:

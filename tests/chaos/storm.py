@@ -17,8 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer
 
 from . import journal
 from .oracle import Judge, Read, Written

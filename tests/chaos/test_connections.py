@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.bed.proxy import Proxy
+from tests.infra.proxy import Proxy
 from tests.service.tools import check, in_use, sequence
 
 from .weather import is_script

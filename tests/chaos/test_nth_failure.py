@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from flask_conversations.cache import breaker
 from flask_conversations.errors import ConversationNotFound, StorageUnavailable
-from tests.bed.proxy import Proxy
+from tests.infra.proxy import Proxy
 from tests.service.tools import check, everything, in_use, sequence
 
 MOST = 60

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.bed import certificates
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer, cluster, sentinels
+from tests.infra import certificates
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer, cluster, sentinels
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.bed import services
+from tests.infra import services
 from tests.servers import script
 from tests.servers.reader import ask, state_of, until
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.redis_servers import RedisServer
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.redis_servers import RedisServer
 from tests.servers import script
 from tests.servers.reader import Refused, ask, state_of, until
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.bed.postgresql_servers import PostgresqlServer
+from tests.infra.postgresql_servers import PostgresqlServer
 from tests.service.tools import check, everything, sequence
 
 from .farm import Clients, gunicorn

@@ -12,9 +12,9 @@ from typing import Any
 
 import redis
 
-from tests.bed.proxy import Late, Proxy
-from tests.bed.redis_servers import RedisServer
-from tests.bed.wire import Command
+from tests.infra.proxy import Late, Proxy
+from tests.infra.redis_servers import RedisServer
+from tests.infra.wire import Command
 
 READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"

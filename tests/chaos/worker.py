@@ -30,7 +30,7 @@ from flask_conversations.cache import breaker
 from flask_conversations.cache.scripts import Script
 from flask_conversations.errors import MessageNotFound, NotFound, StorageUnavailable, TransactionAborted
 
-from ..bed.service import messages_json
+from ..infra.service import messages_json
 from . import journal
 from .naive import NaiveCache
 from .oracle import Read, Written

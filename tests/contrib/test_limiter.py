@@ -23,8 +23,8 @@ from werkzeug.test import TestResponse
 from flask_conversations import ConfigurationError, Conversations, api
 from flask_conversations import rate_limits as ours
 from flask_conversations.identity import AnonymousIdentity, Identity
-from tests.bed import databases, redis_servers
-from tests.bed.apps import client_of
+from tests.infra import databases, redis_servers
+from tests.infra.apps import client_of
 from tests.rest.asking import URL, created, problem
 
 MONTH = 30 * 86400

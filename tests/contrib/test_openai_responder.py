@@ -18,8 +18,8 @@ import pytest
 from flask_conversations.contrib.openai import OpenAIResponder, Tool
 from flask_conversations.contrib.openai.parts import messages_of
 from flask_conversations.turns import Reasoning, ResponderError, ToolCall, ToolResult, Usage
-from tests.bed import certificates
-from tests.bed.openai_stub import (
+from tests.infra import certificates
+from tests.infra.openai_stub import (
     Stub,
     calls,
     cuts,

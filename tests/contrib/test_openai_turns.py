@@ -11,7 +11,7 @@ from flask import current_app
 
 from flask_conversations.contrib.openai import OpenAIResponder, Tool
 from flask_conversations.errors import ConversationsError
-from tests.bed.openai_stub import Stub, calls, cuts, deltas, fails, says, stalls
+from tests.infra.openai_stub import Stub, calls, cuts, deltas, fails, says, stalls
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import subprocess
 import jwt
 import pytest
 
-from tests.bed import services
-from tests.bed.demo import TREE
+from tests.infra import services
+from tests.infra.demo import TREE
 
 
 @pytest.fixture(scope="module")

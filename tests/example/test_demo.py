@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from example_app.extensions import conversations
-from tests.bed import services
-from tests.bed.demo import Demo
+from tests.infra import services
+from tests.infra.demo import Demo
 
 
 class Client:

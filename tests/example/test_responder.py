@@ -11,7 +11,7 @@ import pytest
 
 from example_app import demo, responder
 from flask_conversations.turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
-from tests.bed.openai_stub import Stub, deltas, fails, says, sends, stalls
+from tests.infra.openai_stub import Stub, deltas, fails, says, sends, stalls
 
 from .conftest import log_in
 

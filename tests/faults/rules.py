@@ -288,7 +288,7 @@ from flask import g
         path=f"{TURNS}/timing.py",
         right="checkpoint: float = 0.5",
         wrong="checkpoint: float = 2.5",
-        tests=("tests/house/test_settings.py",),
+        tests=("tests/repo/test_settings.py",),
     ),
     Fault(
         name="turn-given-up-when-the-database-is-out-for-a-moment",

@@ -17,7 +17,7 @@ from flask_conversations.errors import ConversationsError, IdentityRequired
 from flask_conversations.identity import Identity
 from flask_conversations.service import Branches, ConversationService, http
 
-from ..bed.service import units_of as units
+from ..infra.service import units_of as units
 from .declared import STATES, on_each_database
 from .world import IDENTITIES, MARKER, Target, World, client_of, settings
 

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, Identity, JWTIdentity, SessionIdentity
 from flask_conversations.identity.guest import PURPOSE
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 from .declared import STATES
 

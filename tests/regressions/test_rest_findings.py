@@ -17,7 +17,7 @@ NOWHERE = ("/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//mes
 @pytest.fixture
 def camel(make_app):
     """Ada's client on a mount in camelCase."""
-    from tests.bed.apps import client_of
+    from tests.infra.apps import client_of
 
     return client_of(make_app(CONVERSATIONS_JSON_CASE="camel"), "ada")
 

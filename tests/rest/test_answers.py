@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 from .asking import NOBODYS_UUID, URL, created, problem
 
@@ -121,7 +121,7 @@ def hang_up(database):
         connection.exec_driver_sql(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.database}'"
         )
-    # the test bed's own connection is among them
+    # the connection of the test infrastructure is among them
     database.engine.dispose()
 
 

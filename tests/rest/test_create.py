@@ -190,7 +190,7 @@ def test_malformed_json_is_400_and_another_type_415(hers):
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_body_that_is_too_large_is_413(make_app):
     """`CONVERSATIONS_MAX_REQUEST_BYTES`, or the host's own MAX_CONTENT_LENGTH where that is less."""
-    from tests.bed.apps import client_of
+    from tests.infra.apps import client_of
 
     for config in ({"CONVERSATIONS_MAX_REQUEST_BYTES": 2000}, {"MAX_CONTENT_LENGTH": 2000}):
         client = client_of(make_app(**config), "ada")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 from .asking import NOBODYS_UUID, URL, contents, created, problem
 

@@ -10,7 +10,7 @@ from flask import g
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations, current_conversations, errors
-from tests.bed.apps import client_of, identity_from_headers
+from tests.infra.apps import client_of, identity_from_headers
 
 from .asking import NOBODYS_UUID, URL, created, problem
 

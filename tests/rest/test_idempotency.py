@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 from .asking import URL, created, problem
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_conversations.errors import ConfigurationError
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 from .asking import NOBODYS_UUID, URL, created, problem
 

@@ -18,7 +18,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations, current_conversations
 from flask_conversations.proxies import state
 from flask_conversations.turns import Event
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 from .script import COST, SCRIPT, words
 

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from tests.bed import ports
 from tests.chaos.farm import TREE
 from tests.chaos.turns import Talk, stored_parts, workers
+from tests.infra import ports
 
 from . import script
 from .reader import HEADERS, HOST, ask, state_of, until

@@ -8,8 +8,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
+from tests.infra import services
 
 from .reader import ask, state_of, until
 from .script import words

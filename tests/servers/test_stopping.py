@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
+from tests.infra import services
 
 from . import script
 from .reader import state_of, until

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flask_conversations.errors import ConfigurationError, ValidationFailed
 from flask_conversations.guards import remove_invisible, visible
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from .tools import contents
 
 PATH = "flask_conversations.guards.remove_invisible"

@@ -7,7 +7,7 @@ import pytest
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed, VersionConflict
 from flask_conversations.service import http
 
-from ..bed.service import units_of
+from ..infra.service import units_of
 from .tools import check, contents, everything, nobody_else, rows, walk
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from flask_conversations.errors import ValidationFailed
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from .tools import check, contents
 
 LEAD_IN = "Summary of the conversation so far:\n\n"

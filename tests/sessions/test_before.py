@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.bed.databases import Database
-from tests.bed.demo import TREE
+from tests.infra.databases import Database
+from tests.infra.demo import TREE
 
 BEFORE = (TREE / "example_app" / "before.py").read_text()
 [DICT] = [line for line in BEFORE.splitlines() if line.startswith("SESSIONS")]

@@ -8,8 +8,8 @@ import pytest
 
 from flask_conversations.turns import ToolCall
 
-from ..bed.apps import client_of
 from ..cli.tools import run as command
+from ..infra.apps import client_of
 from .tools import END, Led, abandon, expire, expire_turns, is_idle, noted, said, tree, turns_of, until, with_tools
 
 

@@ -9,7 +9,7 @@ import redis
 
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
-from ..bed.redis_servers import RedisServer
+from ..infra.redis_servers import RedisServer
 from .sse import EVENTS, events, events_of, joined, parsed, text_of, told
 from .tools import END, Led, is_idle, said, turns_of, until
 

@@ -21,7 +21,7 @@ from werkzeug.serving import make_server
 
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
-from ..bed import services
+from ..infra import services
 
 SDK = Path(__file__).parent / "sdk"
 NEWEST = "ai-7"

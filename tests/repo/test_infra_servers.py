@@ -1,4 +1,4 @@
-"""The reliability bed itself: the proxy, and the servers that tests kill. Shown with plain redis-py and SQLAlchemy."""
+"""The test infrastructure itself: the proxy, and the servers that tests kill. Shown with plain redis-py and SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.bed import certificates, services
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer, cluster, need_redis, sentinels, until
+from tests.infra import certificates, services
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer, cluster, need_redis, sentinels, until
 
 TREE = Path(__file__).parents[2]
 
@@ -360,7 +360,7 @@ def test_statements_are_counted_on_the_way(sql):
 def test_the_outcome_of_a_commit_is_unknown(sql, fault, committed):
     """The client sees the same error whether the commit was executed or not."""
     engine, proxy = sql
-    table = f"bed_{os.urandom(4).hex()}"
+    table = f"infra_{os.urandom(4).hex()}"
     with getattr(proxy, fault)("COMMIT"), engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE TABLE {table} (n int)")
         with pytest.raises(sa.exc.OperationalError):
@@ -534,7 +534,7 @@ def test_a_server_that_cannot_be_had_is_a_loud_skip(monkeypatch, missing):
 
 STARTS_AND_WAITS = """
 import sys
-from tests.bed.redis_servers import RedisServer
+from tests.infra.redis_servers import RedisServer
 with RedisServer() as server, server.replica() as replica:
     replica.freeze()
     print(server.folder, replica.folder, flush=True)

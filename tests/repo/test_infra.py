@@ -1,4 +1,4 @@
-"""The test bed itself: what its fixtures promise to all other tests."""
+"""The test infrastructure itself: what its fixtures promise to all other tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_conversations.errors import NotFound
-from tests.bed import services
+from tests.infra import services
 
 TREE = Path(__file__).parents[2]
 
