@@ -24,7 +24,7 @@ from . import ports, wire
 from .certificates import Certificate
 from .wire import Command, Ended, Reader
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds that a test waits for a command before it fails."""
 
 RUBBISH = b"\x00\xff rubbish \r\n$-7\r\n"
@@ -61,7 +61,7 @@ class Fault:
     def __exit__(self, *error: object) -> None:
         self.remove()
 
-    def wait(self, n: int = 1, timeout: float = PATIENCE) -> None:
+    def wait(self, n: int = 1, timeout: float = TIMEOUT) -> None:
         """Wait until it happened *n* times."""
         with self.proxy._changed:
             if not self.proxy._changed.wait_for(lambda: len(self.hit) >= n, timeout):

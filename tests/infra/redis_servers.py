@@ -27,7 +27,7 @@ from example_app.servers import Guarded, Unavailable, redis_binary, scratch_fold
 
 from . import ports, services
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds until a server that does not get there fails the test."""
 HOST = "127.0.0.1"
 SLOTS = 16384
@@ -44,7 +44,7 @@ def need_redis() -> str:
         services.missing(f"NO REDIS: {reason}")
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+def until(true: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> None:
     """Wait until *true*; a Redis that does not answer yet is not."""
     deadline = time.monotonic() + seconds
     while True:

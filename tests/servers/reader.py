@@ -13,7 +13,7 @@ from typing import Any
 from . import script
 
 HOST = "127.0.0.1"
-PATIENCE = 60
+TIMEOUT = 60
 HEADERS = {"Content-Type": "application/json", "X-Test-User": "ada"}
 
 
@@ -59,7 +59,7 @@ class Reader:
 
     def resume_somehow(self, port: int) -> bool:
         """The same, again and again while the server cannot be reached."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 return self.resume(port)
@@ -77,7 +77,7 @@ class Reader:
 
     def _open(self, port: int, method: str, path: str, body: str | None, headers: dict[str, str] | None = None) -> int:
         self.cut()
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
         asked = {**HEADERS, "Accept": "text/event-stream", **(headers or {})}
         try:
             self._connection.request(method, path, body, asked)
@@ -157,7 +157,7 @@ class Refused(Exception):
     """The server has answered with something else than a stream."""
 
 
-def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float = PATIENCE, **headers: str) -> Any:
+def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float = TIMEOUT, **headers: str) -> Any:
     """One request for JSON: its status and what came."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     with contextlib.closing(connection):
@@ -176,7 +176,7 @@ def state_of(port: int, conversation_id: str) -> Any:
     return told
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> Any:
     """Wait until *true*, and give what it is; a server that cannot be reached is not."""
     deadline = time.monotonic() + seconds
     while True:

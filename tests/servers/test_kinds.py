@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.chaos.farm import TREE
+from tests.chaos.cluster import TREE
 from tests.chaos.turns import Talk, stored_parts, workers
 from tests.infra import ports
 

@@ -25,7 +25,7 @@ from ..infra import services
 
 SDK = Path(__file__).parent / "sdk"
 NEWEST = "ai-7"
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Replies:
