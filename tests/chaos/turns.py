@@ -69,7 +69,7 @@ class Talk:
     def read_events(self, count: int) -> None:
         """Read until the reader has received so many events of the answer."""
         reached = script.ENDS[count] if count else 1
-        assert self.reader.read(lambda reader: reader.position >= reached), self.reader.told[-3:]
+        assert self.reader.read(lambda reader: reader.position >= reached), self.reader.received[-3:]
 
     @property
     def messages(self) -> list[dict[str, Any]]:

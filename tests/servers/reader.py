@@ -18,8 +18,8 @@ HEADERS = {"Content-Type": "application/json", "X-Test-User": "ada"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
-    """One event as it came."""
+class ReceivedEvent:
+    """One event as it was received."""
 
     at: float
     event: str
@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self, conversation_id: str) -> None:
         self.conversation_id = conversation_id
-        self.told: list[Told] = []
+        self.received: list[ReceivedEvent] = []
         self.parts: list[dict[str, Any]] = []
         self.position = 0
         self.last_id: str | None = None
@@ -52,7 +52,7 @@ class Reader:
         self._open(port, "POST", f"/api/conversations/{self.conversation_id}/messages", body)
 
     def resume(self, port: int) -> bool:
-        """Listen again from where the last connection ended; False if there is nothing more to be told."""
+        """Listen again from where the last connection ended; False if there is nothing more to receive."""
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         self.resumes += 1
         return self._open(port, "GET", f"/api/conversations/{self.conversation_id}/stream", None, headers) != 204
@@ -96,14 +96,14 @@ class Reader:
         if until(self):
             return True
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            for told in self._frames():
-                self._take(told)
+            for frame in self._frames():
+                self._take(frame)
                 if until(self):
                     return True
         return False
 
     def read_to_end(self) -> None:
-        assert self.read(lambda reader: reader.done), f"The stream ended early, after {self.told[-3:]}"
+        assert self.read(lambda reader: reader.done), f"The stream ended early, after {self.received[-3:]}"
 
     def _frames(self) -> Iterator[tuple[str | None, str, Any]]:
         assert self._response is not None
@@ -120,7 +120,7 @@ class Reader:
     def _take(self, frame: tuple[str | None, str, Any]) -> None:
         event_id, event, data = frame
         position = int(event_id.rpartition(":")[2]) if event_id else self.position
-        self.told.append(Told(time.monotonic(), event, position, data))
+        self.received.append(ReceivedEvent(time.monotonic(), event, position, data))
         self.last_id = event_id or self.last_id
         extent = len(data["delta"]) if "delta" in data else 1
         self.repeats += position - extent < self.position
@@ -171,9 +171,9 @@ def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float =
 
 def state_of(port: int, conversation_id: str) -> Any:
     """What the page of the conversation would show."""
-    status, told = ask(port, "GET", f"/api/conversations/{conversation_id}/state")
-    assert status == 200, told
-    return told
+    status, state = ask(port, "GET", f"/api/conversations/{conversation_id}/state")
+    assert status == 200, state
+    return state
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> Any:
