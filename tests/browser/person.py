@@ -1,4 +1,4 @@
-"""Somebody in front of the page of the example app."""
+"""A person at the page of the example app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PASSWORDS = {"ada": "lovelace", "bob": "builder"}
 
 
 class Person:
-    """Somebody in front of the page."""
+    """A person at the page."""
 
     def __init__(self, page: Page, demo: Demo, name: str) -> None:
         self.demo, self.name = demo, name

@@ -244,7 +244,7 @@ def test_a_question_that_is_refused_goes_back_to_the_composer(person):
 
 
 def test_a_question_without_an_answer_can_be_asked_again(person):
-    """A question that nobody has answered has a button that asks it again and does not repeat it."""
+    """A question without an answer has a button that asks it again and does not repeat it."""
     ada = person("ada")
     origin = ada.page.url.rstrip("/")
     asked = {"messages": [{"role": "user", "content": "What is my name?"}]}

@@ -1,4 +1,4 @@
-"""The plug is pulled while an answer comes: whoever comes back finds the question and the answer, once and marked as what it is."""
+"""The connection is lost while an answer comes: the page that comes back finds question and answer, once, in the right status."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def one_by_one(*cuts):
 
 
 def go_offline(tabs):
-    """The network of the whole browser is gone for a moment; nobody reloads anything."""
+    """The network of the whole browser is gone for a moment; no page is reloaded."""
     for tab in tabs:
         gate.expect_stopped(tab.page)
     context = tabs[0].page.context
@@ -110,7 +110,7 @@ def test_an_answer_is_whole_wherever_its_page_was_cut_off(person, errors, ways, 
 
 
 def test_the_part_so_far_stays_on_the_page_meanwhile(person):
-    """Without a network the page keeps what it has heard, says so, and goes on behind it, not from the beginning."""
+    """Without a network the page keeps the events it has received, says so, and goes on behind them, not from the beginning."""
     ada = person("ada")
     tab = Tab(ada, 7)
     gate.expect_stopped(tab.page)
@@ -138,7 +138,7 @@ def test_where_no_stream_can_be_had_the_state_is_asked_for(person):
 
 
 def test_a_question_whose_reply_was_lost_is_asked_once(person):
-    """The server has the question, but the page never hears so: it asks again, and is told the same turn."""
+    """The server has the question, but the page gets no reply: it asks again, and gets the same turn."""
     ada = person("ada")
     lost = []
 

@@ -14,7 +14,7 @@ BEGUN = re.compile(r"^1 2 3\b")
 
 
 def look(person):
-    """What a tab does when somebody comes back to it."""
+    """What a tab does when its user comes back to it."""
     person.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
@@ -72,7 +72,7 @@ def test_who_asks_before_a_new_conversation_is_there_stays_with_the_answer(perso
 
 
 def test_a_screen_reader_hears_the_answer_once(person):
-    """It is told when it is whole: the words that come one by one are not read out."""
+    """It is read out when it is whole: the words that come one by one are not."""
     ada = person("ada")
     expect(ada.page.locator("#messages")).to_have_attribute("aria-live", "off")
     seen = watch(ada)

@@ -14,7 +14,7 @@ from tests.infra.demo import Demo
 
 
 class Client:
-    """Somebody who talks to the running app with a token."""
+    """A client of the running app with a token."""
 
     def __init__(self, demo: Demo, name: str, password: str) -> None:
         self.demo, self.headers = demo, {"Content-Type": "application/json"}

@@ -89,7 +89,7 @@ class Stub:
         self.refuse()
 
     def refuse(self) -> None:
-        """From now on nobody listens."""
+        """From now on no server listens."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -1,4 +1,4 @@
-"""Runs the isolation matrix: sends each cell's request and says in sentences what was not as declared."""
+"""Runs the isolation matrix: sends each cell's request and lists in sentences what was not as declared."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Matrix:
         return self.states if "{" in row or row.endswith("+id") else ["never"]
 
     def _looks_at_nothing(self, row: str) -> bool:
-        """Whether every state has the same answer since none is looked for: no such method, nobody known, a foreign page."""
+        """Whether every state has the same answer since none is looked for: no such method, no identity, a foreign page."""
         statuses = set(self.declared[row].values())
         return statuses <= {204, 405} or statuses in ({401}, {403})
 
