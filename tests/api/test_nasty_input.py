@@ -1,4 +1,4 @@
-"""What bad input gets: a problem that names the field, nothing stored in half, nothing told, the same on both databases."""
+"""Bad input gets a problem that names the field; nothing is stored in half, nothing leaks; the same on both databases."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_bad_message_is_not_saved(bench, subtests):
 
 
 def test_another_users_ids_inside_ones_own_request(bench):
-    """They are ids of nothing: nothing is read, changed or told of."""
+    """They are ids of nothing: nothing is read, changed or shown."""
     for parent in (bench.secret_message, bench.secret):
         problem = bench.refuses(
             422, "parent_id", "POST", "/{chat}/messages", json={"content": "x", "parent_id": parent}

@@ -173,7 +173,7 @@ def test_a_model_is_told_that_its_call_was_denied() -> None:
 
 @pytest.mark.parametrize("status", ["pending", "streaming", "interrupted", "failed"])
 def test_a_turn_that_was_broken_off_says_what_it_had_said(status: str) -> None:
-    """Steps that were finished and the text so far are history; a call that nobody answered goes."""
+    """Steps that were finished and the text so far are history; a call without a result goes."""
     broken = answer([text("Let me look."), call("a"), result("a"), text("And Ro"), call("b")], status=status)
     assert [(m["role"], m["content"]) for m in render([ASKED, broken])[1:]] == [
         ("assistant", "Let me look."),

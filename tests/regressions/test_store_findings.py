@@ -95,7 +95,7 @@ def test_prune_deletes_what_is_due_still(app, conversations, ada, in_trash):
 @POSTGRESQL
 @pytest.mark.parametrize("own_id", ["mine", "0198aaaa-0000-7000-8000-000000000001"])
 def test_creating_with_an_id_that_somebody_is_taking_waits_a_bounded_time(impatient, own_id):
-    """The first transaction has inserted the id and does not end: the second one is told that storage is out."""
+    """The first transaction has inserted the id and does not end: the second one gets `StorageUnavailable`."""
     ada = impatient.conversations.as_user("ada", app=impatient)
     with impatient.app_context():
         mine = impatient.conversations.as_user("ada")
@@ -110,7 +110,7 @@ def test_creating_with_an_id_that_somebody_is_taking_waits_a_bounded_time(impati
 
 @POSTGRESQL
 def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(impatient):
-    """The first request holds its key and does not end: the second one is told that storage is out."""
+    """The first request holds its key and does not end: the second one gets `StorageUnavailable`."""
     ada = impatient.conversations.as_user("ada", app=impatient)
     with impatient.app_context():
         mine = impatient.conversations.as_user("ada")
@@ -123,7 +123,7 @@ def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(impatient):
 
 @POSTGRESQL
 def test_a_claim_waits_a_bounded_time(impatient):
-    """The guest is in the middle of a save that does not end: the claim is told that storage is out."""
+    """The guest is in the middle of a save that does not end: the claim gets `StorageUnavailable`."""
     ada, guest = (impatient.conversations.as_user(name, app=impatient) for name in ("ada", "guest:g"))
     chat = guest.create_conversation()["id"]
     with impatient.app_context():
@@ -145,7 +145,7 @@ def until_somebody_waits(engine):
     deadline = time.monotonic() + 10
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not connection.scalar(waiting):
-            assert time.monotonic() < deadline, "nobody waits"
+            assert time.monotonic() < deadline, "no session waits"
             time.sleep(0.01)
 
 
@@ -180,7 +180,7 @@ def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, b
 
 
 def test_a_claim_moves_messages_and_tags(app, conversations, ada, engine, tables):
-    """Every row of the guest's conversations has the new owner, and nobody else's has."""
+    """Every row of the guest's conversations has the new owner, and no other row has."""
     guest, other = (conversations.as_user(name, app=app) for name in ("guest:g", "guest:h"))
     for service in (guest, other, ada):
         service.create_conversation(tags=["t"], messages=[{"role": "user", "content": "x"}])
@@ -373,7 +373,7 @@ SHAPES = [[], ["x"], {"a": 1}, 7, None, ["2024-01-01T00:00:00Z", 7], [7, "x"], [
 
 
 def test_a_cursor_of_another_shape_is_refused(app, ada, subtests):
-    """Whoever has the key, or had it, seals what they like: that is no cursor, and no crash."""
+    """A holder of the key can sign any value: a bad one is refused as a cursor, without a crash."""
     chat = ada.create_conversation()["id"]
     with app.app_context():
         cursors = Cursors(app.extensions["flask_conversations"].backend.secrets, ada.identity)

@@ -40,7 +40,7 @@ def test_layouts_do_not_mix(make_app):
 
 
 def test_a_client_is_its_user(http):
-    """Requests carry the identity; nobody's carry none."""
+    """Requests carry the identity; those of a stranger carry none."""
     assert http("ada").get("/api/conversations").status_code == 200
     assert http(None).get("/api/conversations").status_code == 401
 

@@ -134,7 +134,7 @@ def test_a_fault_hits_one_command(proxy, through, direct, fault, error, executed
 
 
 def test_a_doubled_command_is_executed_twice(proxy, through):
-    """The client hears the second reply."""
+    """The client gets the second reply."""
     proxy.double("INCRBY")
     assert through.incrby("n") == 2
     assert through.incrby("n") == 3
@@ -173,7 +173,7 @@ def test_faults_add_up(proxy, through, direct):
 
 
 def test_a_handshake_is_hit_by_its_name(proxy, connect):
-    """A server that refuses to let anybody in."""
+    """A server that refuses every login."""
     proxy.answer(b"-NOAUTH no\r\n", "SELECT")
     with pytest.raises(redis.RedisError):
         connect(proxy.url).ping()
@@ -443,7 +443,7 @@ def test_redis_runs_out_of_memory():
 
 
 def test_passwords_and_users_are_checked(connect):
-    """A password for everybody, and a user who may not touch all."""
+    """A password for all clients, and a user with limited rights."""
     with RedisServer(requirepass="secret", users={"app": "on >pw ~conversation:* +@all -flushall"}) as server:
         assert server.client().ping()
         with pytest.raises(redis.AuthenticationError):
@@ -473,7 +473,7 @@ def test_a_lagging_replica_takes_over():
 
 
 def test_a_replica_catches_up():
-    """When it hears of its master again, it has everything."""
+    """When it reaches its master again, it has everything."""
     with RedisServer(requirepass="secret") as master, master.replica() as replica:
         replica.pause_replication()
         master.client().set("a", "new")
@@ -559,7 +559,7 @@ def test_servers_do_not_outlive_the_test_run():
 
 @pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.long), "immediate"])
 def test_acknowledged_commits_survive_a_restart(mode):
-    """Under load: clients fail meanwhile, and every row that one was told of is there."""
+    """Under load: clients fail meanwhile, and every acknowledged row is there."""
     with PostgresqlServer() as server:
         engine = sa.create_engine(server.create_database("chat"), pool_pre_ping=True)
         with engine.begin() as connection:

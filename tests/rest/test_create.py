@@ -10,7 +10,7 @@ from .asking import NOBODYS_UUID, URL, contents, created, problem
 
 
 def test_a_new_conversation_says_where_it_is(hers, his):
-    """201, Location, ETag; the place answers its owner and nobody else."""
+    """201, Location, ETag; the location answers its owner and no other user."""
     answer = hers.post(URL, json={"title": "Plans"})
     assert answer.status_code == 201
     assert answer.headers["Location"].endswith(f"{URL}/{answer.json['id']}")

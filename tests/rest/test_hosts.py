@@ -44,7 +44,7 @@ def test_a_hosts_route_talks_for_whoever_asks(hers, his):
 
 
 def test_our_errors_become_their_http_answers(hers, http):
-    """404, 401 with WWW-Authenticate, 422: problems, though nobody has caught anything."""
+    """404, 401 with WWW-Authenticate, 422: problems, although the view catches no error."""
     problem(hers.post(f"/chat/{NOBODYS_UUID}"), 404, "conversation_not_found")
     answer = http(None).post(f"/chat/{NOBODYS_UUID}")
     problem(answer, 401, "identity_required")
@@ -188,7 +188,7 @@ def test_without_a_resolver_no_app_starts(make_app):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_unsafe_resolver_answer_is_nobody(make_app, subtests):
-    """401, never somebody, never everybody."""
+    """401, never one user's conversations, never those of all."""
     answers = []
     client = make_app(options={"identity": lambda: answers[-1]}).test_client()
     for answer in ("", "  ", 7, True, object(), ["ada"], {"user_id": "ada"}, b"ada", "guest:1", "a\0"):

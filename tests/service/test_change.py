@@ -183,7 +183,7 @@ def test_restoring_what_is_not_deleted_changes_nothing(ada):
 
 
 def test_permanent_deletion_leaves_no_row(app, ada, bob):
-    """Permanent deletion removes messages, tags and all, from the trash too, and nobody else's rows."""
+    """Permanent deletion removes messages, tags and all, from the trash too, and no other user's rows."""
     his = bob.create_conversation(tags=["t"], messages=[{"role": "user", "content": "his"}])
     for trash_first in (False, True):
         chat = ada.create_conversation(tags=["t"], messages=[{"role": "user", "content": "hers"}])
@@ -259,7 +259,7 @@ def test_the_system_prunes_everybodys(app, conversations, ada, bob):
 
 
 def test_prune_removes_forgotten_temporary_conversations(app, ada):
-    """A temporary conversation that nobody has changed for CONVERSATIONS_TEMPORARY_HOURS goes."""
+    """A temporary conversation without a change for CONVERSATIONS_TEMPORARY_HOURS goes."""
     old, young = (ada.create_conversation(temporary=True) for _ in range(2))
     sql(app, "UPDATE conversations SET updated_at = :at WHERE id = :id", at="2020-01-01 00:00:00", id=key(app, old))
     assert ada.prune() == 1
@@ -309,7 +309,7 @@ def test_claim_keeps_both_where_client_ids_collide(app, ada):
 
 
 def test_only_a_guest_can_be_claimed_and_only_by_a_user(app, ada, bob, conversations):
-    """Nobody claims another user's conversations, and no guest claims another guest's."""
+    """No user claims another user's conversations, and no guest claims another guest's."""
     chat = bob.create_conversation("his")
     for bad in ("bob", "", "Guest:1", " guest:1", None, 7):
         with pytest.raises(ValidationFailed):

@@ -1,4 +1,4 @@
-"""Many at once: nothing lost, nothing twice, nobody waits for ever."""
+"""Many at once: nothing lost, nothing twice, no call waits for ever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAVES, WRITERS = 25, 8
 
 @pytest.fixture
 def app(make_app):
-    """An app whose writers have the patience that 8 of them on a slow disk need."""
+    """An app whose lock timeout is long enough for 8 writers on a slow disk."""
     return make_app(CONVERSATIONS_LOCK_TIMEOUT=30)
 
 
@@ -94,7 +94,7 @@ def test_concurrent_requests_with_one_idempotency_key(app, ada, threads):
 
 
 def test_each_message_is_popped_once(ada, threads):
-    """Eight poppers share twelve messages; whoever comes too late gets None."""
+    """Eight poppers share twelve messages; those that come too late get None."""
     chat = ada.create_conversation(messages=[{"role": "user", "content": str(n)} for n in range(12)])
     popped = threads(8, lambda i: [ada.pop_message(chat["id"]) for _ in range(2)])
     found = [message["content"] for message in itertools.chain.from_iterable(popped) if message]
@@ -258,10 +258,10 @@ def test_a_guest_is_claimed_once_and_loses_nothing(app, conversations, ada, bob,
     assert sum(one["message_count"] for one in found) == saved
     message, conversation = (getattr(conversations.models, name) for name in ("Message", "Conversation"))
     with app.app_context():
-        strays = sa.select(sa.func.count()).where(
+        orphaned = sa.select(sa.func.count()).where(
             message.conversation_id == conversation.id, message.user_id != conversation.user_id
         )
-        assert app.db.session.scalar(strays) == 0
+        assert app.db.session.scalar(orphaned) == 0
 
 
 # -- locks ------------------------------------------------------------------------------------------------------------

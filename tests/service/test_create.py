@@ -1,4 +1,4 @@
-"""Creating conversations: what one is born with, ids of one's own, retries, and messages that come along."""
+"""Creating conversations: initial fields, ids of one's own, retries, and messages that come along."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tools import check, contents, nobody_else, rows
 def test_a_conversation_is_born_with_defaults(ada, bob):
     """A new conversation is active, untitled, empty, at version 1, and its owner's alone."""
     chat = ada.create_conversation()
-    born = {
+    initial = {
         "title": "New Conversation",
         "title_source": "default",
         "status": "active",
@@ -31,7 +31,7 @@ def test_a_conversation_is_born_with_defaults(ada, bob):
         "last_message_at": None,
         "temporary": False,
     }
-    assert {name: chat[name] for name in born} == born
+    assert {name: chat[name] for name in initial} == initial
     assert ada.get_conversation(chat["id"]) == chat
     nobody_else(bob, chat["id"])
 

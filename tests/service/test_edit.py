@@ -102,7 +102,7 @@ def test_a_bad_edit_changes_nothing(ada, chat):
 
 
 def test_a_message_is_changed_by_its_owner_in_its_conversation_only(ada, bob, chat):
-    """No verb reaches a message through another user, another conversation or an id nobody has."""
+    """No verb reaches a message through another user, another conversation or an unused id."""
     own = ada.get_message(chat, "a")["id"]
     other = ada.create_conversation()["id"]
     for verb, arguments in (

@@ -1,4 +1,4 @@
-"""The guard that is ready to use: what nobody sees goes, what somebody wrote stays."""
+"""The ready-made guard: invisible characters go, visible text stays."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_from_a_generator(app, conversations, http):
 
 
 def test_an_abandoned_generator_leaves_nothing_open(app, ada):
-    """A stream that nobody reads to its end holds no connection."""
+    """A stream that is not read to its end holds no connection."""
     chat = ada.create_conversation(messages=[{"role": "user", "content": str(n)} for n in range(5)])
 
     def pages():

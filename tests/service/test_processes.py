@@ -59,7 +59,7 @@ def test_processes_share_a_conversation_and_one_is_killed(app, ada, bob, writers
     for process in (doomed, sound):
         acknowledged[process] += [process.stdout.readline().strip() for _ in range(20)]
     doomed.send_signal(signal.SIGKILL)
-    # a line that is not ended was not read by anybody
+    # a line that is not ended was not read by any process
     acknowledged[doomed] += doomed.stdout.read().split("\n")[:-1]
     acknowledged[sound] += sound.stdout.read().split()
     assert (sound.wait(60), len(acknowledged[sound])) == (0, 40)

@@ -526,7 +526,7 @@ def test_what_a_titler_must_not_answer_does_no_harm(make_app, subtests):
 
 
 def test_the_preview_is_the_newest_message(ada):
-    """The preview shows the beginning of the newest message on one line, whoever wrote it."""
+    """The preview shows the beginning of the newest message on one line, the user's and the assistant's alike."""
     chat = ada.create_conversation()
     for role, said, shown in (
         ("user", "Hi\n there", "Hi there"),

@@ -66,7 +66,7 @@ def test_an_older_list_deletes_nothing(ada, chat):
 
 
 def test_two_devices_keep_both_their_messages(ada, chat):
-    """What two devices wrote from the same copy is all there, whoever saves first."""
+    """The messages of two devices from the same copy are all there, in either order of saving."""
     phone, laptop = copy(ada, chat["id"]), copy(ada, chat["id"])
     phone["messages"] += [{"role": "user", "content": "from the phone", "client_id": "p"}]
     laptop["messages"] += [{"role": "user", "content": "from the laptop", "client_id": "l"}]
@@ -107,7 +107,7 @@ def test_fields_merge_one_by_one(ada, chat):
 
 
 def test_the_same_field_changed_twice_is_a_conflict(ada, chat):
-    """A field that somebody else changed since stays as it is, and both values are reported."""
+    """A field that another device changed since stays as it is, and both values are reported."""
     ada.update_conversation(chat["id"], title="phone")
     saved = ada.save_conversation({"id": chat["id"], "title": "laptop", "folder": "f"}, base_version=1)
     assert saved["conflicts"] == [{"field": "title", "current": "phone", "yours": "laptop"}]

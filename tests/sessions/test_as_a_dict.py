@@ -160,7 +160,7 @@ def test_an_item_keeps_its_message_when_it_is_assigned(ours, ada):
 
 
 def test_an_item_cannot_be_changed_in_place(ours):
-    """Nobody would save the change: it raises and says what to do. A copy may be changed, and so may a popped item."""
+    """The change would not be saved: it raises and says what to do. A copy may be changed, and so may a popped item."""
     ours["s1"].append(said("a"))
     with pytest.raises(TypeError, match=r"SESSIONS\[key\]\[-1\] = "):
         ours["s1"][-1]["content"] += "b"

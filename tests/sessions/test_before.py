@@ -67,7 +67,7 @@ UNKNOWN = "You have not told me your name in this conversation."
     indirect=["database"],
 )
 def test_one_line_makes_it_durable(begin, options):
-    """After a restart Ada's name is known; Bob in the same browser is somebody else."""
+    """After a restart Ada's name is known; Bob in the same browser is another user."""
     line = f"SESSIONS = conversations.sessions(maxlen=2 * MAX_HISTORY{options})"
     first = begin(line)
     assert says(first, "ada", "My name is Ada.", "What is my name?")[1] == "Your name is Ada."

@@ -36,7 +36,7 @@ def test_each_write_is_in_both_halves(both, sessions_of, statements, app):
 
 
 def test_two_users_share_no_memory(conversations, app):
-    """The dict of before gave one key's deque to whoever had the key; the memory half does not."""
+    """The dict of before gave one key's deque to every caller with the key; the memory half does not."""
     sessions = conversations.sessions(3, write="both", read="memory")
     ada, bob, acme = (
         sessions.as_user("ada", app=app),

@@ -104,7 +104,7 @@ def test_a_conversation_that_is_deleted_in_a_host_turn(app, ada, chat):
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_turns_in_views(make_app, autocommit):
-    """In a plain and in an async view, whoever commits: what the host has pending is committed with the question."""
+    """In a plain and in an async view, for either committer: what the host has pending is committed with the question."""
     app = make_app(CONVERSATIONS_AUTOCOMMIT=autocommit)
     from flask_conversations import current_conversations
 

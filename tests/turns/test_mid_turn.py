@@ -74,7 +74,7 @@ def test_the_answer_is_deleted(app, ada, chat, led, under_way):
 
 @pytest.mark.parametrize("under_way", ["awaiting_approval"], indirect=True)
 def test_the_answer_is_deleted_and_somebody_asks_again(app, ada, chat, led, under_way):
-    """A question for approval that was deleted keeps nobody waiting."""
+    """A deleted question for approval holds up no turn."""
     ada.delete_message(chat, ids(ada, chat)["one "])
     asked_again(app, ada, chat)
 

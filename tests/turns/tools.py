@@ -91,7 +91,7 @@ def turns_of(app: Flask, conversation_id: str) -> list[Any]:
 
 
 def expire(app: Flask, conversation_id: str) -> None:
-    """Let the leases of the turns of a conversation end, as if their workers had not been heard of."""
+    """Let the leases of the turns of a conversation end, as if their workers had sent no heartbeat."""
     expire_turns(app, [row for row in turns_of(app, conversation_id) if row.expires_at is not None])
 
 
