@@ -200,7 +200,7 @@ def test_the_public_files(app, subtests):
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_public_files_ask_nobody(make_app):
+def test_public_files_need_no_identity(make_app):
     """The identity resolver is not called for them."""
 
     def resolver() -> Any:

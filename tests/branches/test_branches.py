@@ -326,7 +326,7 @@ def test_branches_belong_to_the_owner_and_go_with_the_conversation(app, conversa
     assert branch_rows(app) == 0
 
 
-def test_each_change_is_told_of_once(app, ada, bob, chat):
+def test_each_change_sends_one_signal(app, ada, bob, chat):
     """`conversation_updated` after the commit, with the conversation as it is; a switch that changes nothing says nothing."""
     received = []
 

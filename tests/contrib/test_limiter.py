@@ -160,7 +160,7 @@ HEADERS = (
 )
 
 
-def test_no_header_makes_a_person_somebody_else(limited, subtests):
+def test_no_header_makes_a_user_another_one(limited, subtests):
     """Only what the identity is made of counts."""
     app = limited()
     for header in HEADERS:

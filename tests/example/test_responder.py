@@ -142,7 +142,7 @@ def test_it_draws_and_thinks():
         ("crash!", RuntimeError, "Here it comes: "),
     ],
 )
-def test_it_fails_when_it_is_told_to(text, error, before):
+def test_it_fails_when_asked_to(text, error, before):
     """An error after the beginning of an answer, so that one can see how that is kept."""
     events = responder.answer(turn(text))
     next(events)

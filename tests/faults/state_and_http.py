@@ -63,7 +63,7 @@ FAULTS: list[Fault] = [
         tests=("tests/isolation",),
     ),
     Fault(
-        name="glance-at-the-state-without-owner",
+        name="poll-of-the-state-without-owner",
         path="src/flask_conversations/store/turns.py",
         right="return query.where(keyed(models, column), mine(models, system), visible(models))",
         wrong="return query.where(keyed(models, column), visible(models))",

@@ -433,7 +433,7 @@ def test_a_bad_cookie_names_nobody():
     assert ask_with_cookie(app, "x" * 20_000)["user_id"] is None
 
 
-def test_the_reason_of_a_refusal_is_told_to_developers_without_the_token(app, caplog):
+def test_the_reason_of_a_refusal_is_logged_without_the_token(app, caplog):
     """With debug logging one sees why a token was refused, but neither the token nor its claims."""
     bad = token(OTHER_KEY, sub="somebody-secret")
     with caplog.at_level(logging.DEBUG, logger="flask_conversations"):

@@ -94,7 +94,7 @@ def test_prune_deletes_what_is_due_still(app, conversations, ada, in_trash):
 
 @POSTGRESQL
 @pytest.mark.parametrize("own_id", ["mine", "0198aaaa-0000-7000-8000-000000000001"])
-def test_creating_with_an_id_that_somebody_is_taking_waits_a_bounded_time(impatient, own_id):
+def test_creating_with_an_id_that_is_being_taken_waits_a_bounded_time(impatient, own_id):
     """The first transaction has inserted the id and does not end: the second one gets `StorageUnavailable`."""
     ada = impatient.conversations.as_user("ada", app=impatient)
     with impatient.app_context():
@@ -137,7 +137,7 @@ def test_a_claim_waits_a_bounded_time(impatient):
     assert ada.claim("guest:g") == 1
 
 
-def until_somebody_waits(engine):
+def until_a_session_waits(engine):
     """Return once a connection of this database waits for a lock."""
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -164,7 +164,7 @@ def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, b
                 with saving.joined():
                     saving.save_message(chat, "user", "late")
                 saved.set()
-                until_somebody_waits(engine)
+                until_a_session_waits(engine)
                 app.db.session.commit()
         else:
             assert saved.wait(10)

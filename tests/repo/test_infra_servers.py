@@ -370,7 +370,7 @@ def test_the_outcome_of_a_commit_is_unknown(sql, fault, committed):
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
 
 
-def test_an_ended_session_is_told_so(sql):
+def test_an_ended_session_gets_the_error(sql):
     """What PostgreSQL says unasked reaches the client."""
     engine, _ = sql
     with engine.connect() as connection:

@@ -94,7 +94,7 @@ def test_any_other_id_is_a_client_id(hers, his):
     assert his.get(f"{URL}/draft:1_a.B-c").status_code == 200
 
 
-def test_somebody_elses_id_is_a_conflict_that_tells_nothing(hers, his):
+def test_another_users_id_is_a_conflict_that_shows_nothing(hers, his):
     """409 without owner, state or time; the same words whether it lives or lies in the trash; the owner's is untouched."""
     theirs = created(hers, "secret", id=NOBODYS_UUID, title="secret")
     headers = {"X-Request-ID": "same"}

@@ -33,7 +33,7 @@ def app(make_app):
     return app
 
 
-def test_a_hosts_route_talks_for_whoever_asks(hers, his):
+def test_a_hosts_route_acts_for_the_user_of_the_request(hers, his):
     """`current_conversations` is the requester's, for reading and for writing."""
     made = created(hers)
     answer = hers.post(f"/chat/{made['id']}")

@@ -8,7 +8,7 @@ import pytest
 
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed, VersionConflict
 
-from .tools import NEVER, check, contents, nobody_else, rows, sql
+from .tools import NEVER, check, check_invisible, contents, rows, sql
 
 
 def test_fields_change_and_the_version_rises_by_one(ada, bob):
@@ -22,7 +22,7 @@ def test_fields_change_and_the_version_rises_by_one(ada, bob):
     assert changed["last_activity_at"] == chat["last_activity_at"]
     assert changed["etag"] != chat["etag"]
     assert ada.get_conversation(chat["id"]) == changed
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_none_takes_a_field_back(ada):
@@ -291,8 +291,8 @@ def test_claim_moves_everything_of_the_guest(app, ada, bob):
     assert (claimed["user_id"], claimed["version"]) == ("ada", chat["version"] + 1)
     assert ada.list_conversations(tag="t")["conversations"] == [claimed]
     assert ada.restore_conversation(trashed["id"])["title"] == "gone"
-    nobody_else(visitor, chat["id"])
-    nobody_else(bob, chat["id"])
+    check_invisible(visitor, chat["id"])
+    check_invisible(bob, chat["id"])
     assert other.get_conversation(kept["id"]) == kept
     assert ada.get_conversation(hers["id"]) == hers
     ada.save_message(chat["id"], "assistant", "hello")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from flask_conversations.errors import ClientIdConflict, NotFound, StorageUnavailable, VersionConflict
 
-from .tools import check, contents, everything, in_use, nobody_else, rows, sequence
+from .tools import check, check_invisible, contents, everything, in_use, rows, sequence
 
 SAVES, WRITERS = 25, 8
 
@@ -34,7 +34,7 @@ def test_eight_writers_lose_nothing(app, ada, bob, threads):
     for of_one in saved:
         assert [m["seq"] for m in of_one] == sorted(m["seq"] for m in of_one)
     assert in_use(app) == 0
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_ten_concurrent_sends_store_ten_messages(app, http, ada, threads):
@@ -133,7 +133,7 @@ def test_different_verbs_at_once_keep_the_counters_exact(app, ada, bob, threads)
     assert (found["message_count"], found["version"]) == (8 + 8 - 4 + 16, 1 + 5 * 8 + 4)
     assert all(first["seq"] + 1 == second["seq"] for first, second in batches)
     assert sequence(app, chat["id"]) == list(range(1, 33))
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_saving_against_deleting(ada, threads):

@@ -80,7 +80,7 @@ def test_what_people_write_stays(subtests):
             assert visible(f"abc {text} def") == f"abc {text} def"
 
 
-def test_what_nobody_sees_goes(subtests):
+def test_invisible_characters_go(subtests):
     """At the beginning, in the middle, at the end, and in any number."""
     for hidden in INVISIBLE:
         with subtests.test(ascii(hidden)):

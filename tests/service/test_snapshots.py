@@ -8,7 +8,7 @@ from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFai
 from flask_conversations.service import http
 
 from ..infra.service import units_of
-from .tools import check, contents, everything, nobody_else, rows, walk
+from .tools import check, check_invisible, contents, everything, rows, walk
 
 
 def user(*texts):
@@ -35,7 +35,7 @@ def test_a_new_snapshot_creates(ada, bob):
     assert (saved["conversation"]["client_id"], saved["conversation"]["version"]) == ("c-1", 1)
     assert contents(ada, "c-1") == ["a", "b"]
     assert ada.save_conversation({"title": "no id"})["conversation"]["title"] == "no id"
-    nobody_else(bob, "c-1")
+    check_invisible(bob, "c-1")
 
 
 def test_a_retried_snapshot_changes_nothing(ada):

@@ -15,7 +15,7 @@ from flask_conversations.errors import (
     VersionConflict,
 )
 
-from .tools import NEVER, check, contents, failing, in_use, nobody_else, rows
+from .tools import NEVER, check, check_invisible, contents, failing, in_use, rows
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_two_users_in_one_group(host, hers):
     with failing(hers.transaction()):
         chat = hers.create_conversation()
         his.create_conversation()
-        nobody_else(his, chat["id"])
+        check_invisible(his, chat["id"])
     assert rows(host)["conversations"] == 0
 
 
@@ -229,7 +229,7 @@ def test_a_group_outside_any_context(app, ada, bob):
         assert in_use(app) == 1
     assert in_use(app) == 0
     assert contents(ada, chat["id"]) == ["a"]
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_a_read_in_a_group_locks_nothing_but_sees_all(hers):

@@ -382,7 +382,7 @@ def test_a_maxlen_that_is_none(conversations):
             conversations.sessions(maxlen)
 
 
-def test_without_a_request_somebody_must_be_named(app, conversations):
+def test_without_a_request_a_user_must_be_named(app, conversations):
     """The error says how."""
     for context in (app.app_context(), app.test_request_context()):
         with context, pytest.raises(IdentityRequired):

@@ -329,7 +329,7 @@ def test_regenerating_while_others_send(app, ada, chat, answered, threads):
 
 
 @pytest.mark.parametrize("queue", [0, 2])
-def test_more_than_may_wait_are_told_to_come_back(make_app, http, led, queue):
+def test_more_than_may_wait_get_409_with_retry_after(make_app, http, led, queue):
     """CONVERSATIONS_TURN_QUEUE turns wait, in order; one more is 409 with Retry-After, and stored nowhere."""
     app = make_app(CONVERSATIONS_TURN_QUEUE=queue)
     app.conversations.responder(led)

@@ -130,7 +130,7 @@ def test_a_regeneration_whose_question_is_gone_leaves_nothing(app, ada, busy, le
     is_idle(app, ada, busy)
 
 
-def test_a_turn_begins_once_although_its_commit_was_not_heard_of(app, ada, busy, led, monkeypatch):
+def test_a_turn_begins_once_although_its_commit_was_not_confirmed(app, ada, busy, led, monkeypatch):
     """The connection breaks between the commit that begins a waiting turn and the worker: it looks again, and it is its turn."""
     broken, begin = [], transitions.start_waiting
 
@@ -321,7 +321,7 @@ def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, sub
     assert list(ada.record_stream(chat, ["a"])) == ["a"]
 
 
-def test_a_host_whose_conversation_is_deleted_while_it_waits_is_told_so(app, ada, busy, led):
+def test_a_host_whose_conversation_is_deleted_while_it_waits_gets_an_error(app, ada, busy, led):
     """With an error of ours, as everywhere."""
     failed = []
 

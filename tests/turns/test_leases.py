@@ -98,7 +98,7 @@ LOOKS = {
 }
 
 
-def test_a_dead_turn_is_found_by_whoever_looks(first, second, subtests):
+def test_every_call_finds_a_dead_turn(first, second, subtests):
     """Reads, streams, sends, cancellations: none shows or waits for a turn whose worker is gone. Bob's looking does nothing."""
     of(second).send_message(
         of(second).create_conversation("T")["id"], "q"

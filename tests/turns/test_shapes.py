@@ -219,7 +219,7 @@ def test_a_responder_that_fails_leaves_the_question_and_the_text_so_far(app, ada
     is_idle(app, ada, chat)
 
 
-def test_our_own_errors_are_told_with_their_code(app, ada, chat, answered):
+def test_our_own_errors_keep_their_code(app, ada, chat, answered):
     """A responder that calls the service and meets an error of ours tells that one."""
     answered(raising(Forbidden("Not you."), "so far"))
     answer = ada.send_message(chat, "q")["answer"]

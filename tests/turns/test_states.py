@@ -32,7 +32,7 @@ def lines(caplog):
     return [r.getMessage() for r in caplog.records if r.name == "flask_conversations" and r.levelno == logging.INFO]
 
 
-def test_every_transition_is_told_once(make_app, caplog):
+def test_every_transition_sends_one_signal(make_app, caplog):
     """Signals, log and query log name the same transitions in the same order, one each; the version steps with each."""
     app = make_app(CONVERSATIONS_AUDIT=True)
     app.conversations.responder(with_tools)
@@ -134,7 +134,7 @@ def updated(seen):
     return receive
 
 
-def test_no_log_line_tells_what_anybody_said(make_app, caplog):
+def test_no_log_line_has_content(make_app, caplog):
     """At no level, from no logger: neither questions nor answers, arguments, results, nor what exceptions say."""
     caplog.set_level(logging.DEBUG)
     app = make_app(CONVERSATIONS_AUDIT=True, CONVERSATIONS_TURN_TIMEOUT=20)

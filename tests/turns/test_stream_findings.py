@@ -27,7 +27,7 @@ def approved(http, chat, call):
     return events(http("ada").post(path, json={"tool_call_ids": [call]}, headers=EVENTS))
 
 
-def test_an_answer_that_was_edited_is_told_as_it_is(app, http, ada, chat, answered):
+def test_an_edited_answer_is_streamed_as_it_is(app, http, ada, chat, answered):
     """It has fewer parts than it had when it waited for an approval."""
     answered(with_tools)
     asked(http, chat)

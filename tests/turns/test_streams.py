@@ -105,7 +105,7 @@ def cut(found, position):
 
 
 @pytest.mark.parametrize("relay", ["without redis", "with redis", "redis stops"])
-def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
+def test_a_running_turn_is_streamed_alike_by_every_worker(worker, relay):
     """A reader elsewhere, with Redis, without it, and with one that goes away: the same, from the start and from the middle."""
     import contextlib
 
@@ -211,7 +211,7 @@ def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, ch
     is_idle(app, ada, chat)
 
 
-def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, answered):
+def test_a_turn_with_an_approval_has_two_streams(app, ada, http, chat, answered):
     """The first ends with the question for approval; approving tells the rest, and each event of either can be resumed from."""
     from .tools import with_tools
 
@@ -239,7 +239,7 @@ def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, an
     assert resumed(app, chat, whole[-1].id).status_code == 204
 
 
-def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
+def test_a_failed_turn_streams_its_error(app, http, ada, chat, answered):
     """The text so far, the message as it is kept, a problem, the state and the end; read again it is the same."""
 
     def respond(turn):
@@ -332,7 +332,7 @@ def test_a_future_position_of_a_running_turn_is_400_where_it_is_known(app, ada, 
 
 
 @ON_SQLITE
-def test_a_question_that_nobody_answers_is_told_with_ids_too(app, http, chat):
+def test_a_question_without_a_responder_is_streamed_with_ids_too(app, http, chat):
     """Without a responder: the question, the state and the end; the rest behind each of them, and nothing behind the last."""
     found = events(
         http("ada").post(f"/api/conversations/{chat}/actions/send_message", json={"content": "q"}, headers=EVENTS)
@@ -379,7 +379,7 @@ def test_accept_decides_between_json_and_events(http, chat, answered, subtests):
             answer.get_data()
 
 
-def test_a_camel_case_mount_tells_camel_case(make_app):
+def test_a_camel_case_mount_streams_camel_case(make_app):
     """Names in events are spelled like those in answers; what people and tools said is not respelled."""
     app = make_app(CONVERSATIONS_JSON_CASE="camel")
     app.conversations.responder(lambda turn: iter([ToolCall("c", "t", {"snake_name": 1}), "snake_text"]))

@@ -140,7 +140,7 @@ def spoken_after(sent_frames, place):
     return rest
 
 
-def test_a_turn_that_was_begun_by_a_chat_is_told_to_it(hers, replies):
+def test_a_turn_that_a_chat_began_is_streamed_to_it(hers, replies):
     """The stream of a chat's turn speaks the chat's protocol by itself, another client's does not; 204 when none runs."""
     chunks(hers.post(URL, json=body(user("tool"))))
     assert kinds(chunks(hers.get(f"{URL}/chat-1/stream")))[-1] == "finish"
@@ -173,7 +173,7 @@ def test_a_text_is_taken_up_while_it_grows(hers, http, replies):
     assert names[0] == names[1]
 
 
-def test_the_end_of_a_failed_and_of_a_cancelled_turn_is_told_once(hers, http, conversations, replies):
+def test_the_end_of_a_failed_and_of_a_cancelled_turn_is_sent_once(hers, http, conversations, replies):
     """Behind each of its ids the end is the same end, and behind the last one there is nothing."""
 
     def fails(turn):
