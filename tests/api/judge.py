@@ -1,4 +1,4 @@
-"""Says whether an answer is one that the OpenAPI description allows, and none that tells too much."""
+"""Checks that an answer is one that the OpenAPI description allows, and that it leaks nothing."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Person:
         self.page.keyboard.press("Enter")
         expect(self.page.locator(".message.user")).to_have_count(there + 1)
 
-    def hears_out(self, state: str = "idle") -> None:
+    def wait_for_state(self, state: str = "idle") -> None:
         """Wait until nothing is going on any more."""
         expect(self.page.locator("#messages")).to_have_attribute("data-state", state)
 
@@ -73,7 +73,7 @@ class Person:
         there = self.answers.count()
         self.ask(text)
         expect(self.answers).to_have_count(there + 1)
-        self.hears_out()
+        self.wait_for_state()
         return self.answers.last.inner_text()
 
     def start_anew(self) -> None:

@@ -167,7 +167,7 @@ def test_nothing_is_sent_empty_or_twice(person):
     expect(ada.messages).to_have_text(["Only once"])
     assert len(waiting) == 1
     waiting[0].continue_()
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_count(2)
     expect(field).to_have_value("Too early")
     expect(send).to_be_enabled()

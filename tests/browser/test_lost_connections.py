@@ -12,7 +12,7 @@ from tests.infra.demo import Demo
 from . import gate
 from .person import Person
 
-SETTINGS = {"FLASK_DEMO_PAUSE": "0.025"}  # longer than the server waits for more before it tells of a word
+SETTINGS = {"FLASK_DEMO_PAUSE": "0.025"}  # longer than the server waits for more before it sends a word
 QUESTION = "count to 40"
 ANSWER = " ".join(map(str, range(1, 41))) + "."
 EVERYWHERE = ["message.created", "message.started", *range(1, 41), "message.completed"]
@@ -40,7 +40,7 @@ class Tab:
 
     def is_there(self):
         """In the end there are the question and the answer, on the page and in the database."""
-        self.person.hears_out()
+        self.person.wait_for_state()
         expect(self.person.messages).to_have_text([QUESTION, ANSWER])
         expect(self.person.marks).to_have_count(0)
         kept = self.page.context.request.get(f"{self.stored}/messages").json()["messages"]
@@ -151,7 +151,7 @@ def test_a_question_whose_reply_was_lost_is_asked_once(person):
 
     ada.page.route("**/messages", lose_first)
     ada.ask(QUESTION)
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_text([QUESTION, ANSWER])
     assert lost[0].ok
 
@@ -163,7 +163,7 @@ def test_a_server_without_room_for_streams_answers_all_the_same(browser, tmp_pat
     try:
         ada = Person(context.new_page(), demo, "ada")
         ada.ask(QUESTION)
-        ada.hears_out()
+        ada.wait_for_state()
         expect(ada.messages).to_have_text([QUESTION, ANSWER])
     finally:
         context.close()
@@ -198,13 +198,13 @@ def test_the_server_is_killed_and_the_part_so_far_is_marked(browser, frail, is_o
     ada = ada if is_open else ada.new_tab(address, context=context)
 
     expect(ada.marks).to_contain_text("This answer was interrupted")
-    ada.hears_out()
+    ada.wait_for_state()
     part = ada.answers.inner_text()
     assert part
     assert ANSWER.startswith(part.strip())
     ada.press("Try again")
     expect(ada.answers).to_have_text(ANSWER)
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.marks).to_have_count(0)
     expect(ada.messages).to_have_count(2)
     ada.press("Previous version")

@@ -184,7 +184,7 @@ def test_a_failover_of_sentinel_under_load(make_app, figure):
         def load() -> None:
             try:
                 while not stop.is_set():
-                    # a writer that still holds Redis for dead tells it nothing: the version is what makes readers exact then
+                    # a writer whose breaker is still open sends Redis nothing: the version is what makes readers exact then
                     pair.read(min_version=pair.save())
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 failures.append(error)

@@ -95,7 +95,7 @@ def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_p
 @with_and_without_redis
 @postgresql
 def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, relayed, long, figure):
-    """A connection that breaks after each single event, and in the middle of one, on workers by turns, tells the same."""
+    """A connection that breaks after each event, and in the middle of one, on alternating workers: the answer is the same."""
     talks = [Talk(ada, tmp_path / "a", pause=PAUSE) for _ in range(30 if long else 4)]
     settings = {"CONVERSATIONS_TURN_LEASE": 30, **redis_of(relayed)}
     with (

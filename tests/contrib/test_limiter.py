@@ -25,7 +25,7 @@ from flask_conversations import rate_limits as ours
 from flask_conversations.identity import AnonymousIdentity, Identity
 from tests.infra import databases, redis_servers
 from tests.infra.apps import client_of
-from tests.rest.asking import URL, created, problem
+from tests.rest.tools import URL, created, problem
 
 MONTH = 30 * 86400
 TIMEOUT = 30
@@ -442,7 +442,7 @@ def test_the_hosts_limits_on_every_route_are_problems_in_ours(limited, hosts_url
 
 
 def test_the_hosts_headers_do_not_change_when_to_come_back(limited, hosts_url):
-    """Flask-Limiter tells of limits that are not used up, too: our refusal keeps its own Retry-After."""
+    """Flask-Limiter also sends headers for limits that are not used up: our refusal keeps its own Retry-After."""
     app = limited(CONVERSATIONS_CREATE_LIMIT="1/minute")
     Limiter(get_remote_address, app=app, storage_uri=hosts_url, default_limits=["1000/month"], headers_enabled=True)
     ada = client_of(app, "ada")

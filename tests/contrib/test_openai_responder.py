@@ -156,7 +156,7 @@ def test_the_cost_may_be_missing_when_all_was_said(stub):
 
 
 def test_an_answer_that_was_too_long_for_the_model_says_so(stub):
-    """An answer cut by the model's own limit is one, and its usage tells."""
+    """An answer cut by the model's own limit is one, and its usage shows it."""
     *_, usage = events_of(stub, says("Once upon", finish="length"))
     assert usage.details == {"finish_reason": "length"}
 
@@ -283,7 +283,7 @@ def test_after_the_first_token_it_is_never_asked_again(stub, request, act, sente
 
 
 def test_an_error_or_garbage_in_the_middle_is_not_tried_again(stub):
-    """Also where the endpoint itself tells of it."""
+    """Also where the endpoint itself reports the error."""
     for garbage in (b'data: {"error":{"message":"overloaded"}}\n\n', b"data: {broken\n\n", b"data: []\n\n"):
         stub.asked.clear()
         text = b'data: {"choices":[{"delta":{"content":"So far"}}]}\n\n'

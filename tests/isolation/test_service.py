@@ -174,7 +174,7 @@ def outcome(verb: Verb, service: Any, target: Target) -> Any:
 
 @on_each_database(IDENTITIES)
 def test_no_verb_finds_what_is_anothers(world, caller):
-    """Foreign and missing are told apart by no word of the error, and no row changes."""
+    """The errors for foreign and for missing are the same, and no row changes."""
     it = world(caller)
     stranger, before = it.service(IDENTITIES[caller]), it.digest()
     for name, verb in {**MISSING, **FALSE}.items():

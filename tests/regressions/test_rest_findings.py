@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_conversations import Conversations
-from tests.rest.asking import URL, created, problem, said
+from tests.rest.tools import URL, created, problem, said
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOWHERE = ("/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//messages")

@@ -41,7 +41,7 @@ def engine(app):
 
 
 @pytest.fixture
-def impatient(make_app):
+def short_lock_app(make_app):
     """An app that waits a tenth of a second for a lock."""
     return make_app(CONVERSATIONS_LOCK_TIMEOUT=0.1)
 
@@ -94,45 +94,45 @@ def test_prune_deletes_what_is_due_still(app, conversations, ada, in_trash):
 
 @POSTGRESQL
 @pytest.mark.parametrize("own_id", ["mine", "0198aaaa-0000-7000-8000-000000000001"])
-def test_creating_with_an_id_that_is_being_taken_waits_a_bounded_time(impatient, own_id):
+def test_creating_with_an_id_that_is_being_taken_waits_a_bounded_time(short_lock_app, own_id):
     """The first transaction has inserted the id and does not end: the second one gets `StorageUnavailable`."""
-    ada = impatient.conversations.as_user("ada", app=impatient)
-    with impatient.app_context():
-        mine = impatient.conversations.as_user("ada")
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
+    with short_lock_app.app_context():
+        mine = short_lock_app.conversations.as_user("ada")
         with mine.joined():
             mine.create_conversation(id=own_id)
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.create_conversation(id=own_id)
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
     assert ada.create_conversation(id=own_id)["version"] == 1
 
 
 @POSTGRESQL
-def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(impatient):
+def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(short_lock_app):
     """The first request holds its key and does not end: the second one gets `StorageUnavailable`."""
-    ada = impatient.conversations.as_user("ada", app=impatient)
-    with impatient.app_context():
-        mine = impatient.conversations.as_user("ada")
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
+    with short_lock_app.app_context():
+        mine = short_lock_app.conversations.as_user("ada")
         with mine.joined():
             mine.create_conversation("T", idempotency_key="k")
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.create_conversation("T", idempotency_key="k")
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
 
 @POSTGRESQL
-def test_a_claim_waits_a_bounded_time(impatient):
+def test_a_claim_waits_a_bounded_time(short_lock_app):
     """The guest is in the middle of a save that does not end: the claim gets `StorageUnavailable`."""
-    ada, guest = (impatient.conversations.as_user(name, app=impatient) for name in ("ada", "guest:g"))
+    ada, guest = (short_lock_app.conversations.as_user(name, app=short_lock_app) for name in ("ada", "guest:g"))
     chat = guest.create_conversation()["id"]
-    with impatient.app_context():
-        saving = impatient.conversations.as_user("guest:g")
+    with short_lock_app.app_context():
+        saving = short_lock_app.conversations.as_user("guest:g")
         with saving.joined():
             saving.save_message(chat, "user", "wait")
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.claim("guest:g")
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
     assert ada.claim("guest:g") == 1
 

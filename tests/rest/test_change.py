@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 def test_fields_change_and_stay(hers, his):

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem
+from .tools import NOBODYS_UUID, URL, contents, created, problem
 
 
 def test_a_new_conversation_says_where_it_is(hers, his):

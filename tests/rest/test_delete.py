@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem
+from .tools import NOBODYS_UUID, URL, contents, created, problem
 
 
 def test_a_deleted_conversation_is_gone_everywhere_at_once(hers, his):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .asking import NOBODYS_UUID, URL, created, problem, said
+from .tools import NOBODYS_UUID, URL, created, problem, said
 
 
 def test_a_conversation_opens_with_its_newest_messages(hers, his):

@@ -8,7 +8,7 @@ from itsdangerous import URLSafeTimedSerializer
 
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, SessionIdentity
 
-from .asking import URL, contents, created, problem
+from .tools import URL, contents, created, problem
 
 COOKIE = "conversations_guest"
 OWN_PAGE = {"Origin": "http://localhost"}

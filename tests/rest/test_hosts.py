@@ -12,7 +12,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations, current_conversations, errors
 from tests.infra.apps import client_of, identity_from_headers
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 @pytest.fixture

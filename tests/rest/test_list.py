@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .asking import URL, created, problem, said
+from .tools import URL, created, problem, said
 
 FIELDS = {"id", "title", "preview", "status", "starred", "tags", "message_count"}
 FIELDS |= {"last_message_at", "created_at", "updated_at", "version"}

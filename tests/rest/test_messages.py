@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem, said
+from .tools import NOBODYS_UUID, URL, contents, created, problem, said
 
 
 @pytest.fixture

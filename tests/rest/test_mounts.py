@@ -7,7 +7,7 @@ import pytest
 from flask_conversations.errors import ConfigurationError
 from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 SEEDS = {
     "000": ("chatbot", "conversations", "/api/v1/chatbot", "camel"),

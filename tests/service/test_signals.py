@@ -96,7 +96,7 @@ def test_calls_that_change_nothing_send_no_signal(ada, bob, received):
 
 
 def test_payloads_are_as_stored(ada, received):
-    """A snapshot or replacement tells each new message as it can be read, and the conversation once, as it is now."""
+    """A snapshot or replacement sends each new message as it can be read, and the conversation once, as it is now."""
     chat = ada.create_conversation("T", messages=[{"role": "user", "content": c} for c in "abc"])
     received.clear()
     a, b, c = everything(ada, chat["id"])
@@ -135,7 +135,7 @@ def test_a_receiver_sees_what_was_committed(app, conversations, ada):
 
 
 def test_never_on_rollback(app, ada, received):
-    """A group that fails tells nothing, then or later."""
+    """A group that fails sends nothing, then or later."""
     chat = ada.create_conversation()
     received.clear()
     with failing(ada.transaction()):

@@ -183,7 +183,7 @@ def test_a_copy_as_it_was_read_can_be_saved(ada, chat):
 
 
 def test_a_strangers_snapshot_creates_nothing_and_overwrites_nothing(app, ada, bob, chat):
-    """Another user's id in a snapshot is a conflict that tells nothing."""
+    """Another user's id in a snapshot is a conflict that shows nothing."""
     before = rows(app)
     for force in (False, True):
         with pytest.raises(ClientIdConflict):

@@ -1,4 +1,4 @@
-"""The states of a turn: each is saved, logged, audited and announced once, before the next begins, and nothing tells contents."""
+"""The states of a turn: each is saved, logged, audited and announced once, before the next begins, without contents."""
 
 from __future__ import annotations
 

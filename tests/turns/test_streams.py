@@ -212,7 +212,7 @@ def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, ch
 
 
 def test_a_turn_with_an_approval_has_two_streams(app, ada, http, chat, answered):
-    """The first ends with the question for approval; approving tells the rest, and each event of either can be resumed from."""
+    """The first ends with the question for approval, the second has the rest; each event of either can be resumed from."""
     from .tools import with_tools
 
     answered(with_tools)
@@ -293,7 +293,7 @@ TAILS = ["", "x", "-1", "1.5", "1e3", "99999999999999999999", "1:2", "0x1", "\u0
 
 
 def test_a_forged_last_event_id_is_400_or_ones_own(app, http, ada, bob, chat, whole):
-    """Unknown event ids are 400; one of another turn or another's conversation tells nothing of theirs."""
+    """Unknown event ids are 400; one of another turn or another's conversation shows nothing of theirs."""
     turn = turns_of(app, chat)[0].id
     for last in [*FORGED, *(f"{turn}:{tail}" for tail in TAILS)]:
         sent = last.encode().decode("latin-1")

@@ -36,7 +36,7 @@ def until(true: Callable[[], Any], what: str = "it is so") -> Any:
 
 
 class Led:
-    """A responder that says what the test tells it to, when the test tells it to."""
+    """A responder under the control of the test: it yields the test's cues."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..rest.asking import NOBODYS_UUID, contents, problem
+from ..rest.tools import NOBODYS_UUID, contents, problem
 from .chunks import URL, body, chunks, kinds, text_of, user
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -220,7 +220,7 @@ def test_a_responder_that_fails_leaves_the_question_and_the_text_so_far(app, ada
 
 
 def test_our_own_errors_keep_their_code(app, ada, chat, answered):
-    """A responder that calls the service and meets an error of ours tells that one."""
+    """A responder that calls the service and meets an error of ours fails with that one."""
     answered(raising(Forbidden("Not you."), "so far"))
     answer = ada.send_message(chat, "q")["answer"]
     assert answer["metadata"]["error"] == {"code": "forbidden", "detail": "Not you."}
@@ -289,7 +289,7 @@ TEXTS = {
 
 
 def test_characters_arrive_whole_or_as_the_sign_for_none(app, http, ada, chat, answered):
-    """Pairs and UTF-8 sequences may be cut anywhere; what is no character is replaced; every way of reading tells the same."""
+    """Pairs and UTF-8 sequences may be cut anywhere; what is no character is replaced; every way of reading gives the same."""
     for case, (pieces, text) in TEXTS.items():
         answered(lambda turn, pieces=pieces: iter(pieces))
         streamed = http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers=EVENTS)
@@ -348,7 +348,7 @@ def test_a_hundred_thousand_pieces_are_one_answer(at_its_own_pace):
 
 @ON_SQLITE
 def test_twenty_thousand_events_of_usage_add_up(at_its_own_pace):
-    """A provider that tells of its tokens with every piece is counted to the last."""
+    """A provider may send usage with every piece: all of it counts."""
     app, ada, chat = at_its_own_pace
     app.conversations.responder(lambda turn: (one for n in range(20_000) for one in ("x", Usage(output_tokens=1))))
     outcome = ada.send_message(chat, "q")
