@@ -1,4 +1,4 @@
-"""The fixtures of every test: a database, an app on it, Ada and Bob. See bed/ for how they are made."""
+"""The fixtures of every test: a database, an app on it, Ada and Bob. See infra/ for how they are made."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from .bed import databases, services, tools
+from .infra import databases, services, tools
 
 # how long an example takes says more about the machine than about us
-hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("house"), max_examples=20)
-hypothesis.settings.load_profile("house")
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("suite"), max_examples=20)
+hypothesis.settings.load_profile("suite")
 
-SAID = pytest.StashKey[dict[str, str]]()
+SERVICES = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cache",
         default="off",
         choices=("off", "on", "strict"),
-        help="give every app a Redis cache that says nothing of it",
+        help="give every app a Redis cache, unless its test sets one",
     )
     parser.addoption(
         "--form",
@@ -53,13 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = contextlib.ExitStack()
     config.add_cleanup(stack.close)
-    config.stash[SAID] = stack.enter_context(services.running(config.getoption("--without")))
+    config.stash[SERVICES] = stack.enter_context(services.running(config.getoption("--without")))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    said = config.stash.get(SAID, {})
+    running = config.stash.get(SERVICES, {})
     lines = [services.versions(), f"sqlite {services.sqlite_version()}"]
-    return [*lines, *(f"{name} {what}" for name, what in said.items())]
+    return [*lines, *(f"{name} {what}" for name, what in running.items())]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -72,12 +72,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         sent += properties.get("requests", 0) if report.when == "call" else 0
     terminalreporter.section("what ran")
     terminalreporter.write_line(services.versions())
-    for name, version in {"sqlite": services.sqlite_version(), **config.stash.get(SAID, {})}.items():
+    for name, version in {"sqlite": services.sqlite_version(), **config.stash.get(SERVICES, {})}.items():
         count = f"{ran[name]} tests on " if name in ("sqlite", "postgresql") else ""
         terminalreporter.write_line(f"{count}{name} {version}")
     terminalreporter.write_line(f"{ran['no database']} tests without a database of their own")
     cells = sum(dict(getattr(one, "user_properties", ())).get("cells", 0) for one in _passed(terminalreporter))
-    for line in _told(terminalreporter, FIGURES):
+    for line in _sums(terminalreporter, FIGURES):
         terminalreporter.write_line(line)
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -98,7 +98,7 @@ FIGURES = {
 """Properties that tests record, and what their sum is a number of."""
 
 
-def _told(terminalreporter: Any, figures: dict[str, str]) -> Iterator[str]:
+def _sums(terminalreporter: Any, figures: dict[str, str]) -> Iterator[str]:
     sums: Counter[str] = Counter()
     for report in _passed(terminalreporter):
         for name, value in getattr(report, "user_properties", ()):
@@ -172,7 +172,7 @@ def database(
 @pytest.fixture
 def make_app(database: databases.Database, request: pytest.FixtureRequest) -> Iterator[Callable[..., Flask]]:
     """Makes an app on `database`: see `Apps.__call__`. With `--cache` it has a cache unless the test says otherwise."""
-    from .bed.apps import Apps
+    from .infra.apps import Apps
 
     mode = request.config.getoption("--cache")
     cache = {} if mode == "off" else {"CONVERSATIONS_REDIS_URL": request.getfixturevalue("redis_url")}
@@ -208,7 +208,7 @@ def bob(app: Flask, conversations: Any) -> Any:
 @pytest.fixture
 def http(app: Flask) -> Callable[..., FlaskClient]:
     """Makes test clients: `http("ada")`, `http("ada", org="acme")`, `http(None)` for a stranger."""
-    from .bed.apps import client_of
+    from .infra.apps import client_of
 
     def client(user: str | None, org: str | None = None) -> FlaskClient:
         return client_of(app, user, org)

@@ -1,4 +1,4 @@
-"""Says whether an answer is one that the OpenAPI description allows, and none that tells too much."""
+"""Checks that an answer is one that the OpenAPI description allows, and that it leaks nothing."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Judge:
         assert answer.headers.get("X-Request-ID"), "no request id"
         text = answer.get_data(as_text=True)
         assert "\\ud8" not in text.lower(), "a lone surrogate in the answer"
-        told = [leak for leak in LEAKS if leak in text]
-        assert not told or answer.mimetype.startswith("text/"), f"the answer tells of {told}"
+        leaked = [leak for leak in LEAKS if leak in text]
+        assert not leaked or answer.mimetype.startswith("text/"), f"the answer leaks {leaked}"
         if answer.status_code >= 400:
             return self.problem(answer, operation_id)
         if operation_id is None:
@@ -77,7 +77,7 @@ class Judge:
 
 
 def closed(document: dict[str, Any]) -> dict[str, Any]:
-    """The description with every object closed that names its members: what it does not name, nobody may answer."""
+    """The description with every object closed that names its members: an answer may have no other members."""
     document = copy.deepcopy(document)
     for name, schema in document["components"]["schemas"].items():
         if "properties" in schema and name != "Part":

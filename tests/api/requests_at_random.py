@@ -328,7 +328,7 @@ class Stream:
             call.content_type = self.random.choice(kinds)
 
     def _break(self, call: Call, text: str) -> None:
-        """A body that is no JSON, or JSON that nobody should take."""
+        """A body that is no JSON, or JSON that no route should take."""
         broken: list[bytes] = [b"", b"{", b"[]", b"null", b'"x"', b"1", b"\xef\xbb\xbf{}", b'{"title":"\xff"}', b"{}{}"]
         broken += [b'{"metadata":' + b"[" * 70 + b"]" * 70 + b"}", b'{"metadata":{"a":' * 2000, b"[" * 100_000]
         broken += [b'{"metadata":{"a":NaN}}', b'{"metadata":{"a":-Infinity}}', b'{"metadata":{"a":1e999}}', b"{'a':1}"]

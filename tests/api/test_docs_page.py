@@ -12,7 +12,7 @@ from werkzeug.serving import make_server
 
 from flask_conversations.api.description import PAGE_POLICY, STATIC
 from flask_conversations.identity import ChainIdentity, JWTIdentity, SessionIdentity
-from tests.bed.apps import SECRET
+from tests.infra.apps import SECRET
 
 
 @pytest.fixture

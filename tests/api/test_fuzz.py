@@ -18,8 +18,8 @@ from flask_conversations.api.case import to_snake
 from flask_conversations.schemas import canonical
 from tests.api.judge import Judge
 from tests.api.requests_at_random import Call, Seen, Stream
-from tests.bed.apps import Apps, client_of
-from tests.bed.databases import Sqlite
+from tests.infra.apps import Apps, client_of
+from tests.infra.databases import Sqlite
 
 REQUESTS, FEW_REQUESTS = 2600, 700
 """In each stream, to each of two databases; a few where there is no time for all."""

@@ -1,4 +1,4 @@
-"""What bad input gets: a problem that names the field, nothing stored in half, nothing told, the same on both databases."""
+"""Bad input gets a problem that names the field; nothing is stored in half, nothing leaks; the same on both databases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.api.judge import Judge
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
 DEEP = 100_000
 JSON = "application/json"
@@ -238,7 +238,7 @@ def test_a_bad_message_is_not_saved(bench, subtests):
 
 
 def test_another_users_ids_inside_ones_own_request(bench):
-    """They are ids of nothing: nothing is read, changed or told of."""
+    """They are ids of nothing: nothing is read, changed or shown."""
     for parent in (bench.secret_message, bench.secret):
         problem = bench.refuses(
             422, "parent_id", "POST", "/{chat}/messages", json={"content": "x", "parent_id": parent}
@@ -354,7 +354,7 @@ NOBODY += [
 NOBODY += ["%22", "%27%20OR%201=1", "%FF", "%ED%A0%80", "%25", "%2e%2e%2e", "secret-of-bob", "SECRET-OF-BOB"]
 
 
-def test_ids_of_nobody(bench, subtests):
+def test_unknown_ids(bench, subtests):
     """Whatever the form of an id that is not one's own, the answer is the same 404."""
     for method in ("GET", "PATCH", "PUT", "DELETE"):
         with subtests.test(method):
@@ -365,7 +365,7 @@ def test_ids_of_nobody(bench, subtests):
     assert len({(one["code"], one["detail"]) for one in nested}) == 1
 
 
-def test_message_ids_of_nobody(bench):
+def test_unknown_message_ids(bench):
     """The same below a conversation of one's own."""
     for own_id in [*NOBODY, bench.secret_message]:
         assert bench.refuses(404, None, "GET", f"/{{chat}}/messages/{own_id}")["code"] == "message_not_found"
@@ -462,7 +462,7 @@ def test_methods_are_not_overridden(bench):
     assert bench.client.get(f"/api/conversations/{bench.chat}").status_code == 200
 
 
-def test_methods_that_nobody_has(bench, subtests):
+def test_unknown_methods(bench, subtests):
     """405, or the host's own answer; never done."""
     before = bench.rows()
     for method in ("TRACE", "BREW", "PROPFIND", "get"):

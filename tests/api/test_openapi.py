@@ -18,8 +18,8 @@ from flask_conversations.api.case import camel, to_camel
 from flask_conversations.api.description import STATIC, described
 from flask_conversations.schemas import http_schemas, types
 from tests.api.judge import closed
-from tests.bed import services
-from tests.bed.apps import identity_from_headers
+from tests.infra import services
+from tests.infra.apps import identity_from_headers
 
 DOCS = Path(__file__).parents[2] / "docs"
 MODULES = (http_schemas, types, requests)
@@ -199,7 +199,7 @@ def test_the_public_files(app, subtests):
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_public_files_ask_nobody(make_app):
+def test_public_files_need_no_identity(make_app):
     """The identity resolver is not called for them."""
 
     def resolver() -> Any:

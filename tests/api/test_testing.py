@@ -18,7 +18,7 @@ from flask_conversations.identity import (
 )
 from flask_conversations.identity.resolving import ACTING_IDENTITY
 from flask_conversations.testing import ConversationsClient
-from tests.bed.apps import SECRET
+from tests.infra.apps import SECRET
 
 HOSTS = {
     "jwt": (JWTIdentity, {"CONVERSATIONS_JWT_KEY": SECRET}),
@@ -148,7 +148,7 @@ def test_everything_else_is_flasks_client(make_app):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_no_request_can_pretend(app):
-    """No header becomes that key, and a text under it, from a strange server, is nobody."""
+    """No header becomes that key, and a text under it, from a strange server, names no user."""
     client = app.test_client()
     for name in (ACTING_IDENTITY, "flask_conversations", "HTTP_FLASK_CONVERSATIONS"):
         for header in {name, name.replace(".", "-").replace("_", "-"), name.replace(".", "_"), name.upper()}:

@@ -82,7 +82,7 @@ def test_main_stands_first_then_the_oldest(ada, bob, chat):
 
 
 def test_the_time_of_a_branch_stays(ada, chat):
-    """When it was made is told after any number of switches."""
+    """Its creation time stays after any number of switches."""
     ada.branches.create(chat, ids(ada, chat)["m2"])
     before = {one["name"]: one["created_at"] for one in ada.branches.list(chat)["branches"]}
     for name in ("branch-2", "main", "branch-2"):
@@ -326,12 +326,12 @@ def test_branches_belong_to_the_owner_and_go_with_the_conversation(app, conversa
     assert branch_rows(app) == 0
 
 
-def test_each_change_is_told_of_once(app, ada, bob, chat):
+def test_each_change_sends_one_signal(app, ada, bob, chat):
     """`conversation_updated` after the commit, with the conversation as it is; a switch that changes nothing says nothing."""
-    told = []
+    received = []
 
     def note(sender, conversation, **rest):
-        told.append((conversation["version"], conversation["preview"]))
+        received.append((conversation["version"], conversation["preview"]))
 
     found = ids(ada, chat)
     with signals.conversation_updated.connected_to(note):
@@ -340,7 +340,7 @@ def test_each_change_is_told_of_once(app, ada, bob, chat):
         ada.branches.switch(chat, "other")
         ada.branches.switch(chat, "main")
         ada.branches.delete(chat, "other")
-    assert told == [(2, "m6"), (3, "m2"), (4, "m6"), (5, "m6")]
+    assert received == [(2, "m6"), (3, "m2"), (4, "m6"), (5, "m6")]
     assert bob.list_conversations()["conversations"][0]["version"] == 1
 
 

@@ -1,4 +1,4 @@
-"""Many at once: whoever switches, appends, names and forks meanwhile, no message is lost and every tip is a message."""
+"""Concurrent switches, appends, names and forks: no message is lost and every tip is a message."""
 
 from __future__ import annotations
 

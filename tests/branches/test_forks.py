@@ -151,7 +151,7 @@ def test_a_fork_begins_at_a_message_of_the_conversation(app, ada, bob, chat, sub
     assert rows(app) == before
 
 
-def test_what_is_told_of_a_fork_is_what_is_told_of_a_conversation_with_messages(ada, bob, chat):
+def test_a_fork_sends_the_signals_of_a_conversation_with_messages(ada, bob, chat):
     """One `conversation_created`, and a `message_saved` for each copy."""
     created, saved = [], []
 

@@ -8,8 +8,8 @@ import pytest
 
 from flask_conversations.errors import ConversationNotFound, ValidationFailed
 
-from ..bed.apps import client_of
-from ..bed.service import messages_json
+from ..infra.apps import client_of
+from ..infra.service import messages_json
 from .tools import forwards, ids, said, texts, whole
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from ..service.tools import NEVER
 from .tools import ids, named, said, texts
 

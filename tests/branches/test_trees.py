@@ -38,7 +38,7 @@ class Tree:
         self.seqs[message["id"]] = self.seq
         self.tips[self.branch] = message["id"]
 
-    def bury(self, own: str) -> None:
+    def remove(self, own: str) -> None:
         heir = self.parents.pop(own)
         self.parents = {one: heir if parent == own else parent for one, parent in self.parents.items()}
         self.tips = {name: heir if tip == own else tip for name, tip in self.tips.items()}
@@ -164,7 +164,7 @@ class Trees(RuleBasedStateMachine):
         if tree.parents:
             message = self.one(tree, which)
             service.delete_message(own, message)
-            tree.bury(message)
+            tree.remove(message)
 
     @rule(place=PLACES)
     def clear(self, place: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 from .person import Person
 
@@ -25,7 +25,7 @@ def running_demo(
 
 @pytest.fixture
 def demo(running_demo: Demo) -> Iterator[Demo]:
-    """The running example app, with nobody's conversations yet."""
+    """The running example app, without conversations yet."""
     yield running_demo
     running_demo.forget()
 
@@ -38,7 +38,7 @@ def errors() -> list[str]:
 
 @pytest.fixture
 def person(browser: Any, demo: Demo, errors: list[str]) -> Iterator[Callable[..., Person]]:
-    """Lets somebody log in, in a browser of their own."""
+    """Logs a person in, in a browser of their own."""
     contexts: list[Any] = []
 
     def log_in(name: str, **options: Any) -> Person:

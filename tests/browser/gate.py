@@ -1,4 +1,4 @@
-"""Stops what a page hears of an answer at a chosen event, so that the page can be cut off exactly there.
+"""Stops the stream of an answer to a page at a chosen event, so that the page can be cut off exactly there.
 
 The server notices nothing of it and goes on. What happens to the connection while it is stopped reaches the page.
 """

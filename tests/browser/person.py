@@ -1,4 +1,4 @@
-"""Somebody in front of the page of the example app."""
+"""A person at the page of the example app."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 expect.set_options(timeout=20_000)  # how long until a test gives up: the page may share its processors with many others
 PASSWORDS = {"ada": "lovelace", "bob": "builder"}
 
 
 class Person:
-    """Somebody in front of the page."""
+    """A person at the page."""
 
     def __init__(self, page: Page, demo: Demo, name: str) -> None:
         self.demo, self.name = demo, name
@@ -64,7 +64,7 @@ class Person:
         self.page.keyboard.press("Enter")
         expect(self.page.locator(".message.user")).to_have_count(there + 1)
 
-    def hears_out(self, state: str = "idle") -> None:
+    def wait_for_state(self, state: str = "idle") -> None:
         """Wait until nothing is going on any more."""
         expect(self.page.locator("#messages")).to_have_attribute("data-state", state)
 
@@ -73,7 +73,7 @@ class Person:
         there = self.answers.count()
         self.ask(text)
         expect(self.answers).to_have_count(there + 1)
-        self.hears_out()
+        self.wait_for_state()
         return self.answers.last.inner_text()
 
     def start_anew(self) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.bed.demo import Demo
-from tests.bed.openai_stub import Stub, rests, says
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.redis_servers import RedisServer
+from tests.infra.demo import Demo
+from tests.infra.openai_stub import Stub, rests, says
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.redis_servers import RedisServer
 
 from .person import Person
 
@@ -80,7 +80,7 @@ class Tab:
         if mark:
             expect(self.person.marks).to_contain_text(mark)
             expect(self.person.page.get_by_role("button", name="Try again")).to_be_visible()
-        self.person.hears_out()
+        self.person.wait_for_state()
         expect(self.person.messages).to_have_text([QUESTION, said.strip()])
         expect(self.person.marks).to_have_count(1 if mark else 0)
         assert self.kept() == [(QUESTION, "delivered"), (said, status)]
@@ -156,7 +156,7 @@ def test_a_worker_is_killed_in_mid_answer(chat, stub, places):
     last = ada.new_tab(tabs[-1].address)
     last.press("Try again")
     expect(last.answers).to_have_text(WHOLE)
-    last.hears_out()
+    last.wait_for_state()
     expect(last.marks).to_have_count(0)
 
 

@@ -167,7 +167,7 @@ def test_nothing_is_sent_empty_or_twice(person):
     expect(ada.messages).to_have_text(["Only once"])
     assert len(waiting) == 1
     waiting[0].continue_()
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_count(2)
     expect(field).to_have_value("Too early")
     expect(send).to_be_enabled()
@@ -244,7 +244,7 @@ def test_a_question_that_is_refused_goes_back_to_the_composer(person):
 
 
 def test_a_question_without_an_answer_can_be_asked_again(person):
-    """A question that nobody has answered has a button that asks it again and does not repeat it."""
+    """A question without an answer has a button that asks it again and does not repeat it."""
     ada = person("ada")
     origin = ada.page.url.rstrip("/")
     asked = {"messages": [{"role": "user", "content": "What is my name?"}]}

@@ -1,4 +1,4 @@
-"""The plug is pulled while an answer comes: whoever comes back finds the question and the answer, once and marked as what it is."""
+"""The connection is lost while an answer comes: the page that comes back finds question and answer, once, in the right status."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.bed.demo import Demo
+from tests.infra.demo import Demo
 
 from . import gate
 from .person import Person
 
-SETTINGS = {"FLASK_DEMO_PAUSE": "0.025"}  # longer than the server waits for more before it tells of a word
+SETTINGS = {"FLASK_DEMO_PAUSE": "0.025"}  # longer than the server waits for more before it sends a word
 QUESTION = "count to 40"
 ANSWER = " ".join(map(str, range(1, 41))) + "."
 EVERYWHERE = ["message.created", "message.started", *range(1, 41), "message.completed"]
@@ -40,7 +40,7 @@ class Tab:
 
     def is_there(self):
         """In the end there are the question and the answer, on the page and in the database."""
-        self.person.hears_out()
+        self.person.wait_for_state()
         expect(self.person.messages).to_have_text([QUESTION, ANSWER])
         expect(self.person.marks).to_have_count(0)
         kept = self.page.context.request.get(f"{self.stored}/messages").json()["messages"]
@@ -75,7 +75,7 @@ def one_by_one(*cuts):
 
 
 def go_offline(tabs):
-    """The network of the whole browser is gone for a moment; nobody reloads anything."""
+    """The network of the whole browser is gone for a moment; no page is reloaded."""
     for tab in tabs:
         gate.expect_stopped(tab.page)
     context = tabs[0].page.context
@@ -110,7 +110,7 @@ def test_an_answer_is_whole_wherever_its_page_was_cut_off(person, errors, ways, 
 
 
 def test_the_part_so_far_stays_on_the_page_meanwhile(person):
-    """Without a network the page keeps what it has heard, says so, and goes on behind it, not from the beginning."""
+    """Without a network the page keeps the events it has received, says so, and goes on behind them, not from the beginning."""
     ada = person("ada")
     tab = Tab(ada, 7)
     gate.expect_stopped(tab.page)
@@ -138,7 +138,7 @@ def test_where_no_stream_can_be_had_the_state_is_asked_for(person):
 
 
 def test_a_question_whose_reply_was_lost_is_asked_once(person):
-    """The server has the question, but the page never hears so: it asks again, and is told the same turn."""
+    """The server has the question, but the page gets no reply: it asks again, and gets the same turn."""
     ada = person("ada")
     lost = []
 
@@ -151,7 +151,7 @@ def test_a_question_whose_reply_was_lost_is_asked_once(person):
 
     ada.page.route("**/messages", lose_first)
     ada.ask(QUESTION)
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_text([QUESTION, ANSWER])
     assert lost[0].ok
 
@@ -163,7 +163,7 @@ def test_a_server_without_room_for_streams_answers_all_the_same(browser, tmp_pat
     try:
         ada = Person(context.new_page(), demo, "ada")
         ada.ask(QUESTION)
-        ada.hears_out()
+        ada.wait_for_state()
         expect(ada.messages).to_have_text([QUESTION, ANSWER])
     finally:
         context.close()
@@ -198,13 +198,13 @@ def test_the_server_is_killed_and_the_part_so_far_is_marked(browser, frail, is_o
     ada = ada if is_open else ada.new_tab(address, context=context)
 
     expect(ada.marks).to_contain_text("This answer was interrupted")
-    ada.hears_out()
+    ada.wait_for_state()
     part = ada.answers.inner_text()
     assert part
     assert ANSWER.startswith(part.strip())
     ada.press("Try again")
     expect(ada.answers).to_have_text(ANSWER)
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.marks).to_have_count(0)
     expect(ada.messages).to_have_count(2)
     ada.press("Previous version")

@@ -14,7 +14,7 @@ BEGUN = re.compile(r"^1 2 3\b")
 
 
 def look(person):
-    """What a tab does when somebody comes back to it."""
+    """What a tab does when its user comes back to it."""
     person.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
@@ -72,7 +72,7 @@ def test_who_asks_before_a_new_conversation_is_there_stays_with_the_answer(perso
 
 
 def test_a_screen_reader_hears_the_answer_once(person):
-    """It is told when it is whole: the words that come one by one are not read out."""
+    """It is read out when it is whole: the words that come one by one are not."""
     ada = person("ada")
     expect(ada.page.locator("#messages")).to_have_attribute("aria-live", "off")
     seen = watch(ada)
@@ -89,7 +89,7 @@ def test_stop_keeps_what_was_said(person):
         ada.ask(ENDLESS)
         expect(ada.answers).to_have_text(BEGUN)
         stop()
-        ada.hears_out("cancelled")
+        ada.wait_for_state("cancelled")
         expect(ada.answers).to_have_text(BEGUN)
         expect(ada.marks).to_have_text(re.compile("You stopped this answer"))
         expect(ada.page.get_by_role("button", name="Stop the answer")).to_be_hidden()
@@ -103,12 +103,12 @@ def test_a_tool_is_asked_for_and_approved(person, errors):
     """The turn waits, over a reload too; once approved, the tool runs and the same answer goes on."""
     ada = person("ada")
     ada.ask("roll a die")
-    ada.hears_out("awaiting_approval")
+    ada.wait_for_state("awaiting_approval")
     ada.page.reload()
     expect(ada.page.locator(".tool")).to_contain_text("may this tool run?")
     expect(ada.page.get_by_role("button", name="Send")).to_be_disabled()
     ada.press("Approve")
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.answers).to_have_count(1)
     expect(ada.answers).to_contain_text(re.compile(r"You rolled [1-6]\."))
     expect(ada.page.locator(".fate")).to_have_text("approved, done")
@@ -119,13 +119,13 @@ def test_each_of_two_tools_is_decided(person):
     """One is approved and one declined: the turn goes on after the second decision."""
     ada = person("ada")
     ada.ask("roll 2 dice")
-    ada.hears_out("awaiting_approval")
+    ada.wait_for_state("awaiting_approval")
     expect(ada.page.get_by_role("button", name="Approve")).to_have_count(2)
     ada.press("Decline")
     expect(ada.page.get_by_role("button", name="Approve")).to_have_count(1)
-    ada.hears_out("awaiting_approval")
+    ada.wait_for_state("awaiting_approval")
     ada.press("Approve")
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.page.locator(".fate")).to_have_text(["approved, done", "declined"])
     expect(ada.answers).to_contain_text("The rest stays in the box.")
 
@@ -134,11 +134,11 @@ def test_what_was_decided_in_another_tab_is_decided(person):
     """A decision that comes too late is refused, and the page shows what was decided."""
     ada = person("ada")
     ada.ask("roll a die")
-    ada.hears_out("awaiting_approval")
+    ada.wait_for_state("awaiting_approval")
     other = ada.new_tab()
     expect(other.page.get_by_role("button", name="Approve")).to_be_visible()
     other.press("Decline")
-    other.hears_out()
+    other.wait_for_state()
     look(ada)
     expect(ada.answers).to_contain_text("All right, the die stays in the box.")
     expect(ada.page.get_by_role("button", name="Approve")).to_have_count(0)
@@ -154,14 +154,14 @@ def test_thoughts_charts_and_failures(person):
     ada.say("show a chart")
     expect(ada.page.locator(".chart rect")).to_have_count(2)
     ada.ask("fail after 3 words")
-    ada.hears_out("failed")
+    ada.wait_for_state("failed")
     expect(ada.answers.last).to_have_text("word 1 word 2 word 3")
     expect(ada.marks).to_contain_text("You told me to fail, and so I did.")
     ada.press("Try again")
     expect(ada.page.locator(".place")).to_have_text("2/2")
     ada.start_anew()
     ada.ask("crash")
-    ada.hears_out("failed")
+    ada.wait_for_state("failed")
     expect(ada.marks).to_contain_text("The responder failed.")
 
 
@@ -172,7 +172,7 @@ def test_regenerate_and_leaf_through(person, errors):
     ada.say("What did I say?")
     ada.page.get_by_role("button", name="Regenerate").first.click(force=True)
     expect(ada.page.locator(".place")).to_have_text("2/2")
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_count(2)
     ada.press("Previous version")
     expect(ada.page.locator(".place")).to_have_text("1/2")
@@ -196,7 +196,7 @@ def test_a_question_is_put_differently(person):
     field.fill("My name is Augusta.")
     ada.page.keyboard.press("Enter")
     expect(ada.messages.first).to_have_text("My name is Augusta.")
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.messages).to_have_text(["My name is Augusta.", re.compile("Nice to meet you, Augusta")])
     assert ada.say("What is my name?") == "Your name is Augusta."
     ada.page.get_by_role("button", name="Previous version").first.click()
@@ -231,7 +231,7 @@ def test_two_tabs_show_the_same(person):
     expect(other.page.get_by_role("button", name="Stop the answer")).to_be_visible()
     other.press("Stop the answer")
     for tab in (ada, other):
-        tab.hears_out("cancelled")
+        tab.wait_for_state("cancelled")
         expect(tab.marks).to_contain_text("You stopped this answer")
     assert ada.messages.all_inner_texts() == other.messages.all_inner_texts()
 
@@ -248,7 +248,7 @@ def test_a_question_from_elsewhere_waits_for_its_turn(person):
         headers={"Origin": origin, "Prefer": "respond-async"},
     )
     expect(ada.messages).to_have_count(4)
-    ada.hears_out()
+    ada.wait_for_state()
     expect(ada.answers.last).to_have_text("You said:\n1. count to 100", use_inner_text=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 from flask import Flask
 
-from ..bed.proxy import Proxy
+from ..infra.proxy import Proxy
 from .tools import Stored, as_user
 
 

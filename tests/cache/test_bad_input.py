@@ -13,8 +13,8 @@ from flask_conversations.cache import owner_tag
 from flask_conversations.config import Config
 from flask_conversations.errors import ConfigurationError
 
-from ..bed.ports import free
-from ..bed.redis_servers import RedisServer
+from ..infra.ports import free
+from ..infra.redis_servers import RedisServer
 from .tools import USER, as_user, assert_at_rest, cache_of, changed, counted, key, said
 
 RESERVE_MS = 10_000

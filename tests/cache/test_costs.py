@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from ..bed.apps import client_of
-from ..bed.proxy import Proxy
-from ..bed.redis_servers import RedisServer
-from ..bed.service import messages_json
+from ..infra.apps import client_of
+from ..infra.proxy import Proxy
+from ..infra.redis_servers import RedisServer
+from ..infra.service import messages_json
 from ..service.tools import in_use
 from .tools import USER, as_user, counted, said
 

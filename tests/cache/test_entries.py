@@ -11,7 +11,7 @@ import pytest
 from flask_conversations.errors import ConversationsError, NotFound
 from flask_conversations.identity import Identity
 
-from ..bed.redis_servers import RedisServer, until
+from ..infra.redis_servers import RedisServer, until
 from ..service.tools import sql
 from .tools import ASSISTANT, USER, as_user, assert_at_rest, counted, key, said
 

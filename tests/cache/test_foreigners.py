@@ -6,7 +6,7 @@ import pytest
 
 from flask_conversations.errors import NotFound
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from ..service.tools import NEVER
 from .tools import USER, as_user, assert_at_rest, counted, key, said
 

@@ -12,7 +12,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations
 from flask_conversations.errors import NotFound, StorageUnavailable
 
-from ..bed.apps import identity_from_headers
+from ..infra.apps import identity_from_headers
 from ..service.tools import Failure, failing, sql
 from .tools import ASSISTANT, USER, as_user, assert_at_rest, cache_of, counted, key, said
 

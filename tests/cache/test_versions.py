@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from ..service.tools import sql
 from .tools import USER, as_user, assert_at_rest, cache_of, counted, key, said
 

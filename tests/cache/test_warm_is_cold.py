@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from flask_conversations.errors import ValidationFailed
 
-from ..bed.apps import client_of
-from ..bed.service import messages_json
 from ..history.histories import ROWS
+from ..infra.apps import client_of
+from ..infra.service import messages_json
 from ..service.tools import sql
-from .tools import ASSISTANT, USER, as_user, assert_at_rest, cache_of, counted, key, said, told
+from .tools import ASSISTANT, USER, as_user, assert_at_rest, cache_of, counted, key, reader_view, said
 
 MARKERS = (
     '{"_r":"0123456789abcdef","_t":1790000000000}',
@@ -157,13 +157,13 @@ def test_every_kind_of_message(app, cold, client, subtests):
             chat = ada.create_conversation()["id"]
             for message in messages:
                 ada.save_message(chat, **message)
-            truth = told(cold, chat, LIMITS)
-            assert told(ada, chat, LIMITS) == truth
+            truth = reader_view(cold, chat, LIMITS)
+            assert reader_view(ada, chat, LIMITS) == truth
             client.flushdb()
             ada.get_conversation_history(chat, 1)
-            assert told(ada, chat, LIMITS) == truth
+            assert reader_view(ada, chat, LIMITS) == truth
             batch = ada.create_conversation(messages=[{**one, "client_id": None} for one in messages])["id"]
-            assert told(ada, batch, LIMITS) == told(cold, batch, LIMITS)
+            assert reader_view(ada, batch, LIMITS) == reader_view(cold, batch, LIMITS)
 
 
 def test_the_answers_did_come_from_redis(app, cold):
@@ -214,12 +214,12 @@ def test_every_size_and_every_limit(make_app, redis_url, cold, app, client, stor
             chat = ada.create_conversation()["id"]
             for n in range(size):
                 ada.save_message(chat, (USER, ASSISTANT)[n % 2], f"m {n}")
-            truth = told(cold, chat, limits, form)
-            assert told(ada, chat, limits, form) == truth, "written through"
+            truth = reader_view(cold, chat, limits, form)
+            assert reader_view(ada, chat, limits, form) == truth, "written through"
             for reader in (ada, strictly):
                 client.flushdb()
-                assert told(reader, chat, limits, form) == truth, "filled by the first read"
-                assert told(reader, chat, limits, form) == truth, "warm"
+                assert reader_view(reader, chat, limits, form) == truth, "filled by the first read"
+                assert reader_view(reader, chat, limits, form) == truth, "warm"
                 assert_at_rest(stored, uncached)
 
 
@@ -243,7 +243,7 @@ def test_after_the_first_message_was_deleted_the_entry_is_whole_again(app, cold,
     ada.delete_message(chat, ada.get_messages(chat)["messages"][0]["id"])
     ada.get_conversation_history(chat)
     hits = counted(app, "hits")
-    assert told(ada, chat, (50,)) == told(cold, chat, (50,))
+    assert reader_view(ada, chat, (50,)) == reader_view(cold, chat, (50,))
     assert counted(app, "hits") > hits
 
 
@@ -254,7 +254,7 @@ def test_a_branch_shows_its_own_path(app, cold, client):
     fork = ada.get_messages(chat)["messages"][3]["id"]
     ada.save_message(chat, USER, "else", parent_id=fork)
     for _ in range(3):
-        assert told(ada, chat, (1, 5, 15, None)) == told(cold, chat, (1, 5, 15, None))
+        assert reader_view(ada, chat, (1, 5, 15, None)) == reader_view(cold, chat, (1, 5, 15, None))
         ada.save_message(chat, ASSISTANT, "more")
     assert ada.get_conversation_history(chat, 15)[0]["content"] == "m 0"
 
@@ -375,10 +375,10 @@ def reads_the_same(app, cold, client, messages, batch):
                 ada.save_message(chat, **message)
     except ValidationFailed:
         hypothesis.reject()
-    truth = told(cold, chat, (1, 4, 15))
+    truth = reader_view(cold, chat, (1, 4, 15))
     misses = counted(app, "misses")
-    assert told(ada, chat, (1, 4, 15)) == truth
+    assert reader_view(ada, chat, (1, 4, 15)) == truth
     assert counted(app, "misses") == misses or len(messages) > 4
     client.delete(key(chat))
-    assert told(ada, chat, (1, 4, 15)) == truth
+    assert reader_view(ada, chat, (1, 4, 15)) == truth
     assert cache_of(app).stats()["refused"] == 0

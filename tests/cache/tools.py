@@ -1,4 +1,4 @@
-"""What tests of the cache share: a look into Redis that trusts nobody, and what must hold of it at rest."""
+"""What tests of the cache share: a look into Redis that trusts no client, and what must hold of it at rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_conversations.cache import owner_tag
 
-from ..bed.service import messages_json
+from ..infra.service import messages_json
 from ..service.tools import sql
 
 USER, ASSISTANT = "user", "assistant"
@@ -42,7 +42,7 @@ def counted(app: Flask, *names: str) -> Any:
 
 
 class Stored:
-    """One Redis, as somebody with redis-cli sees it."""
+    """One Redis, as redis-cli shows it."""
 
     def __init__(self, client: redis.Redis, prefix: str = "") -> None:
         self.client, self.prefix = client, prefix
@@ -140,10 +140,10 @@ def check_entry(elements: list[dict[str, Any]], app: Flask, conversation_id: str
     assert len(elements) <= len(truth)
 
 
-def told(
+def reader_view(
     service: Any, conversation_id: str, limits: tuple[int | None, ...], forms: tuple[str, ...] = FORMATS
 ) -> dict[str, Any]:
-    """Everything that a reader can be told of the newest messages of a conversation, as text that shows every difference."""
+    """Every form in which a reader gets the newest messages of a conversation, as text that shows every difference."""
     found: dict[str, Any] = {}
     for limit in limits:
         for form in forms:

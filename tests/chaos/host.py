@@ -8,11 +8,11 @@ from flask import Flask, jsonify
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 
 def create_app() -> Flask:
-    """An app that believes everybody's `X-Test-User`."""
+    """An app that takes its user from the header `X-Test-User`, unchecked."""
     app = Flask("host")
     app.config.update(SECRET_KEY="a key of the tests, long enough for HS256", CONVERSATIONS_LOCK_TIMEOUT=10)
     app.config.from_prefixed_env("HOST")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .journal import Message, State
+from .event_log import Message, State
 
 LATE = 0.5
 """Seconds by which a machine with two cores may be late between looking at the clock and acting."""
@@ -25,7 +25,7 @@ class Written:
     worker: int
     conversation_id: str
     change: tuple[str, str | None] | None
-    """One change that it made, which the journal has if it was committed."""
+    """One change that it made, which the event log has if it was committed."""
     committing: float | None
     """When its COMMIT was sent; None if it never was."""
     acknowledged: float | None
@@ -141,7 +141,7 @@ class Judge:
         return verdict
 
     def explain(self, read: Read) -> str:
-        """The read and the states around it, for the one who looks for the cause."""
+        """The read and the states around it, for debugging."""
         began = read.began
         lines = [
             f"{read.worker} read {read.limit} in {read.ended - began:.3f} s: {read.messages}, version {read.version}"
@@ -152,12 +152,12 @@ class Judge:
         for state in self._states[read.conversation_id]:
             one = written.get(begun.get(state.version))
             if one is None or -0.7 < (one.committing or 0) - began < 0.2:
-                told = one and (
+                description = one and (
                     f"by {one.worker}, committing {(one.committing or 0) - began:+.3f}, "
                     f"acknowledged {(one.acknowledged or 0) - began:+.3f}, reserving {(one.reserving or 0) - began:+.3f}, "
                     f"reserved {one.reserved}, settled {one.settled}"
                 )
-                lines.append(f"  {state.version}: {[text for _, text in state.newest[: read.limit]]} {told}")
+                lines.append(f"  {state.version}: {[text for _, text in state.newest[: read.limit]]} {description}")
         lines.append(f"  losses {[round(loss - began, 3) for loss in self._losses if -1 < loss - began < 0.3]}")
         return "\n".join(line[:300] for line in lines[:24])
 
@@ -171,7 +171,7 @@ class Judge:
         return "wrong"
 
     def _kind(self, read: Read) -> str:
-        """What is wrong with a read, for the one who looks for the cause."""
+        """What is wrong with a read, for debugging."""
         if len(set(map(str, read.messages))) < len(read.messages):
             return "doubled"
         states = self._states[read.conversation_id]
@@ -191,10 +191,10 @@ def _shows(read: Read, state: State) -> bool:
     wanted: tuple[Message, ...] = state.newest[: read.limit]
     if len(read.messages) != len(wanted):
         return False
-    told = reversed(read.messages)
+    shown = reversed(read.messages)
     if read.version is None:
-        return all(content == message[1] for content, message in zip(told, wanted, strict=True))
-    return all(tuple(one) == message for one, message in zip(told, wanted, strict=True))
+        return all(content == message[1] for content, message in zip(shown, wanted, strict=True))
+    return all(tuple(one) == message for one, message in zip(shown, wanted, strict=True))
 
 
 class _Rising:

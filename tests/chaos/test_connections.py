@@ -1,4 +1,4 @@
-"""One pool connection, many threads: nobody waits for ever, and nobody holds it while waiting for Redis."""
+"""One pool connection, many threads: no thread waits for ever, and none holds it while waiting for Redis."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from tests.bed.proxy import Proxy
+from tests.infra.proxy import Proxy
 from tests.service.tools import check, in_use, sequence
 
-from .weather import is_script
+from .fault_injection import is_script
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_no_connection_is_held_while_redis_is_asked(narrow, redis_url, state):
     chat = ada.create_conversation(messages=[{"role": "user", "content": "a"}])["id"]
     if state == "warm":
         ada.get_messages(chat)
-    told = []
+    contents = []
     with proxy.hold(is_script) as held:
-        reader = threading.Thread(target=lambda: told.append(ada.get_messages(chat)["messages"][0]["content"]))
+        reader = threading.Thread(target=lambda: contents.append(ada.get_messages(chat)["messages"][0]["content"]))
         reader.start()
         held.wait()
         assert in_use(app) == 0
-        # and somebody else can use it
+        # and another caller can use it
         assert app.conversations.as_user("ada", app=app).list_conversations()["conversations"]
     reader.join(20)
-    assert told == ["a"]
+    assert contents == ["a"]

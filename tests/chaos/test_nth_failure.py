@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from flask_conversations.cache import breaker
 from flask_conversations.errors import ConversationNotFound, StorageUnavailable
-from tests.bed.proxy import Proxy
+from tests.infra.proxy import Proxy
 from tests.service.tools import check, everything, in_use, sequence
 
-MOST = 60
+MAX_STATEMENTS = 60
 """More statements than any call sends."""
 
 
@@ -78,7 +78,7 @@ class Bench:
     def loop(self, calls: Iterable[str], failing: Callable[[int], Any], *, warm: bool, must_succeed: bool) -> None:
         """Each call with its first, second, ... step failing, until it has no n-th step any more."""
         for name in calls:
-            for n in range(1, MOST):
+            for n in range(1, MAX_STATEMENTS):
                 chat = self.chat(warm=warm)
                 hit = self.run(name, chat, failing(n), must_succeed=must_succeed)
                 self.again(name, chat)
@@ -230,8 +230,8 @@ REDIS_FAILURES = {
     "cut before": lambda proxy, n: proxy.cut_before(nth=n),
     "cut after": lambda proxy, n: proxy.cut_after(nth=n),
     "cut within the reply": lambda proxy, n: proxy.cut_reply(nth=n, after=7),
-    "rubbish": lambda proxy, n: proxy.garble(nth=n),
-    "rubbish, executed": lambda proxy, n: proxy.garble(nth=n, executed=True),
+    "garbage": lambda proxy, n: proxy.garble(nth=n),
+    "garbage, executed": lambda proxy, n: proxy.garble(nth=n, executed=True),
     "an answer of another kind": lambda proxy, n: proxy.answer(b"+OK\r\n", nth=n),
     "READONLY": lambda proxy, n: proxy.answer(b"-READONLY You can't write against a read only replica.\r\n", nth=n),
     "doubled": lambda proxy, n: proxy.double(nth=n),

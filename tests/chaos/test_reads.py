@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from .storm import storm
+from .stress import run_stress
 
 
 @pytest.fixture
 def plain(make_app):
-    """An app without a cache, which makes the conversations and keeps the journal."""
+    """An app without a cache, which makes the conversations and keeps the event log."""
     return make_app(CONVERSATIONS_REDIS_URL=None, CONVERSATIONS_CACHE=False)
 
 
@@ -26,17 +26,17 @@ def plain(make_app):
 def test_reads_are_never_wrong_under_chaos(plain, database, mode, tmp_path, long, seed, figure):
     """Evictions, restarts, old dumps, a failover, cut, doubled and late commands, failing statements: no read is wrong.
 
-    Nothing acknowledged is lost, nothing rolled back is stored, nobody sees an error but a retryable one. The naive cache beside
-    it, in the same weather and before the same judge, is wrong.
+    Nothing acknowledged is lost, nothing rolled back is stored, callers see no error but a retryable one. The naive cache beside
+    it, under the same faults and before the same judge, is wrong.
     """
     seconds = 40 if long else 2
-    came = storm(plain, tmp_path, seed=seed, seconds=seconds, strict=mode == "strict")
-    ours, naive = came.ours, came.naive
+    result = run_stress(plain, tmp_path, seed=seed, seconds=seconds, strict=mode == "strict")
+    ours, naive = result.ours, result.naive
     where = f"chaos, {mode}, {database.name}"
     figure(
         f"{where}: {ours.wrong} wrong of {ours.reads} reads ({ours.cache['hits']} from the cache, "
         f"{ours.judge.verdicts['older']} older than another worker's write that could not reach Redis), "
-        f"{ours.writes} writes, {sum(came.happened.values())} mishaps, seed {seed}; "
+        f"{ours.writes} writes, {sum(result.injected.values())} faults, seed {seed}; "
         f"naive: {naive.wrong} wrong of {naive.reads} ({naive.share_wrong:.1%})"
     )
     assert not ours.errors, "\n".join(ours.errors[:3])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer
 
 DEADLINE = 60
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.bed import certificates
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer, cluster, sentinels
+from tests.infra import certificates
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer, cluster, sentinels
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -184,7 +184,7 @@ def test_a_failover_of_sentinel_under_load(make_app, figure):
         def load() -> None:
             try:
                 while not stop.is_set():
-                    # a writer that still holds Redis for dead tells it nothing: the version is what makes readers exact then
+                    # a writer whose breaker is still open sends Redis nothing: the version is what makes readers exact then
                     pair.read(min_version=pair.save())
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 failures.append(error)

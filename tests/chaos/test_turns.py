@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.bed import services
+from tests.infra import services
 from tests.servers import script
 from tests.servers.reader import ask, state_of, until
 
@@ -54,7 +54,7 @@ def redis_of(request):
 @on_workers
 @postgresql
 def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_path, redis_of, kind, relayed, figure):
-    """Coming back to the same worker, or to another one, a reader is told exactly what follows: no gap, no repeat."""
+    """Coming back to the same worker, or to another one, a reader receives exactly what follows: no gap, no repeat."""
     services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"CONVERSATIONS_TURN_LEASE": 30, **redis_of(relayed)}
     with (
@@ -95,7 +95,7 @@ def test_a_reader_may_lose_the_connection_after_every_event(ada, database, tmp_p
 @with_and_without_redis
 @postgresql
 def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, relayed, long, figure):
-    """A connection that breaks after each single event, and in the middle of one, on workers by turns, tells the same."""
+    """A connection that breaks after each event, and in the middle of one, on alternating workers: the answer is the same."""
     talks = [Talk(ada, tmp_path / "a", pause=PAUSE) for _ in range(30 if long else 4)]
     settings = {"CONVERSATIONS_TURN_LEASE": 30, **redis_of(relayed)}
     with (
@@ -107,8 +107,8 @@ def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, r
             reader, places = talk.reader, itertools.cycle([two.port, one.port])
             talk.send(one.port)
             while not reader.done:
-                seen = len(reader.told)
-                reader.read(lambda reader, seen=seen: len(reader.told) > seen)
+                seen = len(reader.received)
+                reader.read(lambda reader, seen=seen: len(reader.received) > seen)
                 if not reader.done and not reader.resume(next(places)):
                     break
 
@@ -125,7 +125,7 @@ def test_a_reader_may_lose_every_connection(ada, database, tmp_path, redis_of, r
 @on_workers
 @postgresql
 def test_a_worker_may_be_killed_after_every_event(ada, database, tmp_path, redis_of, kind, relayed, long, figure):
-    """kill -9 when a reader has just been told an event: the question is there once, the answer so far too, and all goes on."""
+    """kill -9 when a reader has just received an event: the question is there once, the answer so far too, and all goes on."""
     services.need_module(kind if kind == "gevent" else "gunicorn")
     lost, idle_after, cut = [], [], 0
     with workers(tmp_path, kind, database.url, **redis_of(relayed)) as server:
@@ -136,7 +136,7 @@ def test_a_worker_may_be_killed_after_every_event(ada, database, tmp_path, redis
             ]
             killed = _kill_when_all_are_there(server, talks)
             for talk in talks:
-                lost.append(_told_but_not_stored(talk, killed))
+                lost.append(_received_but_not_stored(talk, killed))
                 idle_after.append(talk.idle_at - killed)
             at_once(talks, lambda talk: _goes_on(talk, server.port))
             cut += len(talks)
@@ -178,8 +178,8 @@ def _kill_when_all_are_there(server, talks):
     return killed.at
 
 
-def _told_but_not_stored(talk, killed):
-    """Seconds of the answer that a reader was told and that are gone."""
+def _received_but_not_stored(talk, killed):
+    """Seconds of the answer that a reader received and that are not stored."""
     question, answer = talk.messages
     assert question["client_id"] == talk.client_id
     assert answer["status"] == "interrupted"
@@ -187,7 +187,7 @@ def _told_but_not_stored(talk, killed):
     assert is_beginning(parts, WHOLE), parts
     assert stored_parts(talk.reader.completed) == parts
     end = script.STARTED + sum(len(part["text"]) if "text" in part else 1 for part in parts)
-    gone = [told.at for told in talk.reader.told if told.at < killed and told.position > end]
+    gone = [event.at for event in talk.reader.received if event.at < killed and event.position > end]
     return killed - min(gone) if gone else 0.0
 
 
@@ -195,6 +195,6 @@ def _goes_on(talk, port):
     """A retry of the question finds the turn; the next question is answered."""
     path = f"/api/conversations/{talk.conversation_id}/messages"
     assert ask(port, "POST", path, {"content": talk.content, "client_id": talk.client_id})[0] == 200
-    status, told = ask(port, "POST", path, {"content": '{"words": 2}'})
-    assert (status, [message["content"] for message in told][1]) == (201, "w0 w1 ")
+    status, saved = ask(port, "POST", path, {"content": '{"words": 2}'})
+    assert (status, [message["content"] for message in saved][1]) == (201, "w0 w1 ")
     assert [message["status"] for message in talk.messages] == ["delivered", "interrupted", "delivered", "delivered"]

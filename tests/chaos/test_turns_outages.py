@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.redis_servers import RedisServer
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.redis_servers import RedisServer
 from tests.servers import script
 from tests.servers.reader import Refused, ask, state_of, until
 
@@ -34,21 +34,21 @@ def test_redis_may_die_in_mid_stream(make_app, database, tmp_path, long, figure)
         ):
             for _ in range(5 if long else 1):
                 talks = [Talk(ada, tmp_path / "a", pause=0.06) for _ in range(TURNS)]
-                told = threading.Barrier(TURNS + 1)
+                received = threading.Barrier(TURNS + 1)
 
-                def follow(talk, told=told):
+                def follow(talk, received=received):
                     talk.send(one.port)
                     talk.read_events(1)
                     talk.reader.cut()
                     assert talk.reader.resume(two.port)
                     for count in (6, 12, 18, 24):
                         talk.read_events(count)
-                        told.wait(60)
+                        received.wait(60)
                     talk.reader.read_to_end()
 
-                def break_redis(told=told):
+                def break_redis(received=received):
                     for harm in (redis.kill, redis.start, lambda: redis.client().flushall(), redis.stop):
-                        told.wait(60)
+                        received.wait(60)
                         harm()
 
                 breaking = threading.Thread(target=break_redis, daemon=True)
@@ -90,12 +90,12 @@ def test_postgresql_may_crash_in_mid_stream(make_app, tmp_path, redis_url, long,
 
 
 def _crash_meanwhile(server, web, talks, late):
-    heard = threading.Barrier(len(talks) + 1)
+    received = threading.Barrier(len(talks) + 1)
 
     def listen(talk):
         talk.send(web.port)
         talk.read_events(10)
-        heard.wait(60)
+        received.wait(60)
         _read_to_end(talk, web)
 
     def ask_anyway(talk):
@@ -110,10 +110,10 @@ def _crash_meanwhile(server, web, talks, late):
         _read_to_end(talk, web)
 
     def crash():
-        heard.wait(60)
+        received.wait(60)
         server.stop("immediate")
         asking.start()
-        time.sleep(0.5)  # how long it is out, not how long anybody waits
+        time.sleep(0.5)  # how long it is out, not how long a caller waits
         server.start()
 
     asking = threading.Thread(target=lambda: at_once(late, ask_anyway), daemon=True)
@@ -128,7 +128,7 @@ def _read_to_end(talk, web):
     """However often the stream breaks off; the turn may not be known while the database is out."""
     deadline = time.monotonic() + 90
     while not talk.reader.read(lambda reader: reader.done):
-        assert time.monotonic() < deadline, talk.reader.told[-3:]
+        assert time.monotonic() < deadline, talk.reader.received[-3:]
         try:
             if not talk.reader.resume(web.port):
                 return
@@ -137,7 +137,7 @@ def _read_to_end(talk, web):
 
 
 def _outcome(web, talk):
-    """How the turn has ended: everything that was told is stored, or it says that it is not all."""
+    """How the turn has ended: everything that was streamed is stored, or it says that it is not all."""
     until(lambda: state_of(web.port, talk.conversation_id)["state"] in ("idle", "failed"), "not stuck", 35)
     question, answer = talk.messages
     assert (question["client_id"], question["content"]) == (talk.client_id, talk.content)
@@ -148,8 +148,8 @@ def _outcome(web, talk):
     else:
         assert answer["status"] in ("interrupted", "failed")
         assert is_beginning(parts, WHOLE)
-    status, told = ask(
+    status, saved = ask(
         web.port, "POST", f"/api/conversations/{talk.conversation_id}/messages", {"content": '{"words": 1}'}
     )
-    assert (status, told[1]["content"]) == (201, "w0 ")
+    assert (status, saved[1]["content"]) == (201, "w0 ")
     return answer["status"]

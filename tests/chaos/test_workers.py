@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.bed.postgresql_servers import PostgresqlServer
+from tests.infra.postgresql_servers import PostgresqlServer
 from tests.service.tools import check, everything, sequence
 
-from .farm import Clients, gunicorn
+from .cluster import Clients, gunicorn
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +34,13 @@ def settled(app, clients, conversations):
 
 
 def same_in_cache(make_app, plain, redis_url, conversations):
-    """A worker that reads through the same Redis is told what the database has."""
+    """A worker that reads through the same Redis gets what the database has."""
     reader = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_LOCK_TIMEOUT=10)
     cached, exact = (app.conversations.as_user("ada", app=app) for app in (reader, plain))
     for conversation_id in conversations:
         for _ in range(2):
-            told, true = (service.get_messages(conversation_id, limit=10) for service in (cached, exact))
-            assert (told["messages"], told["version"]) == (true["messages"], true["version"])
+            cached_page, true = (service.get_messages(conversation_id, limit=10) for service in (cached, exact))
+            assert (cached_page["messages"], cached_page["version"]) == (true["messages"], true["version"])
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -13,7 +13,7 @@ from typing import Any
 from tests.servers import script
 from tests.servers.reader import Reader, ask
 
-from .farm import Gunicorn, gunicorn
+from .cluster import Gunicorn, gunicorn
 
 APP = "tests.servers.host:create_app()"
 EVENTS = len(script.SCRIPT)
@@ -67,9 +67,9 @@ class Talk:
         self._gate.touch()
 
     def read_events(self, count: int) -> None:
-        """Read until the reader was told so many events of the answer."""
+        """Read until the reader has received so many events of the answer."""
         reached = script.ENDS[count] if count else 1
-        assert self.reader.read(lambda reader: reader.position >= reached), self.reader.told[-3:]
+        assert self.reader.read(lambda reader: reader.position >= reached), self.reader.received[-3:]
 
     @property
     def messages(self) -> list[dict[str, Any]]:

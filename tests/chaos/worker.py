@@ -30,8 +30,8 @@ from flask_conversations.cache import breaker
 from flask_conversations.cache.scripts import Script
 from flask_conversations.errors import MessageNotFound, NotFound, StorageUnavailable, TransactionAborted
 
-from ..bed.service import messages_json
-from . import journal
+from ..infra.service import messages_json
+from . import event_log
 from .naive import NaiveCache
 from .oracle import Read, Written
 
@@ -40,7 +40,7 @@ LIMITS = (1, 5, 14, 15, 20)
 
 @dataclasses.dataclass
 class Order:
-    """What a worker is told to do."""
+    """The instructions of a worker."""
 
     number: int
     database_url: str
@@ -59,8 +59,8 @@ class Order:
     """Seconds, at most, between two writes."""
 
 
-class Rolled(Exception):
-    """What a host breaks off with."""
+class HostRollback(Exception):
+    """Raised by a host to roll its transaction back."""
 
 
 class Worker:
@@ -112,7 +112,7 @@ class Worker:
             engine = self.app.db.engine  # type: ignore[attr-defined]
             state = self.app.extensions["flask_conversations"]
             cache = state.backend.cache
-        journal.watch(engine)
+        event_log.watch(engine)
 
         def committing(connection: Any) -> None:
             if getattr(self.now, "committing", 0) is None:
@@ -180,7 +180,7 @@ class Worker:
                 self.own_version[conversation_id] = max(version, self.own_version[conversation_id])
         except (StorageUnavailable, TransactionAborted):
             self.unavailable += 1
-        except (Rolled, MessageNotFound):
+        except (HostRollback, MessageNotFound):
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is, the run fails with it
             self._failed(verb.__name__, error)
@@ -226,13 +226,13 @@ class Worker:
         saved = []
         with self.service.transaction() as service:
             saved.append(service.save_message(conversation_id, "user", f"{text}/a"))
-            with contextlib.suppress(Rolled), service.transaction():
+            with contextlib.suppress(HostRollback), service.transaction():
                 service.save_message(conversation_id, "user", f"{text}/gone")
-                raise Rolled
+                raise HostRollback
             saved.append(service.save_message(conversation_id, "assistant", f"{text}/b"))
             self.now.change = (saved[-1]["id"], saved[-1]["content"])
             if chance.random() < 0.3:
-                raise Rolled
+                raise HostRollback
         return self._appended(conversation_id, saved)
 
     def hosted(self, conversation_id: str, text: str, chance: random.Random) -> int:
@@ -245,7 +245,7 @@ class Worker:
                     saved = service.save_message(conversation_id, "user", text)
                     self.now.change = (saved["id"], text)
                 if chance.random() < 0.5:
-                    raise Rolled
+                    raise HostRollback
                 self._commit(session)
             except BaseException:
                 # a host's own rollback may meet the broken connection as well
@@ -326,8 +326,8 @@ class Worker:
             messages: list[Any] = [content for _, content in self.naive.newest(conversation_id, min(limit, 15))]
             limit, own = min(limit, 15), 0
         elif chance.random() < 0.5:
-            told = self.service.get_conversation_history(conversation_id, limit, min_version=own or None)
-            messages = [message["content"] for message in told]
+            history = self.service.get_conversation_history(conversation_id, limit, min_version=own or None)
+            messages = [message["content"] for message in history]
         else:
             page = self._page(conversation_id, limit, own or None, chance)
             messages, version = [(each["id"], each["content"]) for each in page["messages"]], page["version"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from ..bed.apps import Apps
+from ..infra.apps import Apps
 
 
 @pytest.fixture

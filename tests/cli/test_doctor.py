@@ -13,7 +13,7 @@ from flask_conversations import Conversations, migrations
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, JWTIdentity, SessionIdentity
 from flask_conversations.ops.database import pooler_advice
 
-from ..bed.apps import SECRET
+from ..infra.apps import SECRET
 from .tools import run, spoil
 
 KEY = "a key for tokens that nobody else has, 48 bytes long"

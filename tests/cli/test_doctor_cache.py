@@ -15,9 +15,9 @@ from flask_conversations.cache.clients import connector
 from flask_conversations.config import Config
 from flask_conversations.ops import redis
 
-from ..bed import certificates
-from ..bed.proxy import Proxy
-from ..bed.redis_servers import RedisServer, cluster, sentinels
+from ..infra import certificates
+from ..infra.proxy import Proxy
+from ..infra.redis_servers import RedisServer, cluster, sentinels
 
 SECRET = "a-password-that-no-line-repeats"
 

@@ -1,4 +1,4 @@
-"""Rate limits: who is counted, where, for how long, and what becomes of requests while nobody can count."""
+"""Rate limits: who is counted, where, for how long, and how requests are handled while the storage is out."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from werkzeug.test import TestResponse
 from flask_conversations import ConfigurationError, Conversations, api
 from flask_conversations import rate_limits as ours
 from flask_conversations.identity import AnonymousIdentity, Identity
-from tests.bed import databases, redis_servers
-from tests.bed.apps import client_of
-from tests.rest.asking import URL, created, problem
+from tests.infra import databases, redis_servers
+from tests.infra.apps import client_of
+from tests.rest.tools import URL, created, problem
 
 MONTH = 30 * 86400
-PATIENCE = 30
+TIMEOUT = 30
 LIMITED = {
     "create_conversation": "create",
     "fork_conversation": "create",
@@ -94,15 +94,15 @@ def refused(answer: TestResponse) -> int:
 
 def refusal(client: FlaskClient, **options: Any) -> TestResponse:
     """The first 429 that *client* gets: how many requests fit into a short window depends on the machine."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while (answer := ask(client, **options)).status_code != 429:
-        assert time.monotonic() < deadline, "the limit refuses nobody"
+        assert time.monotonic() < deadline, "the limit refuses no request"
     return answer
 
 
 # -- who is counted ----------------------------------------------------------------------------------------------------
 def test_one_person_is_refused_what_is_too_much(limited):
-    """The answer is a problem that says when to come back; nothing was created, and nobody else is refused."""
+    """The answer is a problem that says when to come back; nothing was created, and no other user is refused."""
     app = limited()
     ada, bob = client_of(app, "ada"), client_of(app, "bob")
     assert statuses(ada, 3) == [201, 201, 201]
@@ -136,7 +136,7 @@ def test_creating_and_sending_are_counted_apart(limited):
 
 
 def test_every_mount_shares_the_count(limited):
-    """Who is refused in snake_case is refused in camelCase too, and told so in it."""
+    """A request that is refused in snake_case is refused in camelCase too, with a body in camelCase."""
     app = limited(CONVERSATIONS_REGISTER_BLUEPRINT=False)
     for name, prefix, case in [("one", "/api", "snake"), ("two", "/v2", "camel")]:
         app.register_blueprint(app.conversations.create_blueprint(name=name, url_prefix=prefix, json_case=case))
@@ -160,13 +160,13 @@ HEADERS = (
 )
 
 
-def test_no_header_makes_a_person_somebody_else(limited, subtests):
+def test_no_header_makes_a_user_another_one(limited, subtests):
     """Only what the identity is made of counts."""
     app = limited()
     for header in HEADERS:
         with subtests.test(header):
-            somebody = client_of(app, f"somebody with {header}")
-            found = [ask(somebody, headers={header: f"http://{n}.example"}).status_code for n in range(4)]
+            client = client_of(app, f"somebody with {header}")
+            found = [ask(client, headers={header: f"http://{n}.example"}).status_code for n in range(4)]
             assert found == [201, 201, 201, 429]
 
 
@@ -238,7 +238,7 @@ def test_the_stats_say_what_was_refused(limited):
 
 # -- where, and for how long -------------------------------------------------------------------------------------------
 def test_workers_with_one_redis_share_the_count(limited, redis_url, threads):
-    """Of ten requests at once to two workers three are let through; the keys name nobody."""
+    """Of ten requests at once to two workers three are let through; the keys have no user id in clear."""
     workers = [limited(CONVERSATIONS_RATE_STORAGE=redis_url) for _ in range(2)]
     clients = [client_of(workers[n % 2], "a-name-that-no-key-may-tell") for n in range(10)]
     found = threads(10, lambda n: ask(clients[n]).status_code)
@@ -293,13 +293,13 @@ def test_after_retry_after_another_one_is_let_through(limited, hosts_url, subtes
         app = limited(CONVERSATIONS_RATE_STORAGE=url, CONVERSATIONS_CREATE_LIMIT="3/second;1000/hour")
         if strategy != "our own counter":
             Limiter(get_remote_address, app=app, storage_uri=url, strategy=strategy)
-        somebody = client_of(app, f"somebody of {strategy}")
-        wait = refused(refusal(somebody))
-        waiting.append((time.monotonic() + wait, f"{url.partition(':')[0]}, {strategy}", somebody))
-    for until, name, somebody in sorted(waiting, key=lambda one: one[0]):
+        client = client_of(app, f"somebody of {strategy}")
+        wait = refused(refusal(client))
+        waiting.append((time.monotonic() + wait, f"{url.partition(':')[0]}, {strategy}", client))
+    for until, name, client in sorted(waiting, key=lambda one: one[0]):
         time.sleep(max(0.0, until - time.monotonic()))
         with subtests.test(name):
-            assert ask(somebody).status_code == 201
+            assert ask(client).status_code == 201
 
 
 def test_the_longest_of_several_limits_is_waited_for(limited, redis_url):
@@ -307,13 +307,13 @@ def test_the_longest_of_several_limits_is_waited_for(limited, redis_url):
     app = limited(CONVERSATIONS_CREATE_LIMIT="50/day;2/month", CONVERSATIONS_RATE_STORAGE=redis_url)
     ada = client_of(app, "ada")
     assert statuses(ada, 4) == [201, 201, 429, 429]
-    assert MONTH - PATIENCE < refused(ask(ada)) <= MONTH + 1
+    assert MONTH - TIMEOUT < refused(ask(ada)) <= MONTH + 1
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         (day,) = client.keys("*/50/1/day*")
         assert client.get(day) == "2"
 
 
-# -- while nobody can count --------------------------------------------------------------------------------------------
+# -- while the storage is out -------------------------------------------------------------------------------------------
 def test_a_dead_redis_refuses_nobody(limited, server, caplog, monkeypatch):
     """One warning for the whole outage, however often it is tried again; when it is back, so are the limits."""
     monkeypatch.setattr(ours, "PAUSE", 0)
@@ -356,7 +356,7 @@ LIMIT_RIGHTS = "~LIMITS:* +evalsha +script|load +get +set +exists +incrby +pttl 
 
 @pytest.mark.parametrize(("rights", "last"), [(CACHE_RIGHTS, 201), (LIMIT_RIGHTS, 429)], ids=["cache", "limits"])
 def test_the_user_of_redis_needs_rights_of_its_own_for_limits(limited, rights, last):
-    """As the how-to names them; with those of the cache alone nothing is counted, and nobody is refused."""
+    """As the how-to names them; with those of the cache alone nothing is counted, and no request is refused."""
     with redis_servers.RedisServer(users={"chat": f"on >secret -@all {rights}"}) as server:
         app = limited(CONVERSATIONS_RATE_STORAGE=server.url_as("chat", "secret"))
         assert statuses(client_of(app, "ada"), 4) == [201, 201, 201, last]
@@ -438,11 +438,11 @@ def test_the_hosts_limits_on_every_route_are_problems_in_ours(limited, hosts_url
     answer = ada.get(URL)
     assert (answer.status_code, answer.mimetype) == (429, "application/problem+json")
     assert (answer.json["code"], answer.json["requestId"]) == ("rate_limited", answer.headers["X-Request-ID"])
-    assert MONTH - PATIENCE < int(answer.headers["Retry-After"]) <= MONTH + 1
+    assert MONTH - TIMEOUT < int(answer.headers["Retry-After"]) <= MONTH + 1
 
 
 def test_the_hosts_headers_do_not_change_when_to_come_back(limited, hosts_url):
-    """Flask-Limiter tells of limits that are not used up, too: our refusal keeps its own Retry-After."""
+    """Flask-Limiter also sends headers for limits that are not used up: our refusal keeps its own Retry-After."""
     app = limited(CONVERSATIONS_CREATE_LIMIT="1/minute")
     Limiter(get_remote_address, app=app, storage_uri=hosts_url, default_limits=["1000/month"], headers_enabled=True)
     ada = client_of(app, "ada")

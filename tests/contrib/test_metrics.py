@@ -68,7 +68,7 @@ def test_opentelemetry_gets_the_numbers(cached):
 
 
 def test_what_was_counted_later_is_in_the_next_answer(cached):
-    """They are read when somebody asks, not when they are set up."""
+    """They are read when a scrape asks for them, not when they are set up."""
     registry = prometheus_client.CollectorRegistry()
     metrics.prometheus(cached.conversations, app=cached, registry=registry)
     before = registry.get_sample_value("flask_conversations_calls_reads_total")
@@ -99,7 +99,7 @@ def test_every_number_is_explained(cached):
     assert counted == set(metrics.HELP)
 
 
-def test_no_metric_says_what_anybody_said(cached):
+def test_no_metric_has_content(cached):
     """Numbers only: no ids, no names, no contents."""
     assert SECRET not in scraped(cached)
     assert SECRET not in repr(exported(cached))

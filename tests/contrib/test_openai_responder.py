@@ -17,9 +17,10 @@ import pytest
 
 from flask_conversations.contrib.openai import OpenAIResponder, Tool
 from flask_conversations.contrib.openai.parts import messages_of
+from flask_conversations.contrib.openai.tools import definition_of
 from flask_conversations.turns import Reasoning, ResponderError, ToolCall, ToolResult, Usage
-from tests.bed import certificates
-from tests.bed.openai_stub import (
+from tests.infra import certificates
+from tests.infra.openai_stub import (
     Stub,
     calls,
     cuts,
@@ -61,8 +62,8 @@ def responder(stub: Stub, **settings: Any) -> OpenAIResponder:
     return made
 
 
-def told(stub: Stub, *acts: Any, turn: Any = None, **settings: Any) -> list[Any]:
-    """All that the responder says when the endpoint plays *acts*; a `ResponderError` stands last."""
+def events_of(stub: Stub, *acts: Any, turn: Any = None, **settings: Any) -> list[Any]:
+    """All events that the responder yields when the endpoint plays *acts*; a `ResponderError` stands last."""
     stub.script = [*acts]
     said = []
     try:
@@ -82,7 +83,7 @@ def text_of(said: list[Any]) -> str:
 
 def test_an_answer_comes_in_pieces_with_its_cost(stub):
     """Each piece is said as it came, and at the end who wrote it and what it took."""
-    assert told(stub, says("Hel", "lo")) == ["Hel", "lo", Usage(12, 3, 15, model="m-1")]
+    assert events_of(stub, says("Hel", "lo")) == ["Hel", "lo", Usage(12, 3, 15, model="m-1")]
     (asked,) = stub.asked
     assert (asked.path, asked.headers["Authorization"]) == ("/v1/chat/completions", f"Bearer {KEY}")
     assert asked.payload == {
@@ -96,7 +97,7 @@ def test_an_answer_comes_in_pieces_with_its_cost(stub):
 def test_what_a_host_sets_is_sent(stub):
     """A system prompt, headers of its own, and body fields, of which None takes one away."""
     extra = {"temperature": 0, "stream_options": None}
-    told(stub, says("Hi"), system="Be brief.", headers={"X-Team": "bees"}, extra=extra)
+    events_of(stub, says("Hi"), system="Be brief.", headers={"X-Team": "bees"}, extra=extra)
     (asked,) = stub.asked
     assert asked.payload["messages"] == [{"role": "system", "content": "Be brief."}, *QUESTION]
     assert asked.headers["X-Team"] == "bees"
@@ -107,7 +108,7 @@ def test_what_a_host_sets_is_sent(stub):
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts_are_no_text(stub, field):
     """What the model thinks is an event, under either name that endpoints have for it."""
-    said = told(stub, deltas({field: "Hmm"}, {"content": "Yes"}))
+    said = events_of(stub, deltas({field: "Hmm"}, {"content": "Yes"}))
     assert said[:2] == [Reasoning("Hmm"), "Yes"]
 
 
@@ -115,7 +116,7 @@ def test_thoughts_are_no_text(stub, field):
 def test_packets_may_cut_characters_and_events_anywhere(stub, size):
     """Half a character per packet becomes a whole one."""
     text = "Ünïcödé 🐝, 蜜蜂\n\nend"
-    assert text_of(told(stub, in_packets(text, size))) == text
+    assert text_of(events_of(stub, in_packets(text, size))) == text
 
 
 def test_half_an_emoji_waits_for_the_other_half(stub):
@@ -123,13 +124,13 @@ def test_half_an_emoji_waits_for_the_other_half(stub):
     halves = [
         b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % half for half in (rb"a\ud83d", rb"\udc1db", rb"\ud83d")
     ]
-    said = told(stub, sends(*halves, b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'))
+    said = events_of(stub, sends(*halves, b'data: {"choices":[{"finish_reason":"stop"}]}\n\n'))
     assert said[:-1] == ["a", "🐝b", "\ufffd"]
 
 
 def test_an_endpoint_that_does_not_stream_is_understood(stub):
     """The whole answer at once, as JSON, is an answer too, with its tool calls."""
-    assert told(stub, whole("Hello")) == ["Hello", Usage(12, 3, 15, model="m-1")]
+    assert events_of(stub, whole("Hello")) == ["Hello", Usage(12, 3, 15, model="m-1")]
 
 
 @pytest.mark.parametrize(
@@ -147,17 +148,17 @@ def test_an_endpoint_that_does_not_stream_is_understood(stub):
 )
 def test_the_dialects_of_endpoints_are_understood(stub, packets, text):
     """Comments, lines that mean nothing, no blank after the colon, content in parts, an end without either of its two signs."""
-    assert text_of(told(stub, sends(*packets))) == text
+    assert text_of(events_of(stub, sends(*packets))) == text
 
 
 def test_the_cost_may_be_missing_when_all_was_said(stub):
     """A connection that breaks after the last word takes nothing away."""
-    assert told(stub, cuts("All of it", finish="stop")) == ["All of it", Usage(model="m-1")]
+    assert events_of(stub, cuts("All of it", finish="stop")) == ["All of it", Usage(model="m-1")]
 
 
 def test_an_answer_that_was_too_long_for_the_model_says_so(stub):
-    """An answer cut by the model's own limit is one, and its usage tells."""
-    *_, usage = told(stub, says("Once upon", finish="length"))
+    """An answer cut by the model's own limit is one, and its usage shows it."""
+    *_, usage = events_of(stub, says("Once upon", finish="length"))
     assert usage.details == {"finish_reason": "length"}
 
 
@@ -181,15 +182,15 @@ BEFORE = {
 @pytest.mark.parametrize("act", BEFORE.values(), ids=BEFORE.keys())
 def test_before_the_first_token_it_is_asked_again(stub, act):
     """What passes is not seen by the person who asked."""
-    assert text_of(told(stub, act, act, says("Here"))) == "Here"
+    assert text_of(events_of(stub, act, act, says("Here"))) == "Here"
     assert len(stub.asked) == 3
 
 
 @pytest.mark.parametrize("act", BEFORE.values(), ids=BEFORE.keys())
 def test_it_is_asked_again_three_times_and_no_more(stub, act, caplog):
-    """Then the person hears a sentence, and neither they nor the log hear the key, the question or what the endpoint said."""
+    """Then the user gets one sentence; neither it nor the log has the key, the question or the text of the endpoint."""
     with caplog.at_level(logging.DEBUG, "flask_conversations"):
-        (error,) = told(stub, act)
+        (error,) = events_of(stub, act)
     assert isinstance(error, ResponderError)
     assert error.retryable
     assert len(stub.asked) == 4
@@ -218,21 +219,21 @@ def test_it_is_asked_again_three_times_and_no_more(stub, act, caplog):
 )
 def test_what_would_not_pass_is_not_tried_again(stub, act, sentence):
     """A wrong key, a wrong model, a redirect, an empty answer: one request, one sentence. The key follows no redirect."""
-    *_, error = told(stub, act)
+    *_, error = events_of(stub, act)
     assert sentence in str(error)
     assert [asked.path for asked in stub.asked] == ["/v1/chat/completions"]
 
 
 def test_the_pause_that_the_endpoint_asks_for_is_kept(stub):
     """`Retry-After` is waited for before the next attempt."""
-    assert text_of(told(stub, fails(429, Retry_After="0.3"), says("Here"))) == "Here"
+    assert text_of(events_of(stub, fails(429, Retry_After="0.3"), says("Here"))) == "Here"
     assert stub.asked[1].at - stub.asked[0].at >= 0.3
 
 
 @pytest.mark.parametrize("headers", [{"Retry_After": "3600"}, {"Retry_After": "Wed, 01 Jan 2120 00:00:00 GMT"}])
 def test_nobody_waits_for_an_hour(stub, headers):
-    """Where the endpoint wants a long pause, the person is told at once, and how long."""
-    (error,) = told(stub, fails(429, **headers))
+    """Where the endpoint wants a long pause, the user gets an error at once, which says how long."""
+    (error,) = events_of(stub, fails(429, **headers))
     assert "too often" in str(error)
     assert error.retry_after >= 3600
     assert len(stub.asked) == 1
@@ -240,22 +241,22 @@ def test_nobody_waits_for_an_hour(stub, headers):
 
 def test_a_pause_that_cannot_be_read_is_none(stub):
     """CorruptEntry in `Retry-After` is as if it were not there."""
-    acts = [fails(429, Retry_After=rubbish) for rubbish in ("soon", "-5", "1e9")]
-    assert text_of(told(stub, *acts, says("Here"))) == "Here"
+    acts = [fails(429, Retry_After=value) for value in ("soon", "-5", "1e9")]
+    assert text_of(events_of(stub, *acts, says("Here"))) == "Here"
 
 
 def test_an_endpoint_that_is_not_there_is_asked_no_more_than_that(stub, caplog):
-    """Nobody listens: a sentence after the last attempt."""
+    """No endpoint listens: a sentence after the last attempt."""
     stub.refuse()
     with caplog.at_level(logging.INFO, "flask_conversations"):
-        (error,) = told(stub, says("never"))
+        (error,) = events_of(stub, says("never"))
     assert str(error) == "The model cannot be reached at the moment."
     assert sum("attempt" in record.getMessage() for record in caplog.records) == 4
 
 
 def test_an_endpoint_that_says_nothing_is_left_in_time(stub):
     """Each attempt waits as long as the timeout says, and its connection is closed."""
-    (error,) = told(stub, stalls(), timeout=0.2, retries=1)
+    (error,) = events_of(stub, stalls(), timeout=0.2, retries=1)
     assert str(error) == "The model said nothing for 0.2 seconds."
     stub.wait_gone(2)
     assert len(stub.asked) == 2
@@ -276,32 +277,32 @@ AFTER = {
 @pytest.mark.parametrize(("act", "sentence"), AFTER.values(), ids=AFTER.keys())
 def test_after_the_first_token_it_is_never_asked_again(stub, request, act, sentence):
     """The text so far was said, and a sentence says that it is not all."""
-    said = told(stub, act, says("Again"), timeout=0.4 if "silent" in request.node.callspec.id else 20)
+    said = events_of(stub, act, says("Again"), timeout=0.4 if "silent" in request.node.callspec.id else 20)
     assert said[:2] == ["So ", "far"]
     assert sentence in str(said[2])
     assert len(stub.asked) == 1
 
 
-def test_an_error_or_rubbish_in_the_middle_is_not_tried_again(stub):
-    """Also where the endpoint itself tells of it."""
-    for rubbish in (b'data: {"error":{"message":"overloaded"}}\n\n', b"data: {broken\n\n", b"data: []\n\n"):
+def test_an_error_or_garbage_in_the_middle_is_not_tried_again(stub):
+    """Also where the endpoint itself reports the error."""
+    for garbage in (b'data: {"error":{"message":"overloaded"}}\n\n', b"data: {broken\n\n", b"data: []\n\n"):
         stub.asked.clear()
         text = b'data: {"choices":[{"delta":{"content":"So far"}}]}\n\n'
-        said = told(stub, sends(text, rubbish, text))
+        said = events_of(stub, sends(text, garbage, text))
         assert said[0] == "So far"
         assert isinstance(said[1], ResponderError)
         assert len(stub.asked) == 1
 
 
 def test_a_thought_counts_as_the_first_token(stub):
-    """Whoever saw the model think does not see it think anew."""
+    """A user who saw the reasoning does not see it begin anew."""
 
     def thinks(line: Any) -> None:
         line.begin()
         line.delta(reasoning="Hmm")
         line.cut()
 
-    said = told(stub, thinks, says("Again"))
+    said = events_of(stub, thinks, says("Again"))
     assert said[0] == Reasoning("Hmm")
     assert isinstance(said[1], ResponderError)
     assert len(stub.asked) == 1
@@ -322,10 +323,10 @@ def test_an_answer_without_end_is_ended(stub, monkeypatch):
         while True:
             line.raw(b"x" * 10_000)
 
-    *words, error = told(stub, never_ends)
+    *words, error = events_of(stub, never_ends)
     assert len(words) > 10
     assert str(error) == "The model's answer is too long."
-    (error,) = told(stub, one_line)
+    (error,) = events_of(stub, one_line)
     assert str(error) == "The model's answer is too long."
     stub.wait_gone(2)
 
@@ -339,7 +340,7 @@ def test_a_trickle_ends_at_the_deadline(stub):
             line.raw(b": still here\n\n")
             time.sleep(0.01)
 
-    (error,) = told(stub, trickles, deadline=0.3, retries=0)
+    (error,) = events_of(stub, trickles, deadline=0.3, retries=0)
     assert str(error) == "The model took longer than 0.3 seconds."
     stub.wait_gone()
 
@@ -348,7 +349,7 @@ def test_a_trickle_ends_at_the_deadline(stub):
 
 
 def test_a_cancelled_turn_ends_between_two_pieces(stub):
-    """Nothing more is said, no error is told, and the connection is closed."""
+    """No further event, no error, and the connection is closed."""
     turn = Turn()
     stub.script = [stalls("One", "Two", "Three")]
     said = []
@@ -380,21 +381,21 @@ def test_over_tls_it_is_the_same(tmp_path, monkeypatch):
     """An answer comes, a stranger's certificate gets no question, and a cancelled turn waits for no silent model."""
     certificate = certificates.make(tmp_path)
     with Stub(says("Hel", "lo"), stalls("So far"), tls=certificate) as stub:
-        (error,) = told(stub, says("Hel", "lo"))
+        (error,) = events_of(stub, says("Hel", "lo"))
         assert (str(error), stub.asked) == ("The model cannot be reached at the moment.", [])
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
-        assert text_of(told(stub, says("Hel", "lo"))) == "Hello"
+        assert text_of(events_of(stub, says("Hel", "lo"))) == "Hello"
 
-        turn, heard = Turn(), threading.Event()
+        turn, received = Turn(), threading.Event()
         stub.script = [stalls("So far")]
 
         def listen() -> None:
             for _ in responder(stub, timeout=60)(turn):
-                heard.set()
+                received.set()
 
         answering = threading.Thread(target=listen)
         answering.start()
-        assert heard.wait(30)
+        assert received.wait(30)
         turn.cancelled = True
         stub.wait_gone()
         answering.join(30)
@@ -415,7 +416,7 @@ def test_a_cancelled_turn_does_not_wait_for_the_next_attempt(stub):
 
 
 def test_closing_the_generator_closes_the_connection(stub):
-    """Whoever stops listening leaves nothing open."""
+    """A reader that stops leaves nothing open."""
     stub.script = [stalls("One")]
     answer = responder(stub)(Turn())
     assert next(answer) == "One"
@@ -444,9 +445,9 @@ def weather(city: str, days: int = 1) -> dict[str, Any]:
 
 
 def test_a_tool_runs_and_the_model_goes_on(stub):
-    """Arguments in pieces are put together; call and result are told, and the model gets to see both."""
+    """Arguments in pieces are put together; call and result are events, and the model gets both."""
     asks = calls(("c1", "weather", '{"city": "Zürich"}'), text="Let me look.")
-    said = told(stub, asks, says("It is blue."), tools=[weather])
+    said = events_of(stub, asks, says("It is blue."), tools=[weather])
     result = {"city": "Zürich", "days": 1, "sky": "blue"}
     assert [each for each in said if not isinstance(each, Usage)] == [
         "Let me look.",
@@ -470,9 +471,9 @@ def test_a_tool_runs_and_the_model_goes_on(stub):
 
 
 def test_several_tools_run_in_one_round(stub):
-    """All calls are told, then all results, and the model is asked once."""
+    """All calls are events, then all results, and the model is asked once."""
     asks = calls(("a", "weather", '{"city":"Rome"}'), ("b", "weather", '{"city":"Oslo","days":2}'))
-    said = told(stub, asks, says("Done"), tools={"weather": weather})
+    said = events_of(stub, asks, says("Done"), tools={"weather": weather})
     kinds = [type(each).__name__ for each in said if not isinstance(each, Usage)]
     assert kinds == ["ToolCall", "ToolCall", "ToolResult", "ToolResult", "str"]
     roles = [message["role"] for message in stub.asked[1].payload["messages"]]
@@ -495,9 +496,9 @@ def _raises(city: str) -> None:
     ],
 )
 def test_a_tool_that_cannot_say_anything_does_not_end_the_turn(stub, caplog, arguments, function, content):
-    """The model hears of it in words that give nothing away, and goes on; the log has no content either."""
+    """The model gets an error without details, and goes on; the log has no content either."""
     tool = Tool("t", function, parameters={"type": "object"})
-    said = told(stub, calls(("c", "t", arguments)), says("Sorry."), tools=[tool])
+    said = events_of(stub, calls(("c", "t", arguments)), says("Sorry."), tools=[tool])
     assert ToolResult("c", content, is_error=True) in said
     assert text_of(said) == "Sorry."
     assert stub.asked[1].payload["messages"][-1]["content"] == content
@@ -506,15 +507,15 @@ def test_a_tool_that_cannot_say_anything_does_not_end_the_turn(stub, caplog, arg
     assert "Rome" not in caplog.text
 
 
-def test_a_tool_that_does_not_exist_is_told_to_the_model(stub):
+def test_the_model_gets_an_error_for_a_tool_that_does_not_exist(stub):
     """A name that the model made up runs nothing."""
-    said = told(stub, calls(("c", "rm -rf", "{}")), says("Sorry."), tools=[weather])
+    said = events_of(stub, calls(("c", "rm -rf", "{}")), says("Sorry."), tools=[weather])
     assert said[1:3] == [ToolCall("c", "rm_-rf", {}), ToolResult("c", "There is no tool of this name.", is_error=True)]
 
 
 def test_a_model_that_never_stops_asking_for_tools_is_stopped(stub):
     """Eight rounds, then a sentence."""
-    *_, error = told(stub, calls(("c", "weather", '{"city":"Rome"}')), tools=[weather])
+    *_, error = events_of(stub, calls(("c", "weather", '{"city":"Rome"}')), tools=[weather])
     assert "again and again" in str(error)
     assert len(stub.asked) == 8
 
@@ -522,7 +523,7 @@ def test_a_model_that_never_stops_asking_for_tools_is_stopped(stub):
 def test_two_calls_of_one_answer_never_have_one_id(stub):
     """Some endpoints count from the beginning in each answer; a result must belong to one call only."""
     asks = calls(("call_0", "weather", '{"city":"Rome"}'))
-    said = told(stub, asks, asks, calls(("", "weather", '{"city":"Rome"}')), says("Done"), tools=[weather])
+    said = events_of(stub, asks, asks, calls(("", "weather", '{"city":"Rome"}')), says("Done"), tools=[weather])
     ids = [each.id for each in said if isinstance(each, ToolCall)]
     assert ids[0] == "call_0"
     assert len({*ids}) == 3
@@ -557,14 +558,16 @@ PIECES = {
 def test_pieces_of_calls_are_put_together_in_every_dialect(stub, pieces):
     """Endpoints number the pieces of calls, or do not, or wrongly."""
     tool = Tool("f", lambda x=0: x, parameters={"type": "object"})
-    said = told(stub, deltas(*({"tool_calls": each} for each in pieces), finish="tool_calls"), says("."), tools=[tool])
+    said = events_of(
+        stub, deltas(*({"tool_calls": each} for each in pieces), finish="tool_calls"), says("."), tools=[tool]
+    )
     assert [each.arguments for each in said if isinstance(each, ToolCall)] == [{"x": 1}, {}]
 
 
 def test_between_two_rounds_it_may_be_asked_again(stub):
     """What the tools have done is not thrown away because the endpoint was busy for a moment."""
     asks = calls(("c", "weather", '{"city":"Rome"}'), text="I look. ")
-    said = told(stub, asks, fails(503), says("Blue."), tools=[weather])
+    said = events_of(stub, asks, fails(503), says("Blue."), tools=[weather])
     assert text_of(said) == "I look. Blue."
     assert sum(isinstance(each, ToolResult) for each in said) == 1
 
@@ -576,7 +579,7 @@ def test_a_tool_may_know_whose_turn_it_is(stub):
     def mine(turn: Any, n: int) -> bool:
         return turn is not None and n == 1
 
-    said = told(
+    said = events_of(
         stub, calls(("a", "mine", '{"n":1}'), ("b", "mine", '{"n":1,"turn":{}}')), says("."), turn=turn, tools=[mine]
     )
     assert [each.content for each in said if isinstance(each, ToolResult)] == [
@@ -594,7 +597,7 @@ def test_a_cancelled_turn_runs_no_further_tool(stub):
         ran.append(n)
         turn.cancelled = True
 
-    told(stub, calls(("a", "once", '{"n":1}'), ("b", "once", '{"n":2}')), says("."), turn=turn, tools=[once])
+    events_of(stub, calls(("a", "once", '{"n":1}'), ("b", "once", '{"n":2}')), says("."), turn=turn, tools=[once])
     assert ran == [1]
     assert len(stub.asked) == 1
 
@@ -603,11 +606,11 @@ def test_a_cancelled_turn_runs_no_further_tool(stub):
 
 
 def test_a_tool_with_approval_waits_until_the_user_has_decided(stub):
-    """The others run; it is told last, and nothing more happens. Decided, it runs once, and the model is asked with all of it."""
+    """The others run; its call is the last event. Decided, it runs once, and the model is asked with all of it."""
     ran: list[str] = []
     send = Tool("send", lambda to: ran.append(to) or "sent", "Send it.", {"type": "object"}, requires_approval=True)
     acts = [calls(("s", "send", '{"to":"Bob"}'), ("w", "weather", '{"city":"Rome"}'), text="Well. ")]
-    said = told(stub, *acts, tools=[send, weather])
+    said = events_of(stub, *acts, tools=[send, weather])
     assert [type(each).__name__ for each in said] == ["str", "Usage", "ToolCall", "ToolResult", "ToolCall"]
     assert said[-1] == ToolCall("s", "send", {"to": "Bob"}, requires_approval=True)
     assert ran == []
@@ -619,7 +622,7 @@ def test_a_tool_with_approval_waits_until_the_user_has_decided(stub):
         {"type": "tool_result", "tool_call_id": "w", "content": {"sky": "blue"}},
         {"type": "tool_call", "id": "s", "name": "send", "arguments": {"to": "Bob"}, "requires_approval": True},
     ]
-    said = told(stub, says("Sent."), turn=Turn(answer=answer, approved=[said[-1]]), tools=[send, weather])
+    said = events_of(stub, says("Sent."), turn=Turn(answer=answer, approved=[said[-1]]), tools=[send, weather])
     assert said[0] == ToolResult("s", "sent")
     assert text_of(said) == "Sent."
     assert ran == ["Bob"]
@@ -628,13 +631,13 @@ def test_a_tool_with_approval_waits_until_the_user_has_decided(stub):
     assert messages[-1] == {"role": "tool", "tool_call_id": "s", "content": "sent"}
 
 
-def test_a_denied_call_is_told_to_the_model_and_does_not_run(stub):
+def test_the_model_gets_a_denied_call_which_does_not_run(stub):
     """One of two was allowed: it runs, the other does not, and the model goes on."""
     ran: list[str] = []
     send = Tool("send", lambda to: ran.append(to), "", {"type": "object"}, requires_approval=True)
     asked = [ToolCall(to, "send", {"to": to}, requires_approval=True) for to in ("Ada", "Bob")]
     answer = [{"type": "tool_call", "id": call.id, "name": "send", "arguments": call.arguments} for call in asked]
-    said = told(stub, says("Done."), turn=Turn(answer=answer, approved=asked[:1], denied=asked[1:]), tools=[send])
+    said = events_of(stub, says("Done."), turn=Turn(answer=answer, approved=asked[:1], denied=asked[1:]), tools=[send])
     denied = "The user did not allow this tool call."
     assert said[:2] == [ToolResult("Ada", None), ToolResult("Bob", denied, is_error=True)]
     assert ran == ["Ada"]
@@ -650,7 +653,7 @@ def test_a_call_that_has_a_result_never_runs_again(stub):
         {"type": "tool_call", "id": "c", "name": "t", "arguments": {}},
         {"type": "tool_result", "tool_call_id": "c", "content": "ok"},
     ]
-    said = told(stub, says("Done."), turn=Turn(answer=answer, approved=[call, call]), tools=[tool])
+    said = events_of(stub, says("Done."), turn=Turn(answer=answer, approved=[call, call]), tools=[tool])
     assert text_of(said) == "Done."
     assert ran == []
 
@@ -661,7 +664,7 @@ def test_a_call_approved_twice_at_once_runs_once(stub):
     tool = Tool("t", lambda: ran.append(1), "", {"type": "object"}, requires_approval=True)
     call = ToolCall("c", "t", {}, requires_approval=True)
     answer = [{"type": "tool_call", "id": "c", "name": "t", "arguments": {}}]
-    told(stub, says("Done."), turn=Turn(answer=answer, approved=[call, call]), tools=[tool])
+    events_of(stub, says("Done."), turn=Turn(answer=answer, approved=[call, call]), tools=[tool])
     assert ran == [1]
 
 
@@ -689,8 +692,7 @@ def test_the_parameters_of_a_plain_function_need_no_schema():
     def find(word: str, limit: int | None = None, kinds: list[str] = [], order: Literal["new", "old"] = "new") -> None:  # noqa: B006
         """Find things."""
 
-    described = Tool("find", find).described()["function"]
-    assert described == {
+    assert definition_of(Tool("find", find))["function"] == {
         "name": "find",
         "description": "Find things.",
         "parameters": {
@@ -719,7 +721,7 @@ def test_the_parameters_of_a_plain_function_need_no_schema():
         (lambda: OpenAIResponder(tools={"f": lambda *x: x}), "Give a JSON schema: Tool('f'"),
     ],
 )
-def test_a_mistake_is_told_when_the_responder_is_made(make, reason):
+def test_a_mistake_is_an_error_when_the_responder_is_made(make, reason):
     """With a sentence that says what to do, and without the key."""
     with pytest.raises(ValueError, match=re.escape(reason)) as raised:
         make()
@@ -735,7 +737,7 @@ def test_a_query_of_the_address_stays_and_a_key_may_end_in_a_newline(stub):
 
 
 def test_turns_at_once_do_not_get_in_each_other_s_way(stub, threads):
-    """One responder answers everybody."""
+    """One responder answers all users."""
     stub.script = [says("a", "b", "c")]
     made = responder(stub)
     assert threads(8, lambda _: text_of([*made(Turn())])) == ["abc"] * 8

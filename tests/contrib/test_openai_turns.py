@@ -11,7 +11,7 @@ from flask import current_app
 
 from flask_conversations.contrib.openai import OpenAIResponder, Tool
 from flask_conversations.errors import ConversationsError
-from tests.bed.openai_stub import Stub, calls, cuts, deltas, fails, says, stalls
+from tests.infra.openai_stub import Stub, calls, cuts, deltas, fails, says, stalls
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_an_approved_tool_runs_once_and_the_model_goes_on(ada, chat, stub, answe
 
 
 def test_a_denied_tool_never_runs(ada, chat, stub, answered_by):
-    """The model is told, and answers to that; one of two may be allowed."""
+    """The model gets the denial, and answers to it; one of two may be allowed."""
     mail = Mail()
     answered_by(tools=[Tool("send", mail.send, requires_approval=True)])
     stub.script = [calls(("a", "send", '{"to":"Ada"}'), ("b", "send", '{"to":"Bob"}')), says("Only Ada, then.")]

@@ -15,7 +15,7 @@ from werkzeug.security import generate_password_hash
 
 from example_app import create_app, people
 from example_app.extensions import db
-from tests.bed.databases import Database
+from tests.infra.databases import Database
 
 PASSWORDS = {name: password for name, password, *_ in people.DEMO_PEOPLE}
 

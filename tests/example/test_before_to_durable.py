@@ -8,8 +8,8 @@ import subprocess
 import jwt
 import pytest
 
-from tests.bed import services
-from tests.bed.demo import TREE
+from tests.infra import services
+from tests.infra.demo import TREE
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def test_before_loses_what_durable_keeps(make_durable, tmp_path):
     ]
 
 
-def answers(told: list[str]) -> list[str]:
-    return [sentence.partition(":")[2].strip() for sentence in told]
+def answers(lines: list[str]) -> list[str]:
+    return [sentence.partition(":")[2].strip() for sentence in lines]
 
 
 def test_the_cookie_of_the_old_chat(monkeypatch):

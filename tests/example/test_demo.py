@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from example_app.extensions import conversations
-from tests.bed import services
-from tests.bed.demo import Demo
+from tests.infra import services
+from tests.infra.demo import Demo
 
 
 class Client:
-    """Somebody who talks to the running app with a token."""
+    """A client of the running app with a token."""
 
     def __init__(self, demo: Demo, name: str, password: str) -> None:
         self.demo, self.headers = demo, {"Content-Type": "application/json"}

@@ -60,7 +60,7 @@ def test_odd_logins_are_refused(example, subtests):
 
 
 def test_logout_and_the_next_login_start_from_nothing(example):
-    """After Ada's logout the same browser is nobody, then Bob."""
+    """After Ada's logout the same browser has no identity, then Bob's."""
     browser = log_in(example, "ada")
     browser.post("/chat", json={"message": "Hello"})
     assert browser.post("/logout").headers["Location"] == "/login"
@@ -121,7 +121,7 @@ def test_people_are_added_once(example):
 
 
 def test_keys_are_made_once_and_for_the_owner_only(tmp_path):
-    """A login outlives a restart, and nobody else on the machine can read the keys."""
+    """A login outlives a restart, and no other user of the machine can read the keys."""
     first, second = (create_app(instance_path=str(tmp_path)) for _ in range(2))
     assert first.config["SECRET_KEY"] == second.config["SECRET_KEY"] != first.config["CONVERSATIONS_JWT_KEY"]
     assert len(first.config["SECRET_KEY"]) >= 43

@@ -15,7 +15,7 @@ from click.testing import Result
 
 from example_app import create_app
 from example_app.extensions import db
-from tests.bed.demo import TREE, environment
+from tests.infra.demo import TREE, environment
 
 HISTORY = TREE / "example_app" / "migrations"
 WITHOUT_CONVERSATIONS = """

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import services
-from tests.bed.demo import TREE, environment
-from tests.house.test_docs import blocks_of
+from tests.infra import services
+from tests.infra.demo import TREE, environment
+from tests.repo.test_docs import blocks_of
 
 NOT_TYPED = ("make ", "pip ", "python3 -m venv", ". .venv", "python docs/")
 

@@ -11,7 +11,7 @@ import pytest
 
 from example_app import demo, responder
 from flask_conversations.turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
-from tests.bed.openai_stub import Stub, deltas, fails, says, sends, stalls
+from tests.infra.openai_stub import Stub, deltas, fails, says, sends, stalls
 
 from .conftest import log_in
 
@@ -82,12 +82,12 @@ def test_the_rules_stream_word_by_word(text):
 
 
 def test_it_says_what_else_it_can_do():
-    """Whoever asks for help hears of every trick."""
+    """The answer to a question for help names every trick."""
     assert "".join(streamed("help")) == f"{responder.ABOUT}\n\n{demo.MORE}"
 
 
 def test_it_counts_one_event_per_number():
-    """An answer of exactly 40 pieces, for whoever wants to cut it at each of them."""
+    """An answer of exactly 40 pieces, so that a test can cut it at each of them."""
     words = streamed("count to 40")
     assert len(words) == 40
     assert "".join(words) == " ".join(map(str, range(1, 41))) + "."
@@ -95,11 +95,11 @@ def test_it_counts_one_event_per_number():
 
 def test_a_tool_that_needs_no_consent_runs_at_once():
     """Call, result and a sentence, which says that it is made up."""
-    heard = streamed("What is the weather in Rome?")
-    call, result = (each for each in heard if not isinstance(each, str))
+    received = streamed("What is the weather in Rome?")
+    call, result = (each for each in received if not isinstance(each, str))
     assert call == ToolCall(call.id, "made_up_weather", {"place": "Rome"})
     assert result.tool_call_id == call.id
-    assert "".join(each for each in heard if isinstance(each, str)).endswith("or so I made up.")
+    assert "".join(each for each in received if isinstance(each, str)).endswith("or so I made up.")
 
 
 def test_a_tool_that_needs_consent_is_the_last_word():
@@ -142,24 +142,24 @@ def test_it_draws_and_thinks():
         ("crash!", RuntimeError, "Here it comes: "),
     ],
 )
-def test_it_fails_when_it_is_told_to(text, error, before):
-    """With what was said before it, for whoever wants to see what becomes of that."""
+def test_it_fails_when_asked_to(text, error, before):
+    """An error after the beginning of an answer, so that one can see how that is kept."""
     events = responder.answer(turn(text))
     next(events)
-    heard: list[str] = []
+    received: list[str] = []
     with pytest.raises(error):
-        heard.extend(events)
-    assert "".join(heard) == before
+        received.extend(events)
+    assert "".join(received) == before
 
 
 def test_it_stops_when_the_turn_is_cancelled():
     """Between two words."""
     asked = turn("count to 40")
-    heard = []
+    received = []
     for each in responder.answer(asked):
-        heard.append(each)
-        asked.cancelled = len(heard) == 6
-    assert heard[1:] == ["1 ", "2 ", "3 ", "4 ", "5 "]
+        received.append(each)
+        asked.cancelled = len(received) == 6
+    assert received[1:] == ["1 ", "2 ", "3 ", "4 ", "5 "]
 
 
 def test_all_of_it_works_in_turns(app, conversations):
@@ -242,7 +242,7 @@ FAILURES = [
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_without_an_answer_the_question_is_kept_and_can_be_asked_again(ada, model, subtests):
-    """The person is told why in a sentence that names no key; asked again, the question is answered, and stands there once."""
+    """The user gets the reason in a sentence that names no key; asked again, the question is answered, and stands there once."""
     config = ada.application.config
     configured = {name: config[name] for name in ("OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_TIMEOUT")}
     for act, reason in FAILURES:

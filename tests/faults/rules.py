@@ -182,14 +182,14 @@ FAULTS: list[Fault] = [
         tests=("tests/service/test_signals.py",),
     ),
     Fault(
-        name="rolled-back-savepoint-told-all-the-same",
+        name="rolled-back-savepoint-sends-its-signals",
         path="src/flask_conversations/transaction.py",
         right="for tag, what in noted if done or tag is not ended]",
         wrong="for tag, what in noted]",
         tests=("tests/service/test_signals.py",),
     ),
     Fault(
-        name="next-request-in-a-context-is-whoever-came-first",
+        name="next-request-in-a-context-has-the-first-identity",
         path="src/flask_conversations/state.py",
         right='return vars(request._get_current_object()).setdefault("_flask_conversations", {})',
         wrong="""\
@@ -288,7 +288,7 @@ from flask import g
         path=f"{TURNS}/timing.py",
         right="checkpoint: float = 0.5",
         wrong="checkpoint: float = 2.5",
-        tests=("tests/house/test_settings.py",),
+        tests=("tests/repo/test_settings.py",),
     ),
     Fault(
         name="turn-given-up-when-the-database-is-out-for-a-moment",
@@ -298,14 +298,14 @@ from flask import g
         tests=("tests/turns/test_findings.py",),
     ),
     Fault(
-        name="reader-not-told-that-less-was-kept",
+        name="reader-not-informed-that-less-was-kept",
         path="src/flask_conversations/streams/events.py",
         right='yield StreamEvent(COMPLETED, "message.completed", self.answer)',
         wrong='yield StreamEvent(self.next_position + 1, "message.completed", self.answer)',
         tests=("tests/turns/test_streams.py",),
     ),
     Fault(
-        name="what-redis-tells-taken-for-new-again",
+        name="what-redis-sends-taken-for-new-again",
         path=f"{TURNS}/following.py",
         right="""\
         if event.position <= end:
@@ -336,7 +336,7 @@ from flask import g
         tests=("tests/turns/test_concurrency.py",),
     ),
     Fault(
-        name="error-of-the-host-told-to-the-page",
+        name="error-of-the-host-shown-to-the-page",
         path=f"{TURNS}/hosting.py",
         right='else ResponderError("The question was not answered.")',
         wrong='else ResponderError(f"The question was not answered: {error}")',
@@ -344,7 +344,7 @@ from flask import g
     ),
     # -- streams
     Fault(
-        name="last-event-told-again-on-resume",
+        name="last-event-sent-again-on-resume",
         path="src/flask_conversations/streams/events.py",
         right="if event.position > after)",
         wrong="if event.position >= after)",

@@ -63,7 +63,7 @@ FAULTS: list[Fault] = [
         tests=("tests/isolation",),
     ),
     Fault(
-        name="glance-at-the-state-without-owner",
+        name="poll-of-the-state-without-owner",
         path="src/flask_conversations/store/turns.py",
         right="return query.where(keyed(models, column), mine(models, system), visible(models))",
         wrong="return query.where(keyed(models, column), visible(models))",
@@ -102,7 +102,7 @@ FAULTS: list[Fault] = [
         path="src/flask_conversations/store/db_errors.py",
         right="return is_conflict(error) or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated)",
         wrong="return is_conflict(error)",
-        tests=("tests/rest/test_answers.py",),
+        tests=("tests/rest/test_responses.py",),
     ),
     # -- the tables and the database
     Fault(

@@ -1,4 +1,4 @@
-"""Strategies: what can be in a conversation's window, from a tidy exchange to rows that nobody should have written."""
+"""Strategies: what can be in a conversation's window, from a tidy exchange to rows that should not exist."""
 
 from __future__ import annotations
 

@@ -336,7 +336,7 @@ def test_an_open_question_is_kept_even_if_it_alone_is_too_long() -> None:
 
 @pytest.mark.parametrize("format", ["xml", "", None, ["openai"]])
 def test_an_unknown_format_is_named(format: Any) -> None:
-    """The error tells which formats there are."""
+    """The error lists the formats."""
     with pytest.raises(ValidationFailed) as failed:
         render([ASKED], format=format)
     assert failed.value.errors == {"format": ["Must be one of: openai, responses, anthropic, langchain, ui."]}

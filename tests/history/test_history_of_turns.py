@@ -153,7 +153,7 @@ def test_the_ai_sdk_gets_a_turn_as_one_message_with_its_steps() -> None:
         ({}, [], "streaming", "input-available", None),
     ],
 )
-def test_the_ai_sdk_is_told_where_an_approval_stands(fields, answers, status, state, approval) -> None:  # type: ignore[no-untyped-def]
+def test_the_ai_sdk_gets_the_state_of_an_approval(fields, answers, status, state, approval) -> None:  # type: ignore[no-untyped-def]
     """Its own states, with the call's id as that of the approval, which is what comes back."""
     shown = render([answer([call("a", **fields), *answers], id="m2", status=status)], format="ui")
     VALIDATORS["ui"](shown)
@@ -161,7 +161,7 @@ def test_the_ai_sdk_is_told_where_an_approval_stands(fields, answers, status, st
     assert (part["state"], part.get("approval")) == (state, approval)
 
 
-def test_a_model_is_told_that_its_call_was_denied() -> None:
+def test_a_model_gets_the_denial_of_its_call() -> None:
     """It would ask again otherwise; what the responder itself says of it comes first."""
     denied = call("a", requires_approval=True, approval="denied")
     assert render([answer([denied, text("Well then.")])])[1:] == [
@@ -173,7 +173,7 @@ def test_a_model_is_told_that_its_call_was_denied() -> None:
 
 @pytest.mark.parametrize("status", ["pending", "streaming", "interrupted", "failed"])
 def test_a_turn_that_was_broken_off_says_what_it_had_said(status: str) -> None:
-    """Steps that were finished and the text so far are history; a call that nobody answered goes."""
+    """Steps that were finished and the text so far are history; a call without a result goes."""
     broken = answer([text("Let me look."), call("a"), result("a"), text("And Ro"), call("b")], status=status)
     assert [(m["role"], m["content"]) for m in render([ASKED, broken])[1:]] == [
         ("assistant", "Let me look."),

@@ -1,7 +1,7 @@
 """What each provider accepts, as programs: every function raises AssertionError with the rule that was broken.
 
 Written from the providers' API references and from the refusals people report, not from our renderer. Only for a part
-type that nobody knows (`FOREIGN`) there is an exception: OpenAI-compatible servers have types of their own.
+unknown type (`FOREIGN`) there is an exception: OpenAI-compatible servers have types of their own.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_two_prefixes_on_one_database(host):
 
 @on_sqlite
 def test_other_names_than_the_models_are_an_error(host):
-    """One extension object has one choice of names: another app with another prefix is told to use another object."""
+    """One extension object has one choice of names: an error tells another app with another prefix to use another object."""
     db = SQLAlchemy()
     conversations = Conversations(db, identity=who)
     assert conversations.models.names.prefix == ""

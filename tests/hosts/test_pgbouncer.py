@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bed.pgbouncer import pgbouncer
 from tests.cli.tools import run as command
+from tests.infra.pgbouncer import pgbouncer
 from tests.service.tools import check, sequence
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("database", ["postgresql"], indirect=True)]

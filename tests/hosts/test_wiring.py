@@ -156,7 +156,7 @@ def test_a_database_that_the_app_does_not_know(host):
 
 @on_sqlite
 def test_another_database_than_the_apps(host):
-    """An app with another SQLAlchemy() than the extension's is told so."""
+    """An app with another SQLAlchemy() than the extension's gets an error that says so."""
     conversations = Conversations(SQLAlchemy(), identity=who)
     app = host()
     SQLAlchemy(app)

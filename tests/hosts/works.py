@@ -11,7 +11,7 @@ from flask_conversations.errors import NotFound
 
 
 def who() -> str | None:
-    """The identity of these hosts: whoever the header names."""
+    """The identity of these hosts: the user that the header names."""
     return request.headers.get("X-Test-User")
 
 

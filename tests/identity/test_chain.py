@@ -67,7 +67,7 @@ def test_a_chain_in_a_chain_closes_the_same_door():
 
 @pytest.mark.parametrize("unsafe", ["", 7, False, {"user_id": "ada"}, "guest:1"])
 def test_an_unsafe_answer_ends_the_chain(unsafe):
-    """It is not skipped in favour of somebody else."""
+    """It is not skipped in favour of another identity."""
     assert who(chain(lambda: unsafe, lambda: "bob")) is None
 
 
@@ -80,7 +80,7 @@ def test_a_resolver_can_end_the_chain():
     assert who(chain(locked_out, lambda: "bob")) is None
 
 
-def test_nobody_in_the_chain_is_nobody():
+def test_a_chain_without_an_identity_has_none():
     """There is no default user at its end."""
     assert who(chain(JWTIdentity(), SessionIdentity())) is None
 

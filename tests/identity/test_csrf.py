@@ -85,7 +85,7 @@ def test_a_change_from_this_site_is_let_in(app, subtests):
 
 
 def test_a_change_without_a_proof_is_refused(app, subtests):
-    """Each of these a foreign page could have sent, or nobody can tell."""
+    """Each of these a foreign page could have sent, or it is unknown."""
     for name, headers in UNPROVEN.items():
         with subtests.test(name):
             assert post(app, headers) == 403
@@ -99,7 +99,7 @@ def test_reading_needs_no_proof(app, subtests):
 
 
 def test_a_change_by_header_token_needs_no_proof():
-    """No foreign page can send somebody else's Authorization header."""
+    """No foreign page can send another user's Authorization header."""
     app = whoami_app(JWTIdentity())
     headers = {"Authorization": f"Bearer {token()}", "Origin": "https://evil.example", "Cookie": "theme=dark"}
     answer = app.test_client(use_cookies=False).post("/whoami", headers=headers)
@@ -203,7 +203,7 @@ def test_a_foreign_page_cannot_replace_a_guests_cookie():
     "wrong", ["*", "chat.example", "https://chat.example/", "https://*.example", "null", "", "https://"]
 )
 def test_a_trusted_origin_that_no_browser_sends_is_refused_at_start(wrong):
-    """A slash at the end would silently trust nobody."""
+    """A slash at the end would silently match no origin."""
     with pytest.raises(ConfigurationError, match="TRUSTED_ORIGINS"):
         check_trusted_origins(Config(trusted_origins=[wrong]))
 

@@ -1,4 +1,4 @@
-"""Guests: everybody without a login is somebody, by a cookie that only we can make."""
+"""Guests: each visitor without a login has an identity, by a signed cookie."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_guest_stays_the_same_guest(app):
 
 
 def test_two_visitors_are_two_guests(app):
-    """Nobody shares an identity with another visitor."""
+    """No two visitors share an identity."""
     assert guest(app.test_client()) != guest(app.test_client())
 
 
@@ -147,7 +147,7 @@ def test_guests_survive_a_rotation_of_the_secret_key(app):
 
 
 def test_an_app_without_a_secret_key_does_not_start():
-    """Nobody could tell our cookies from forged ones."""
+    """Our cookies could not be told from forged ones."""
     app = Flask(__name__)
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         AnonymousIdentity().check(app, None)

@@ -1,4 +1,4 @@
-"""HeaderIdentity: a header is believed if it comes straight from the proxy that was named, and from nobody else."""
+"""HeaderIdentity: a header is believed if it comes straight from the proxy that was named, and only then."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_trusted_proxies_come_from_the_settings():
 
 
 @pytest.mark.parametrize("trusted", [None, [], ["proxy.example"], ["0.0.0.0/0"], ["::/0"], ["10.0.0.5", "300.0.0.1"]])
-def test_it_refuses_to_start_unless_it_is_told_whom_to_trust(trusted):
-    """Neither nobody, nor everybody, nor a name that somebody else could answer for."""
+def test_it_refuses_to_start_without_trusted_proxies(trusted):
+    """An empty list, all networks, and a name that another machine could answer for are refused."""
     with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
         whoami_app(HeaderIdentity(trusted=trusted))
 

@@ -100,7 +100,7 @@ def by_first(**changes: Any) -> str:
 
 
 def test_a_token_is_verified_by_the_published_key(server):
-    """What the login server signed names its user; what anybody else signed does not."""
+    """What the login server signed names its user; a token with any other signature does not."""
     app = app_for(server)
     assert who(app, by_first())["user_id"] == "ada"
     assert who(app, token(SECOND, "RS256", headers={"kid": "first"})) is None
@@ -194,7 +194,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_login_server_is_a_clear_503(server, how):
-    """Nobody gets in while the keys are not known, and the answer says that it is not the user's fault."""
+    """No token is accepted while the keys are not known, and the answer says that it is not the user's fault."""
     vars(server).update(BROKEN[how])
     answer = app_for(server).test_client().get("/whoami", headers={"Authorization": f"Bearer {by_first()}"})
     assert (answer.status_code, answer.json) == (503, {"code": "identity_unavailable"})

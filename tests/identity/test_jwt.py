@@ -1,4 +1,4 @@
-"""JWTIdentity: whom a token names, and that nothing else names anybody."""
+"""JWTIdentity: the user of a token, and that nothing else names a user."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_no_text_in_the_header_makes_the_app_fail(text):
 )
 @settings(max_examples=150, deadline=None)
 def test_no_signed_json_makes_the_app_fail(header, payload):
-    """Whatever JSON somebody signs with the right key: it names a user that is safe to use, or nobody."""
+    """Any JSON that is signed with the right key: it names a user that is safe to use, or none."""
     made = signed(KEY, json.dumps(payload), json.dumps({"alg": "HS256", **header}))
     with RUBBISH_APP.test_request_context("/whoami", headers={"Authorization": f"Bearer {made}"}):
         found = resolve(RUBBISH_RESOLVER)
@@ -221,7 +221,7 @@ def test_a_blank_claim_does_not_hand_over_to_the_next_one():
 
 
 def test_an_unverified_email_address_names_nobody():
-    """Where the login server says that an address is not verified, anybody could have typed it in."""
+    """Where the login server says that an address is not verified, any user could have typed it in."""
     app = whoami_app(JWTIdentity(user_claim="email"))
     assert user(app, token(email="ada@x.example", email_verified=True)) == "ada@x.example"
     assert user(app, token(email="ada@x.example", email_verified=False)) is None
@@ -433,7 +433,7 @@ def test_a_bad_cookie_names_nobody():
     assert ask_with_cookie(app, "x" * 20_000)["user_id"] is None
 
 
-def test_the_reason_of_a_refusal_is_told_to_developers_without_the_token(app, caplog):
+def test_the_reason_of_a_refusal_is_logged_without_the_token(app, caplog):
     """With debug logging one sees why a token was refused, but neither the token nor its claims."""
     bad = token(OTHER_KEY, sub="somebody-secret")
     with caplog.at_level(logging.DEBUG, logger="flask_conversations"):

@@ -56,7 +56,7 @@ def test_an_identity_is_taken_as_it_is():
 
 
 def test_none_is_nobody():
-    """A resolver that finds nobody says so."""
+    """A resolver that finds no user returns None."""
     assert resolved(lambda: None) is None
 
 

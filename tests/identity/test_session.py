@@ -154,7 +154,7 @@ def by_header(request: Any) -> User | None:
 
 
 def test_a_user_by_request_loader_is_not_cookie_borne():
-    """Where the session and the remember cookie name nobody, the header did."""
+    """Where the session and the remember cookie name no user, the header did."""
     client = login_app(by_request=by_header).test_client()
     client.set_cookie("theme", "dark")
     found = client.get("/whoami", headers={"Authorization": "Bearer robots"}).json
@@ -172,11 +172,11 @@ def test_a_logged_in_user_with_a_header_is_cookie_borne():
 def test_two_users_inside_one_app_context_stay_two():
     """Flask-Login keeps the user on `g`, which requests inside an outer app_context() share."""
     app = login_app()
-    ada, bob, nobody = (app.test_client() for _ in range(3))
+    ada, bob, stranger = (app.test_client() for _ in range(3))
     ada.get("/login/ada")
     bob.get("/login/bob")
     with app.app_context():
-        assert [client.get("/whoami").json["user_id"] for client in (ada, bob, nobody, ada)] == [
+        assert [client.get("/whoami").json["user_id"] for client in (ada, bob, stranger, ada)] == [
             "ada",
             "bob",
             None,

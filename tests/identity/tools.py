@@ -49,7 +49,7 @@ def whoami_app(resolver: Any = None, *, strict: bool = False, app: Flask | None 
 
 
 def who(app: Flask, token: str | None = None, **headers: str) -> dict[str, Any] | None:
-    """Whom *app* takes the sender of *token* for; None if for nobody."""
+    """The user that *app* takes the sender of *token* for; None without one."""
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     answer = app.test_client().get("/whoami", headers=headers)

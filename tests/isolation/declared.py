@@ -18,11 +18,11 @@ STATES += ["key", "upper", "forked", "same", "odd", "mixed", "buried"]
 - empty, full, archived, resolved, trash, gone (deleted permanently), never (a UUID that never was), temporary: the state it is in
 - key, upper: a full one, addressed by its client id, by its id in capitals
 - forked: with an answer to an older message, and a branch; buried: its message has been deleted
-- same: the caller's own, addressed by a client id that Ada uses too, with a branch; whoever has nothing of their own addresses
+- same: the caller's own, addressed by a client id that Ada uses too, with a branch; a caller who can own nothing addresses
   Ada's
 
 - odd: no id at all
-- mixed: the caller's own conversation, but somebody else's message
+- mixed: the caller's own conversation, but another user's message
 
 Where there is no branch, `{b}` is the message, which one can switch to as well.
 """
@@ -212,7 +212,7 @@ POST        /{c}/actions/regenerate       404  404  404  404  404  404  404  404
 POST        /{c}/actions/approve_tools    404  404  404  404  404  404  404  404  404  404  404  404  404  404  404
 POST        /{c}/actions/cancel           404  404  404  404  404  404  404  404  404  404  404  200  404  200  404
 """)
-"""Somebody else, who has conversations too."""
+"""Another user, who has conversations too."""
 
 STRANGER_403 = OTHERS | table("""
 # ------------------------------------ empty full archi resol trash gone never tempo key upper forke same odd mixed burie
@@ -309,7 +309,7 @@ POST        /{c}/actions/regenerate       404
 POST        /{c}/actions/approve_tools    404
 POST        /{c}/actions/cancel           404
 """)
-"""Somebody who has nothing yet: a guest with a forged cookie is a new guest with every request."""
+"""A user who has nothing yet: a guest with a forged cookie is a new guest with every request."""
 
 NOBODY = OTHERS | table("""
 GET,HEAD    /                           401
@@ -386,7 +386,7 @@ POST        /{c}/actions/regenerate       403
 POST        /{c}/actions/approve_tools    403
 POST        /{c}/actions/cancel           403
 """)
-"""Ada's own browser with her session cookie, but on a page of somebody else: CSRF. Reading is what the cookie says."""
+"""Ada's own browser with her session cookie, but on another site's page: CSRF. Reading is what the cookie says."""
 
 CALLERS = {
     "owner": OWNER,

@@ -1,4 +1,4 @@
-"""Runs the isolation matrix: sends each cell's request and says in sentences what was not as declared."""
+"""Runs the isolation matrix: sends each cell's request and lists in sentences what was not as declared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ QUERIES = {
     "GET /{c}/messages ?branch": "?branch={b}",
     "DELETE /{c} ?permanent": "?permanent=true",
 }
-DRESSES: dict[str, dict[str, str]] = {
+HEADER_SETS: dict[str, dict[str, str]] = {
     "with the owner's entity tag and idempotency key": {
         "If-Match": '"{etag}"',
         "If-None-Match": '"{etag}"',
@@ -86,33 +86,33 @@ class Matrix:
         self.sql: list[str] = []
         self.is_owner = caller.startswith("owner")
 
-    def run(self, dress: str = "plain", *, again: bool = False) -> None:
-        """All rows; *again* without those that look at nothing; in another dress than the plain one, only what is denied."""
+    def run(self, header_set: str = "plain", *, again: bool = False) -> None:
+        """All rows; *again* without those that look at nothing; with headers beyond the plain ones, only what is denied."""
         self.baseline = self.world.digest()
         with self._listening():
             for row in rows(self.world.app):
                 if row not in self.declared:
                     self.wrong.append(f"{row} is not declared for {self.caller}: add it to tests/isolation/declared.py")
                 elif not again or not self._looks_at_nothing(row):
-                    self._row(row, dress)
+                    self._row(row, header_set)
 
-    def _row(self, row: str, dress: str) -> None:
-        self._denied(row, dress)
+    def _row(self, row: str, header_set: str) -> None:
+        self._denied(row, header_set)
         self._check_unchanged(row, "was refused")
-        if dress == "plain" and self._allowed(row):
+        if header_set == "plain" and self._allowed(row):
             self.world.purge()
             self._check_unchanged(row, "had another object")
 
-    def _denied(self, row: str, dress: str) -> None:
+    def _denied(self, row: str, header_set: str) -> None:
         """The cells that change nothing, on the objects that stand there; all refusals must be the same, byte for byte."""
         refusals: dict[Any, tuple[bytes, list[str]]] = {}
         for state in self._states(row):
             declared = self.declared[row][state]
-            if self._changes(row, declared) or (dress != "plain" and declared not in (401, 403, 404, 405)):
+            if self._changes(row, declared) or (header_set != "plain" and declared not in (401, 403, 404, 405)):
                 continue
             target = self.world.target(state)
-            answer = self._send(row, target, DRESSES.get(dress, {}))
-            self._check(row, state, answer, declared, dress)
+            answer = self._send(row, target, HEADER_SETS.get(header_set, {}))
+            self._check(row, state, answer, declared, header_set)
             if self._looks_at_nothing(row) and self.sql:
                 self.wrong.append(f"{self.caller}: {row} needs no object, and asks the database: {self.sql}")
             if not self.is_owner and declared in (401, 403, 404, 405, 409):
@@ -164,7 +164,7 @@ class Matrix:
         return self.states if "{" in row or row.endswith("+id") else ["never"]
 
     def _looks_at_nothing(self, row: str) -> bool:
-        """Whether every state has the same answer since none is looked for: no such method, nobody known, a foreign page."""
+        """Whether every state has the same answer since none is looked for: no such method, no identity, a foreign page."""
         statuses = set(self.declared[row].values())
         return statuses <= {204, 405} or statuses in ({401}, {403})
 
@@ -196,8 +196,8 @@ class Matrix:
             return "1-0"
         return str(self.world.ada.get_conversation(target.id)["etag"])
 
-    def _check(self, row: str, state: str, answer: TestResponse, declared: int, dress: str) -> None:
-        where = f"{self.caller}: {row} on {state} ({dress})"
+    def _check(self, row: str, state: str, answer: TestResponse, declared: int, header_set: str) -> None:
+        where = f"{self.caller}: {row} on {state} ({header_set})"
         if answer.status_code != declared:
             self.wrong.append(
                 f"{where}: {answer.status_code} instead of {declared}: {answer.get_data(as_text=True)[:200]}"

@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from .declared import CALLERS, CALLERS_403, STATES, VARIANTS, on_each_database
-from .matrix import BODIES, CHANGING, DRESSES, QUERIES, Matrix, rows
+from .matrix import BODIES, CHANGING, HEADER_SETS, QUERIES, Matrix, rows
 from .world import World, settings
 
-DRESSED = ("colleague in the same organisation", "same user id in another organisation", "guest")
+CALLERS_WITH_HEADERS = ("colleague in the same organisation", "same user id in another organisation", "guest")
 """Callers who also send headers that only the owner could know."""
 
 
@@ -35,7 +35,7 @@ def run(
     cache: Mapping[str, Any] = MappingProxyType({}),
     empty: Callable[[], Any] = lambda: None,
 ) -> Matrix:
-    """Cold, warm if there is a cache to warm, and in the other dresses; *empty* is called before the first."""
+    """Cold, warm if there is a cache to warm, and with the other headers; *empty* is called before the first."""
     app = make_app(**settings(status), **cache)
     matrix = Matrix(World(app, caller), caller, table[caller], states_for(caller, table, long))
     empty()
@@ -43,8 +43,8 @@ def run(
     if app.extensions["flask_conversations"].cache is not None:
         matrix.world.warm_up()
         matrix.run(again=True)
-    for dress in DRESSES if caller in DRESSED else ():
-        matrix.run(dress, again=True)
+    for header_set in HEADER_SETS if caller in CALLERS_WITH_HEADERS else ():
+        matrix.run(header_set, again=True)
     return matrix
 
 
@@ -60,8 +60,10 @@ def test_every_cell_is_as_declared(make_app, caller, long, record_property):
 @pytest.mark.parametrize(
     ("caller", "strict"),
     [
-        pytest.param(caller, strict, marks=[pytest.mark.long] * (strict or caller not in ("owner", DRESSED[0])))
-        for strict, callers in ((False, CALLERS), (True, ("owner", *DRESSED)))
+        pytest.param(
+            caller, strict, marks=[pytest.mark.long] * (strict or caller not in ("owner", CALLERS_WITH_HEADERS[0]))
+        )
+        for strict, callers in ((False, CALLERS), (True, ("owner", *CALLERS_WITH_HEADERS)))
         for caller in callers
     ],
 )

@@ -1,4 +1,4 @@
-"""The same isolation below HTTP: no verb of the service does anything for a stranger, whoever calls it from wherever."""
+"""The same isolation below HTTP: no verb of the service does anything for a stranger, from any caller and any place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_conversations.errors import ConversationsError, IdentityRequired
 from flask_conversations.identity import Identity
 from flask_conversations.service import Branches, ConversationService, http
 
-from ..bed.service import units_of as units
+from ..infra.service import units_of as units
 from .declared import STATES, on_each_database
 from .world import IDENTITIES, MARKER, Target, World, client_of, settings
 
@@ -132,7 +132,7 @@ NO_VERBS = {
 SCOPE = "POST create_conversation"
 
 FREE = ("gone", "never", "key", "same")
-"""Ids that a stranger may take: they are nobody's, or were the owner's name for something."""
+"""Ids that a stranger may take: they are unused, or were the owner's name for something."""
 
 
 def test_every_verb_is_declared():
@@ -155,7 +155,7 @@ def world(make_app):
 
 
 def overdue(world: World) -> World:
-    """Let the trash and what is temporary be so old that whoever prunes everything would remove Ada's too."""
+    """Let the trash and what is temporary be so old that a prune of everything would remove Ada's too."""
     table = world.app.extensions["flask_conversations"].models.Conversation.__table__
     long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     with world.app.app_context(), world.app.db.engine.begin() as connection:
@@ -174,7 +174,7 @@ def outcome(verb: Verb, service: Any, target: Target) -> Any:
 
 @on_each_database(IDENTITIES)
 def test_no_verb_finds_what_is_anothers(world, caller):
-    """Foreign and missing are told apart by no word of the error, and nothing of anybody's changes."""
+    """The errors for foreign and for missing are the same, and no row changes."""
     it = world(caller)
     stranger, before = it.service(IDENTITIES[caller]), it.digest()
     for name, verb in {**MISSING, **FALSE}.items():
@@ -251,7 +251,7 @@ def test_with_403_it_is_admitted_that_it_is_there(world, caller):
 
 
 def test_only_guests_can_be_claimed_and_only_by_users(world):
-    """`claim` moves nothing of a person's, whoever asks, and a guest takes over nobody's."""
+    """`claim` moves no user's conversations, for any caller, and a guest takes over none."""
     it = world("guest")
     guest, before = IDENTITIES["guest"], it.digest()
     for claimant, victim in [
@@ -303,7 +303,7 @@ def test_each_request_has_its_own_identity(world):
 
 
 def test_the_service_of_a_person_is_not_the_requests(world):
-    """`as_user` inside somebody's request is whom it names, and `current_conversations` stays who asks."""
+    """`as_user` inside a request has the user that it names; `current_conversations` keeps the user of the request."""
     it = world("colleague in the same organisation")
 
     @it.app.get("/both")

@@ -39,8 +39,8 @@ def test_no_bad_token_opens_any_door(app, statements):
             for name, header in tokens.items():
                 answer = client.open(address, method=method, headers={"Authorization": header}, json={})
                 count += 1
-                told = answer.mimetype == "application/problem+json" and "WWW-Authenticate" in answer.headers
-                if answer.status_code != 401 or not told:
+                explained = answer.mimetype == "application/problem+json" and "WWW-Authenticate" in answer.headers
+                if answer.status_code != 401 or not explained:
                     wrong.append((name, method, address, answer.status_code))
     print(f"{len(tokens)} bad tokens, {count} requests")
     assert wrong == []
@@ -50,7 +50,7 @@ def test_no_bad_token_opens_any_door(app, statements):
 
 
 def test_the_answer_tells_nothing_of_what_was_wrong(app):
-    """Every refused token and no token at all get the same answer, so that nobody can try their way in."""
+    """Every refused token and no token at all get the same answer, so that guessing learns nothing."""
     client = app.test_client()
     headers = [{}, *({"Authorization": header} for header in bad_authorizations(KEY).values())]
     answers = {client.get("/api/conversations", headers={**one, "X-Request-ID": "one"}).data for one in headers}
@@ -68,7 +68,7 @@ def test_the_good_token_opens_every_door(app):
 
 
 def test_tokens_elsewhere_than_in_the_header_count_for_nothing(app):
-    """Not in the query, not in a form or JSON body, not in a cookie that nobody has configured."""
+    """Not in the query, not in a form or JSON body, not in a cookie that is not configured."""
     token = good_authorization(KEY).removeprefix("Bearer ")
     client = app.test_client()
     for name in ("token", "access_token", "jwt", "authorization", "session"):

@@ -15,13 +15,13 @@ from flask.testing import FlaskClient
 
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, Identity, JWTIdentity, SessionIdentity
 from flask_conversations.identity.guest import PURPOSE
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 from .declared import STATES
 
 KEY = "a key of the isolation matrix, long enough for HS256"
 MARKER = "secret-of-ada"
-"""Stands in every text of every object of Ada's: it may be in no answer to anybody else."""
+"""Stands in every text of every object of Ada's: it may be in no answer to another caller."""
 
 ADA = Identity("ada", "acme")
 IDENTITIES = {
@@ -41,7 +41,7 @@ FOREIGN_PAGE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"
 
 
 class GuestsWithCookie(AnonymousIdentity):
-    """Guests, but only those who come with a cookie: without one, the matrix wants to see nobody."""
+    """Guests, but only those who come with a cookie: without one, the matrix wants no identity."""
 
     def __call__(self) -> Identity | None:  # type: ignore[override]
         return super().__call__() if "conversations_guest" in request.cookies else None

@@ -19,7 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations
 
 
-def nobody() -> None:
+def no_identity() -> None:
     """The identity of hosts that are only migrated."""
 
 
@@ -48,7 +48,7 @@ class Host:
         if migrate_first:
             migrate.init_app(self.app, self.db)
         if installed:
-            Conversations(self.db, identity=nobody, **(options or {}), **given).init_app(self.app)
+            Conversations(self.db, identity=no_identity, **(options or {}), **given).init_app(self.app)
         if not migrate_first:
             migrate.init_app(self.app, self.db)
 

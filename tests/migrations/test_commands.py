@@ -87,7 +87,7 @@ def test_a_mark_for_tables_made_by_other_means(host):
 
 @pytest.mark.parametrize("table", [table.name for table in TABLES if table.name != VERSION])
 def test_a_table_that_was_left_behind_is_not_taken_over(host, table):
-    """Whichever of ours it is called like: nobody knows what it holds."""
+    """Whichever of ours it is called like: its contents are unknown."""
     app = host()
     app.execute(f"CREATE TABLE {table} (id INTEGER)")
     assert table in app.run("conversations", "db", "upgrade", fails=True)

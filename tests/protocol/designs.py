@@ -55,11 +55,11 @@ class Design:
     changes_drop: bool = True
     """What is no append is settled with DROP; without: opened like a rollback."""
     unknown_stays: bool = True
-    """A commit whose outcome nobody knows leaves its reservation."""
-    owes: bool = True
-    """A process drops what it could not settle before it reads that key."""
-    debts_told_apart: bool = True
-    """A payment settles only what was owed when it was made."""
+    """A commit whose outcome is unknown leaves its reservation."""
+    keeps_pending: bool = True
+    """A process that could not settle a key keeps an invalidation pending: it drops the key before it reads it."""
+    pending_numbered: bool = True
+    """A drop clears only the invalidation that was pending when it was sent."""
 
     # what readers do
     shared: bool = False

@@ -1,4 +1,4 @@
-"""The designs that everybody writes first, as controls: the checker has to find each of them wrong."""
+"""The usual first designs, as controls: the checker has to find each of them wrong."""
 
 from __future__ import annotations
 

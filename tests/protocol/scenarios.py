@@ -69,7 +69,7 @@ ONE_PROCESS = {
     "its own writes, twice": Scenario((W3, Writer("W4", adds=(4,)), Reader("R1")), warm=True, trusted=frozenset({0})),
     "its own deletion": Scenario((Writer("D", "delete"), Reader("R1"), R2), trusted=frozenset({0})),
 }
-"""A process that is cut off knows what it has not told, and reads right."""
+"""A process that is cut off from Redis knows its pending invalidations, and reads right."""
 
 ONE_SESSION = {
     "reads elsewhere": Scenario(
@@ -79,7 +79,7 @@ ONE_SESSION = {
         (Writer("W3", adds=(3,), then_reads_at=1), W4), warm=True, trusted=frozenset()
     ),
 }
-"""A session that names the version it has seen is never shown an older one, whoever answers."""
+"""A session that names the version it has seen is never shown an older one, by any worker."""
 
 ONE_FAULT = (
     (),
@@ -94,7 +94,7 @@ ONE_FAULT = (
     ("unknown",),
     ("slow",),
 )
-"""Nothing, and everything that is promised to hurt nobody."""
+"""No fault, and every fault that must not cause a wrong read."""
 
 FOUR_FAULTS = (("crash",), ("loss",), ("failover",), ("late",))
 """One of each kind: of a process, of a key, of the server, of a command. Where a fault may happen, it may also not."""
@@ -121,12 +121,12 @@ LOST_AND_LEFT = (
     ("failover", "unknown"),
     ("crash", "slow"),
 )
-"""A reservation is lost, and its writer too: hurts nobody where readers hold the row while they fill the key."""
+"""A reservation is lost, and its writer too: harmless where readers hold the row while they fill the key."""
 
 TIMEOUTS = ("lost", "unanswered", "late")
 
 TIMED_OUT = tuple(itertools.combinations_with_replacement(TIMEOUTS, 2))
-"""Two commands of which nobody hears."""
+"""Two commands without a reply."""
 
 CUT_OFF = (
     *TIMED_OUT,

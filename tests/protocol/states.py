@@ -1,7 +1,7 @@
 """What one key of the cache holds, and what each script makes of it: the Lua of the package as functions without side effects.
 
 `test_conformance.py` holds them against the real scripts, the checker builds on them. Time is not in here: that a reservation has
-died, or that an entry is too old, is told from outside.
+died, or that an entry is too old, is an argument.
 """
 
 from __future__ import annotations

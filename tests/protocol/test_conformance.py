@@ -195,14 +195,14 @@ class Bench:
         story = (subject.past[-12:], subject.elements, call, answer, elements)
 
         assert isinstance(answer, list), story
-        told = [one.decode() if isinstance(one, bytes) else one for one in answer]
+        reply = [one.decode() if isinstance(one, bytes) else one for one in answer]
         if expected[0] == "hit":
             limit = max(call.arguments[2], 1)
             expected = ("hit", *(subject.elements or [])[:limit])
         elif expected[0] == "lease":
             reason = before.reason if before.key.base is None else expected[2]
             expected = ("lease", self.run, reason)
-        assert told == [token, *expected], story
+        assert reply == [token, *expected], story
 
         after = load(elements, self.run, later, RESERVE_MS, subject.conversation)
         assert after.key == key, story
@@ -300,7 +300,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_lua_does_what_the_model_says(redis_url, seed, record_property, long):
-    """Answer, list, stamps and time to live after each of many random calls, on keys that somebody spoils now and then."""
+    """Answer, list, stamps and time to live after each of many random calls, on keys that are corrupted now and then."""
     wanted = 60_000 if long else 12_000
     with redis.Redis.from_url(redis_url) as client:
         bench = Bench(client, seed)

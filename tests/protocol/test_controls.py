@@ -104,9 +104,9 @@ MUTATIONS: dict[str, Mutation] = {
         "stale",
         5,
     ),
-    "nothing is owed": (without(owes=False), ONE_PROCESS["its own writes"], ("lost", "lost"), "stale", 4),
-    "a payment clears later debts": (
-        without(debts_told_apart=False),
+    "nothing is pending": (without(keeps_pending=False), ONE_PROCESS["its own writes"], ("lost", "lost"), "stale", 4),
+    "a drop clears later invalidations": (
+        without(pending_numbered=False),
         Scenario((W3, Writer("W4", adds=(4,)), Reader("R1"), Reader("R2", home=1)), warm=True, trusted=frozenset({0})),
         ("lost", "lost"),
         "stale",
@@ -316,6 +316,6 @@ NEEDED_FOR = (("failover",), ("loss",), ("unknown",))
     "change", ["leases_bound", "apply_ends_lease", "reserve_ends_lease", "apply_needs_mark", "reserve_heals"]
 )
 def test_behind_the_share_lock_more_are_second_walls(change, long):
-    """Nobody fills the key while a writer is at work. They are there for SQLite, and for reads in a host's transaction."""
+    """No reader fills the key while a writer is at work. They are there for SQLite, and for reads in a host's transaction."""
     for faults in ONE_FAULT + LOST_AND_LEFT if long else NEEDED_FOR:
         assert not explore(COLD.world(SHARED.without(**{change: False}), *faults)).broken("ack", "read")

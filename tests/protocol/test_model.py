@@ -1,4 +1,4 @@
-"""Every order of steps of the shipped protocol: nobody is ever shown an older state than was acknowledged before they asked.
+"""Every order of steps of the shipped protocol: no reader gets an older state than was acknowledged before it asked.
 
 Every scenario is explored here, with `--form=long` each with more designs and faults. `python -m tests.protocol` prints a table.
 """
@@ -93,7 +93,7 @@ def test_strict_reads_are_right_whatever_happens(explored, long):
 
 @pytest.mark.parametrize("scenario", ONE_PROCESS)
 def test_a_process_that_is_cut_off_never_reads_what_it_has_overwritten_itself(scenario, explored, long):
-    """What it could not tell Redis it owes, and drops before it reads."""
+    """An invalidation that did not reach Redis stays pending, and the key is dropped before it is read."""
     while_it_lives = tuple(faults for faults in CUT_OFF if "crash" not in faults)
     for design in (SHIPPED, SHARED) if long else (SHIPPED,):
         found = explored(design, ONE_PROCESS[scenario], while_it_lives if long else TIMED_OUT)
@@ -148,5 +148,5 @@ def test_the_limits_are_where_the_documentation_says(design, scenario, faults):
     ],
 )
 def test_strict_mode_rules_out_what_only_the_horizon_bounds(scenario, faults):
-    """The same, where every hit is asked of the database first: nobody reads anything old."""
+    """The same, where every hit is asked of the database first: no reader gets an old state."""
     assert not explore(SMALL[scenario].world(STRICT, *faults)).broken("read")

@@ -27,7 +27,7 @@ Content = tuple[int, ...] | None
 """All messages of a conversation, the oldest first; None if there is no conversation."""
 
 INNER: Content = (-1,)
-"""What nobody may ever see: a version within a transaction."""
+"""A version within a transaction, which no other process may see."""
 
 DONE = ("done",)
 
@@ -41,7 +41,7 @@ COMMAND_FAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Somebody who reads the newest messages."""
+    """A process that reads the newest messages."""
 
     name: str
     home: int = 0
@@ -58,7 +58,7 @@ class Reader:
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """Somebody who changes the conversation in one transaction, and perhaps reads it afterwards."""
+    """A process that changes the conversation in one transaction, and perhaps reads it afterwards."""
 
     name: str
     does: str = "append"
@@ -96,8 +96,8 @@ class State(NamedTuple):
     run: int = 0
     late: tuple[tuple[Any, ...], ...] = ()
     """Commands that are still on their way."""
-    owed: tuple[int, ...] = ()
-    """The last debt of each process, 0 for none."""
+    pending: tuple[int, ...] = ()
+    """The number of the last pending invalidation of each process, 0 for none."""
     open: tuple[tuple[bool, bool], ...] = ()
     """Whether the circuit breakers of each process are open, that of readers and that of writers."""
     faults: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ class World:
             tuple(one.start for one in processes),
             numbered,
             key=Key((), None, base),
-            owed=(0,) * homes,
+            pending=(0,) * homes,
             open=(CLOSED,) * homes,
             faults=tuple(sorted(faults)),
         )
@@ -172,14 +172,14 @@ class World:
             yield "ack", kind
 
     def servable(self, state: State) -> Content:
-        """What somebody who is promised to be right might be given from now on."""
-        if self.design.strict or (self.design.owes and all(state.owed[home] for home in self.homes)):
+        """Every answer that a process whose reads must be right might get from now on."""
+        if self.design.strict or (self.design.keeps_pending and all(state.pending[home] for home in self.homes)):
             return None
         base = states.servable(state.key, state.run, self.design)
         return None if base is None else base.window
 
     def acknowledged(self, state: State) -> int:
-        """The newest version that nobody is about to be told of: what any read from now on has to show at least."""
+        """The newest version whose writer has its reply: every read from now on has to show it, or a newer one."""
         version = len(state.history) - 1
         in_flight = {
             local[1] + self._spans[i]: local[1] for i, local in enumerate(state.locals) if local[0] == "settle"
@@ -328,12 +328,12 @@ class World:
             yield Step(i, what, self._to(after, i, "commit", from_, settles))
 
     def _settlement(self, i: int, confirmed: bool, asked: bool = True) -> str:
-        """How the writer will settle; `owe` without a command."""
+        """How the writer will settle; `mark stale` without a command."""
         if confirmed or not self.design.unconfirmed_drops:
             if self.processes[i].does in ("append", "create"):
                 return "apply"
             return "drop" if self.design.changes_drop else "unreserve"
-        return "again drop" if asked else "owe"
+        return "again drop" if asked else "mark stale"
 
     def _commit(self, state: State, i: int, from_: int, settles: str) -> Iterator[Step]:
         free = NOBODY if state.lock == i else state.lock
@@ -359,15 +359,15 @@ class World:
     def _settle(self, state: State, i: int, from_: int, settles: str) -> Iterator[Step]:
         writer, to = self.processes[i], from_ + self._spans[i]
         then = ("begin", to) if writer.then_reads_at is not None else DONE
-        if settles == "owe":
-            yield Step(i, "owes", self._to(state, i, *then, owed=self._debt(state, writer.home, i)))
+        if settles == "mark stale":
+            yield Step(i, "marks stale", self._to(state, i, *then, pending=self._mark_stale(state, writer.home, i)))
             return
         arguments = (from_, to, i, writer.adds) if settles == "apply" else ()
         command = (settles.removeprefix("again "), self._mark(i), *arguments)
         opens = settles.startswith("again") or not self.design.breaker_patient
         for what, after, answer in self._final(state, writer.home, *command, opens=opens):
-            owed = after.owed if answer is not None else self._debt(after, writer.home, i)
-            yield Step(i, what, self._to(after, i, *then, owed=owed))
+            pending = after.pending if answer is not None else self._mark_stale(after, writer.home, i)
+            yield Step(i, what, self._to(after, i, *then, pending=pending))
 
     def _final(self, state: State, home: int, *command: Any, opens: bool) -> Iterator[tuple[str, State, Any]]:
         """What ends a write is sent whatever the circuit breaker says, if what began it was."""
@@ -382,11 +382,11 @@ class World:
             yield what, after, answer
 
     @staticmethod
-    def _debt(state: State, home: int, i: int) -> tuple[int, ...]:
-        return (*state.owed[:home], i + 1, *state.owed[home + 1 :])
+    def _mark_stale(state: State, home: int, i: int) -> tuple[int, ...]:
+        return (*state.pending[:home], i + 1, *state.pending[home + 1 :])
 
     def _undo(self, state: State, i: int, settles: str = "apply") -> Iterator[Step]:
-        if not self.design.reserves or settles == "owe":
+        if not self.design.reserves or settles == "mark stale":
             yield Step(i, "end", self._to(state, i, "done"))
             return
         opens = settles.startswith("again") or not self.design.breaker_patient
@@ -413,23 +413,23 @@ class World:
 
     def _begin(self, state: State, i: int, min_version: int) -> Iterator[Step]:
         home, since = self._at(i), self.acknowledged(state)
-        debt = state.owed[home] if self.design.owes else 0
-        if not debt:
+        number = state.pending[home] if self.design.keeps_pending else 0
+        if not number:
             yield from self._ask(state, i, min_version, since)
             return
         for what, after, answer in self.sent(state, home, "drop", LEASES + i):
-            goes_on = ("select", None) if answer is None else ("paid", min_version, since, debt)
-            yield Step(i, f"{what} (owed)", self._to(after, i, *goes_on))
+            goes_on = ("select", None) if answer is None else ("clear", min_version, since, number)
+            yield Step(i, f"{what} (pending)", self._to(after, i, *goes_on))
 
-    def _paid(self, state: State, i: int, min_version: int, since: int, debt: int) -> Iterator[Step]:
+    def _clear(self, state: State, i: int, min_version: int, since: int, number: int) -> Iterator[Step]:
         yield Step(
-            i, "paid", self._to(state, i, "ask", min_version, since, owed=self._settled(state, self._at(i), debt))
+            i, "clear", self._to(state, i, "ask", min_version, since, pending=self._cleared(state, self._at(i), number))
         )
 
-    def _settled(self, state: State, home: int, debt: int) -> tuple[int, ...]:
-        if state.owed[home] != debt and self.design.debts_told_apart:
-            return state.owed
-        return (*state.owed[:home], 0, *state.owed[home + 1 :])
+    def _cleared(self, state: State, home: int, number: int) -> tuple[int, ...]:
+        if state.pending[home] != number and self.design.pending_numbered:
+            return state.pending
+        return (*state.pending[:home], 0, *state.pending[home + 1 :])
 
     def _ask(self, state: State, i: int, min_version: int, since: int) -> Iterator[Step]:
         for what, after, answer in self.sent(state, self._at(i), "read", LEASES + i, min_version):
@@ -463,8 +463,8 @@ class World:
 
     def _forget(self, state: State, i: int) -> Iterator[Step]:
         for what, after, answer in self.sent(state, self._at(i), "drop", LEASES + i):
-            owed = after.owed if answer is not None else self._debt(after, self._at(i), i)
-            yield Step(i, what, self._to(after, i, "select", None, owed=owed))
+            pending = after.pending if answer is not None else self._mark_stale(after, self._at(i), i)
+            yield Step(i, what, self._to(after, i, "select", None, pending=pending))
 
     def _again(self, state: State, i: int, version: int) -> Iterator[Step]:
         for what, after, answer in self.sent(state, self._at(i), "read", 2 * LEASES + i, version):
@@ -520,22 +520,22 @@ class World:
     def _environment(self, state: State) -> Iterator[Step]:
         yield from self._of_redis(state)
         yield from self._of_reservations(state)
-        for home, debt in enumerate(state.owed):
+        for home, number in enumerate(state.pending):
             if state.open[home] != CLOSED:
                 yield Step(
                     ENVIRONMENT, f"breaker of {home} closes", state._replace(open=self._breakers(state, home, CLOSED))
                 )
-            elif debt:
+            elif number:
                 key, _ = self.execute(state.key, state.run, ("drop", NOBODY))
-                paid = self._settled(state, home, debt)
-                yield Step(ENVIRONMENT, f"{home} pays by the way", state._replace(key=key, owed=paid))
+                pending = self._cleared(state, home, number)
+                yield Step(ENVIRONMENT, f"{home} drops it meanwhile", state._replace(key=key, pending=pending))
         if "restore" in state.faults and self._is_at_rest(state):
             left = spend(state, "restore")
             yield Step(ENVIRONMENT, "database restored", state._replace(history=state.history[:-1], faults=left))
 
     @staticmethod
     def _is_at_rest(state: State) -> bool:
-        """Whether a backup could be brought back: nobody is in the middle of a transaction."""
+        """Whether a backup could be brought back: no process is in the middle of a transaction."""
         busy = ("commit", "settle", "share", "second", "fill")
         return state.lock == NOBODY and len(state.history) > 1 and not any(local[0] in busy for local in state.locals)
 

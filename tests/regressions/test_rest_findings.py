@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_conversations import Conversations
-from tests.rest.asking import URL, created, problem, said
+from tests.rest.tools import URL, created, problem, said
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NOWHERE = ("/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//messages")
@@ -17,14 +17,14 @@ NOWHERE = ("/", "/x/", "/x/nothing", "/x/messages/y/feedback/z", "//x", "/x//mes
 @pytest.fixture
 def camel(make_app):
     """Ada's client on a mount in camelCase."""
-    from tests.bed.apps import client_of
+    from tests.infra.apps import client_of
 
     return client_of(make_app(CONVERSATIONS_JSON_CASE="camel"), "ada")
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_wrong_address_below_the_resource_is_a_problem(http, subtests):
-    """No HTML and no redirect, whatever the method and whoever asks."""
+    """No HTML and no redirect, for any method and any caller."""
     for method, path in itertools.product(METHODS, NOWHERE):
         with subtests.test(f"{method} {path}"):
             answer = http(None).open(URL + path, method=method, json={} if method != "GET" else None)
@@ -82,7 +82,7 @@ def problem_in_camel(answer, status):
 
 
 def test_two_requests_in_one_app_context_have_their_own_ids_and_spelling(make_app):
-    """An app context of the host's, or of its tests, outlives a request: nothing of one is told in the next."""
+    """An app context of the host's, or of its tests, outlives a request: nothing of one shows in the next."""
     app = make_app()
     app.register_blueprint(app.conversations.create_blueprint("camel", "chats", "/api", "camel"))
     client = app.test_client()

@@ -41,7 +41,7 @@ def engine(app):
 
 
 @pytest.fixture
-def impatient(make_app):
+def short_lock_app(make_app):
     """An app that waits a tenth of a second for a lock."""
     return make_app(CONVERSATIONS_LOCK_TIMEOUT=0.1)
 
@@ -94,50 +94,50 @@ def test_prune_deletes_what_is_due_still(app, conversations, ada, in_trash):
 
 @POSTGRESQL
 @pytest.mark.parametrize("own_id", ["mine", "0198aaaa-0000-7000-8000-000000000001"])
-def test_creating_with_an_id_that_somebody_is_taking_waits_a_bounded_time(impatient, own_id):
-    """The first transaction has inserted the id and does not end: the second one is told that storage is out."""
-    ada = impatient.conversations.as_user("ada", app=impatient)
-    with impatient.app_context():
-        mine = impatient.conversations.as_user("ada")
+def test_creating_with_an_id_that_is_being_taken_waits_a_bounded_time(short_lock_app, own_id):
+    """The first transaction has inserted the id and does not end: the second one gets `StorageUnavailable`."""
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
+    with short_lock_app.app_context():
+        mine = short_lock_app.conversations.as_user("ada")
         with mine.joined():
             mine.create_conversation(id=own_id)
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.create_conversation(id=own_id)
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
     assert ada.create_conversation(id=own_id)["version"] == 1
 
 
 @POSTGRESQL
-def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(impatient):
-    """The first request holds its key and does not end: the second one is told that storage is out."""
-    ada = impatient.conversations.as_user("ada", app=impatient)
-    with impatient.app_context():
-        mine = impatient.conversations.as_user("ada")
+def test_an_idempotency_key_in_use_is_waited_for_a_bounded_time(short_lock_app):
+    """The first request holds its key and does not end: the second one gets `StorageUnavailable`."""
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
+    with short_lock_app.app_context():
+        mine = short_lock_app.conversations.as_user("ada")
         with mine.joined():
             mine.create_conversation("T", idempotency_key="k")
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.create_conversation("T", idempotency_key="k")
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
 
 @POSTGRESQL
-def test_a_claim_waits_a_bounded_time(impatient):
-    """The guest is in the middle of a save that does not end: the claim is told that storage is out."""
-    ada, guest = (impatient.conversations.as_user(name, app=impatient) for name in ("ada", "guest:g"))
+def test_a_claim_waits_a_bounded_time(short_lock_app):
+    """The guest is in the middle of a save that does not end: the claim gets `StorageUnavailable`."""
+    ada, guest = (short_lock_app.conversations.as_user(name, app=short_lock_app) for name in ("ada", "guest:g"))
     chat = guest.create_conversation()["id"]
-    with impatient.app_context():
-        saving = impatient.conversations.as_user("guest:g")
+    with short_lock_app.app_context():
+        saving = short_lock_app.conversations.as_user("guest:g")
         with saving.joined():
             saving.save_message(chat, "user", "wait")
             with quickly(), pytest.raises(StorageUnavailable):
                 ada.claim("guest:g")
-        impatient.db.session.rollback()
+        short_lock_app.db.session.rollback()
 
     assert ada.claim("guest:g") == 1
 
 
-def until_somebody_waits(engine):
+def until_a_session_waits(engine):
     """Return once a connection of this database waits for a lock."""
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -145,7 +145,7 @@ def until_somebody_waits(engine):
     deadline = time.monotonic() + 10
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while not connection.scalar(waiting):
-            assert time.monotonic() < deadline, "nobody waits"
+            assert time.monotonic() < deadline, "no session waits"
             time.sleep(0.01)
 
 
@@ -164,7 +164,7 @@ def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, b
                 with saving.joined():
                     saving.save_message(chat, "user", "late")
                 saved.set()
-                until_somebody_waits(engine)
+                until_a_session_waits(engine)
                 app.db.session.commit()
         else:
             assert saved.wait(10)
@@ -180,7 +180,7 @@ def test_a_claim_takes_along_what_the_guest_is_saving(app, conversations, ada, b
 
 
 def test_a_claim_moves_messages_and_tags(app, conversations, ada, engine, tables):
-    """Every row of the guest's conversations has the new owner, and nobody else's has."""
+    """Every row of the guest's conversations has the new owner, and no other row has."""
     guest, other = (conversations.as_user(name, app=app) for name in ("guest:g", "guest:h"))
     for service in (guest, other, ada):
         service.create_conversation(tags=["t"], messages=[{"role": "user", "content": "x"}])
@@ -373,7 +373,7 @@ SHAPES = [[], ["x"], {"a": 1}, 7, None, ["2024-01-01T00:00:00Z", 7], [7, "x"], [
 
 
 def test_a_cursor_of_another_shape_is_refused(app, ada, subtests):
-    """Whoever has the key, or had it, seals what they like: that is no cursor, and no crash."""
+    """A holder of the key can sign any value: a bad one is refused as a cursor, without a crash."""
     chat = ada.create_conversation()["id"]
     with app.app_context():
         cursors = Cursors(app.extensions["flask_conversations"].backend.secrets, ada.identity)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 def test_fields_change_and_stay(hers, his):

@@ -8,7 +8,7 @@ from flask_cors import CORS
 
 from flask_conversations.identity import SessionIdentity
 
-from .asking import NOBODYS_UUID, URL, problem
+from .tools import NOBODYS_UUID, URL, problem
 
 SPA = "https://chat.example"
 EVIL = "https://evil.example"

@@ -6,11 +6,11 @@ import uuid
 
 import pytest
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem
+from .tools import NOBODYS_UUID, URL, contents, created, problem
 
 
 def test_a_new_conversation_says_where_it_is(hers, his):
-    """201, Location, ETag; the place answers its owner and nobody else."""
+    """201, Location, ETag; the location answers its owner and no other user."""
     answer = hers.post(URL, json={"title": "Plans"})
     assert answer.status_code == 201
     assert answer.headers["Location"].endswith(f"{URL}/{answer.json['id']}")
@@ -94,7 +94,7 @@ def test_any_other_id_is_a_client_id(hers, his):
     assert his.get(f"{URL}/draft:1_a.B-c").status_code == 200
 
 
-def test_somebody_elses_id_is_a_conflict_that_tells_nothing(hers, his):
+def test_another_users_id_is_a_conflict_that_shows_nothing(hers, his):
     """409 without owner, state or time; the same words whether it lives or lies in the trash; the owner's is untouched."""
     theirs = created(hers, "secret", id=NOBODYS_UUID, title="secret")
     headers = {"X-Request-ID": "same"}
@@ -190,7 +190,7 @@ def test_malformed_json_is_400_and_another_type_415(hers):
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_body_that_is_too_large_is_413(make_app):
     """`CONVERSATIONS_MAX_REQUEST_BYTES`, or the host's own MAX_CONTENT_LENGTH where that is less."""
-    from tests.bed.apps import client_of
+    from tests.infra.apps import client_of
 
     for config in ({"CONVERSATIONS_MAX_REQUEST_BYTES": 2000}, {"MAX_CONTENT_LENGTH": 2000}):
         client = client_of(make_app(**config), "ada")

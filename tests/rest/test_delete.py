@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem
+from .tools import NOBODYS_UUID, URL, contents, created, problem
 
 
 def test_a_deleted_conversation_is_gone_everywhere_at_once(hers, his):
@@ -70,7 +70,7 @@ def test_a_missing_one_is_404(hers, his):
 
 
 def test_if_match_guards_a_deletion(hers):
-    """What somebody has just written to is not deleted unseen."""
+    """A conversation with newer writes is not deleted unseen."""
     made = hers.post(URL, json={})
     url = f"{URL}/{made.json['id']}"
     hers.post(f"{url}/messages", json={"content": "just now"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .asking import NOBODYS_UUID, URL, created, problem, said
+from .tools import NOBODYS_UUID, URL, created, problem, said
 
 
 def test_a_conversation_opens_with_its_newest_messages(hers, his):
@@ -111,7 +111,7 @@ def test_a_page_that_makes_no_sense_is_422(hers, subtests):
 
 
 def test_a_cursor_of_another_conversation_is_refused(hers, his):
-    """One's own other one's, and somebody else's."""
+    """Of another own conversation, and of another user's."""
     first, second = created(hers, "a", "b"), created(hers, "c", "d")
     theirs = created(his, "e", "f")
     cursor = hers.get(f"{URL}/{first['id']}?limit=1").json["next_cursor"]

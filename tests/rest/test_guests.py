@@ -8,7 +8,7 @@ from itsdangerous import URLSafeTimedSerializer
 
 from flask_conversations.identity import AnonymousIdentity, ChainIdentity, SessionIdentity
 
-from .asking import URL, contents, created, problem
+from .tools import URL, contents, created, problem
 
 COOKIE = "conversations_guest"
 OWN_PAGE = {"Origin": "http://localhost"}
@@ -16,7 +16,7 @@ OWN_PAGE = {"Origin": "http://localhost"}
 
 @pytest.fixture
 def app(make_app) -> Flask:
-    """A shop: whoever logs in is a user, everybody else a guest."""
+    """A shop: logged-in visitors are users, all others guests."""
     app = make_app(options={"identity": ChainIdentity(SessionIdentity(), AnonymousIdentity())})
 
     @app.post("/login/<name>")
@@ -66,7 +66,7 @@ def test_after_the_login_the_conversation_comes_along(browser):
 
 
 def test_the_guest_is_taken_from_the_own_signed_cookie_only(browser):
-    """No id in body, query or header, and no cookie that we did not sign, claims anybody's conversations."""
+    """No id in body, query or header, and no cookie that we did not sign, claims any conversation."""
     guest, thief = browser(), browser()
     made = created(guest, "secret")
     name = made["user_id"]

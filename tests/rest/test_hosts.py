@@ -10,9 +10,9 @@ from flask import g
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_conversations import Conversations, current_conversations, errors
-from tests.bed.apps import client_of, identity_from_headers
+from tests.infra.apps import client_of, identity_from_headers
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def app(make_app):
     return app
 
 
-def test_a_hosts_route_talks_for_whoever_asks(hers, his):
+def test_a_hosts_route_acts_for_the_user_of_the_request(hers, his):
     """`current_conversations` is the requester's, for reading and for writing."""
     made = created(hers)
     answer = hers.post(f"/chat/{made['id']}")
@@ -44,7 +44,7 @@ def test_a_hosts_route_talks_for_whoever_asks(hers, his):
 
 
 def test_our_errors_become_their_http_answers(hers, http):
-    """404, 401 with WWW-Authenticate, 422: problems, though nobody has caught anything."""
+    """404, 401 with WWW-Authenticate, 422: problems, although the view catches no error."""
     problem(hers.post(f"/chat/{NOBODYS_UUID}"), 404, "conversation_not_found")
     answer = http(None).post(f"/chat/{NOBODYS_UUID}")
     problem(answer, 401, "identity_required")
@@ -188,7 +188,7 @@ def test_without_a_resolver_no_app_starts(make_app):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_unsafe_resolver_answer_is_nobody(make_app, subtests):
-    """401, never somebody, never everybody."""
+    """401, never one user's conversations, never those of all."""
     answers = []
     client = make_app(options={"identity": lambda: answers[-1]}).test_client()
     for answer in ("", "  ", 7, True, object(), ["ada"], {"user_id": "ada"}, b"ada", "guest:1", "a\0"):

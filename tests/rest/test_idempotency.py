@@ -7,9 +7,9 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import URL, created, problem
+from .tools import URL, created, problem
 
 KEY = {"Idempotency-Key": "a-key"}
 POSTS = {

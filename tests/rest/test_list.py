@@ -1,10 +1,10 @@
-"""Listing: a page at a time, only one's own, in any order and by any filter, and cursors that nobody can bend."""
+"""Listing: a page at a time, only one's own, in any order and by any filter, and cursors that cannot be forged."""
 
 from __future__ import annotations
 
 import pytest
 
-from .asking import URL, created, problem, said
+from .tools import URL, created, problem, said
 
 FIELDS = {"id", "title", "preview", "status", "starred", "tags", "message_count"}
 FIELDS |= {"last_message_at", "created_at", "updated_at", "version"}
@@ -60,7 +60,7 @@ def test_the_last_active_conversation_comes_first(hers):
 
 
 def test_cursors_walk_the_whole_list(hers, his):
-    """Each conversation once, whatever the page size; somebody else's never."""
+    """Each conversation once, whatever the page size; another user's never."""
     for number in range(7):
         created(hers, title=f"h{number}")
         created(his, title=f"b{number}")
@@ -148,7 +148,7 @@ def test_temporary_conversations_are_in_no_list(hers):
 
 
 def test_messages_come_along_if_asked_for(hers, his):
-    """`include=messages` brings each conversation's newest messages, oldest first, and nobody else's."""
+    """`include=messages` brings each conversation's newest messages, oldest first, and no other's."""
     made = created(hers, "one", "two")
     created(his, "secret")
     (found,) = hers.get(f"{URL}?include=messages").json["conversations"]
@@ -172,7 +172,7 @@ def test_a_query_that_makes_no_sense_is_422(hers, subtests):
 
 
 def test_a_cursor_is_of_one_list_and_one_person(hers, his):
-    """A changed cursor, one of another order or filter, and somebody else's are refused: 422."""
+    """A changed cursor, one of another order or filter, and another user's are refused: 422."""
     for number in range(3):
         created(hers, title=str(number))
         created(his, title=str(number))

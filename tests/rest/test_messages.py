@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem, said
+from .tools import NOBODYS_UUID, URL, contents, created, problem, said
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flask_conversations.errors import ConfigurationError
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 SEEDS = {
     "000": ("chatbot", "conversations", "/api/v1/chatbot", "camel"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from .asking import NOBODYS_UUID, URL, contents, created, problem, said
+from .tools import NOBODYS_UUID, URL, contents, created, problem, said
 
 
 def user(*texts):

@@ -18,13 +18,13 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_conversations import Conversations, current_conversations
 from flask_conversations.proxies import state
 from flask_conversations.turns import Event
-from tests.bed.apps import identity_from_headers
+from tests.infra.apps import identity_from_headers
 
 from .script import COST, SCRIPT, words
 
 
 def create_app() -> Flask:
-    """An app that believes everybody's `X-Test-User`."""
+    """An app that takes its user from the header `X-Test-User`, unchecked."""
     app = Flask("host")
     app.config.update(SECRET_KEY="a key of the tests, long enough for HS256", CONVERSATIONS_LOCK_TIMEOUT=10, GATES="")
     app.config.from_prefixed_env("HOST")

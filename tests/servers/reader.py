@@ -13,13 +13,13 @@ from typing import Any
 from . import script
 
 HOST = "127.0.0.1"
-PATIENCE = 60
+TIMEOUT = 60
 HEADERS = {"Content-Type": "application/json", "X-Test-User": "ada"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
-    """One event as it came."""
+class ReceivedEvent:
+    """One event as it was received."""
 
     at: float
     event: str
@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self, conversation_id: str) -> None:
         self.conversation_id = conversation_id
-        self.told: list[Told] = []
+        self.received: list[ReceivedEvent] = []
         self.parts: list[dict[str, Any]] = []
         self.position = 0
         self.last_id: str | None = None
@@ -52,14 +52,14 @@ class Reader:
         self._open(port, "POST", f"/api/conversations/{self.conversation_id}/messages", body)
 
     def resume(self, port: int) -> bool:
-        """Listen again from where the last connection ended; False if there is nothing more to be told."""
+        """Listen again from where the last connection ended; False if there is nothing more to receive."""
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         self.resumes += 1
         return self._open(port, "GET", f"/api/conversations/{self.conversation_id}/stream", None, headers) != 204
 
     def resume_somehow(self, port: int) -> bool:
         """The same, again and again while the server cannot be reached."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 return self.resume(port)
@@ -77,7 +77,7 @@ class Reader:
 
     def _open(self, port: int, method: str, path: str, body: str | None, headers: dict[str, str] | None = None) -> int:
         self.cut()
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
         asked = {**HEADERS, "Accept": "text/event-stream", **(headers or {})}
         try:
             self._connection.request(method, path, body, asked)
@@ -96,14 +96,14 @@ class Reader:
         if until(self):
             return True
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            for told in self._frames():
-                self._take(told)
+            for frame in self._frames():
+                self._take(frame)
                 if until(self):
                     return True
         return False
 
     def read_to_end(self) -> None:
-        assert self.read(lambda reader: reader.done), f"The stream ended early, after {self.told[-3:]}"
+        assert self.read(lambda reader: reader.done), f"The stream ended early, after {self.received[-3:]}"
 
     def _frames(self) -> Iterator[tuple[str | None, str, Any]]:
         assert self._response is not None
@@ -120,7 +120,7 @@ class Reader:
     def _take(self, frame: tuple[str | None, str, Any]) -> None:
         event_id, event, data = frame
         position = int(event_id.rpartition(":")[2]) if event_id else self.position
-        self.told.append(Told(time.monotonic(), event, position, data))
+        self.received.append(ReceivedEvent(time.monotonic(), event, position, data))
         self.last_id = event_id or self.last_id
         extent = len(data["delta"]) if "delta" in data else 1
         self.repeats += position - extent < self.position
@@ -157,7 +157,7 @@ class Refused(Exception):
     """The server has answered with something else than a stream."""
 
 
-def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float = PATIENCE, **headers: str) -> Any:
+def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float = TIMEOUT, **headers: str) -> Any:
     """One request for JSON: its status and what came."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     with contextlib.closing(connection):
@@ -171,12 +171,12 @@ def ask(port: int, method: str, path: str, body: Any = None, *, timeout: float =
 
 def state_of(port: int, conversation_id: str) -> Any:
     """What the page of the conversation would show."""
-    status, told = ask(port, "GET", f"/api/conversations/{conversation_id}/state")
-    assert status == 200, told
-    return told
+    status, state = ask(port, "GET", f"/api/conversations/{conversation_id}/state")
+    assert status == 200, state
+    return state
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> Any:
     """Wait until *true*, and give what it is; a server that cannot be reached is not."""
     deadline = time.monotonic() + seconds
     while True:

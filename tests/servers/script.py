@@ -7,9 +7,9 @@ from typing import Any
 from flask_conversations.turns import Component, Event, Reasoning, ToolCall, ToolResult, Usage
 
 STARTED = 5
-"""The position of a reader who was told the question, the beginning of the answer, and the states up to there."""
+"""The position of a reader that received the question, the beginning of the answer, and the states up to there."""
 END = 1_000_000_000
-"""The position behind which the end of a turn is told."""
+"""The position behind which the end of a turn is sent."""
 
 
 def _event(number: int) -> str | Event:
@@ -24,7 +24,7 @@ def _event(number: int) -> str | Event:
 
 
 SCRIPT: tuple[str | Event, ...] = (*(_event(number) for number in range(40)),)
-"""Forty events. What they cost is said after them, and told to nobody in the stream."""
+"""Forty events. Their cost follows them, and is not part of the stream."""
 COST = Usage(input_tokens=7, output_tokens=40, model="m-1")
 
 
@@ -34,7 +34,7 @@ def units(event: str | Event) -> int:
 
 
 ENDS = [STARTED + sum(map(units, SCRIPT[:count])) for count in range(len(SCRIPT) + 1)]
-"""Where a reader stands who was told so many events."""
+"""The position of a reader after so many events."""
 
 
 def parts(events: tuple[str | Event, ...] = SCRIPT) -> list[dict[str, Any]]:

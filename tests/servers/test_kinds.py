@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from tests.bed import ports
-from tests.chaos.farm import TREE
+from tests.chaos.cluster import TREE
 from tests.chaos.turns import Talk, stored_parts, workers
+from tests.infra import ports
 
 from . import script
 from .reader import HEADERS, HOST, ask, state_of, until
@@ -43,11 +43,11 @@ def listen(server_port, path, body, *, stop_after=None):
 
 @ON_POSTGRESQL
 def test_async_views_send_and_record(ada, database, tmp_path):
-    """A view awaits a whole turn; another streams what an asynchronous model says, and who leaves early loses nothing of it."""
+    """A view awaits a whole turn; another streams an asynchronous model, and a client that leaves early loses nothing."""
     with workers(tmp_path, "gthread", database.url) as server:
         chat = ada.create_conversation()["id"]
-        status, told = ask(server.port, "POST", f"/aio/{chat}", '{"words": 40}')
-        assert (status, told["state"], told["answer"]["content"]) == (200, "idle", TEXT)
+        status, reply = ask(server.port, "POST", f"/aio/{chat}", '{"words": 40}')
+        assert (status, reply["state"], reply["answer"]["content"]) == (200, "idle", TEXT)
         for path in ("recorded", "recorded-async"):
             assert listen(server.port, f"/{path}/{chat}", "and?") == TEXT
             listen(server.port, f"/{path}/{chat}", "and?", stop_after=20)
@@ -79,7 +79,7 @@ def test_a_turn_outlives_its_request_on_a_sync_worker(ada, database, tmp_path):
 
 @ON_SQLITE
 def test_flask_run_streams(ada, database, tmp_path):
-    """Flask's own server tells a stream and answers others meanwhile."""
+    """Flask's own server sends a stream and answers others meanwhile."""
     port = ports.free()
     (tmp_path / "gates").mkdir()
     settings = {"HOST_SQLALCHEMY_DATABASE_URI": database.url, "HOST_GATES": str(tmp_path / "gates")}

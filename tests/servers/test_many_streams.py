@@ -1,4 +1,4 @@
-"""Many open streams on one worker with five database connections: they hold none, and nobody else is kept waiting."""
+"""Many open streams on one worker with five database connections: they hold none, and other requests do not wait."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
+from tests.infra import services
 
 from .reader import ask, state_of, until
 from .script import words
@@ -27,7 +27,7 @@ def ada(make_app):
 
 
 def busy(database):
-    """Connections of the workers and of everybody else that are in a transaction at the moment."""
+    """All connections, of the workers and of others, that are in a transaction at the moment."""
     engine = sa.create_engine(database.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     others = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
     with engine.connect() as connection:
@@ -38,14 +38,14 @@ def inside(server, *, greenlets=False):
     return ask(server.port, "GET", f"/inside?greenlets={int(greenlets)}")[1]
 
 
-def turn_threads(told):
-    return [name for name in told["threads"] if name.startswith("turn")]
+def turn_threads(report):
+    return [name for name in report["threads"] if name.startswith("turn")]
 
 
 @pytest.mark.parametrize("kind", ["gthread", "gevent"])
 @pytest.mark.parametrize("streams", [50, pytest.param(200, marks=pytest.mark.long)])
 def test_open_streams_hold_nothing(ada, database, tmp_path, kind, streams, figure):
-    """While the model is silent no connection is taken; then each reader is told every word; afterwards all is as before."""
+    """While the model is silent no connection is taken; then each reader receives every word; afterwards all is as before."""
     services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"SQLALCHEMY_ENGINE_OPTIONS": POOL, "CONVERSATIONS_TURN_LEASE": 30}
     with workers(tmp_path, kind, database.url, threads=streams + 30, **settings) as server:
@@ -70,9 +70,7 @@ def test_open_streams_hold_nothing(ada, database, tmp_path, kind, streams, figur
         for talk in listeners:
             assert (talk.reader.gaps, talk.reader.repeats, _text(talk.reader)) == (0, 0, "".join(words(WORDS)))
         for talk in talks:
-            until(
-                lambda talk=talk: talk.messages[1]["status"] == "delivered", "answered, whether or not anybody listens"
-            )
+            until(lambda talk=talk: talk.messages[1]["status"] == "delivered", "answered, with and without a reader")
             assert stored_parts(talk.messages[1]) == [{"type": "text", "text": "".join(words(WORDS))}]
         until(lambda: inside(server)["streams"] == 0, "every stream is closed")
         until(lambda: not turn_threads(inside(server)), "every turn has ended its thread")

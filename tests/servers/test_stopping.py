@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from tests.bed import services
 from tests.chaos.turns import Talk, at_once, stored_parts, workers
+from tests.infra import services
 
 from . import script
 from .reader import state_of, until
@@ -29,10 +29,10 @@ def ada(make_app):
 
 
 def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_path, kind):
-    """Who is connected is told the rest; a turn that nobody hears is interrupted, with its text, when its worker exits.
+    """Connected readers receive the rest; a turn without a reader is interrupted, with its text, when its worker exits.
 
-    First by SIGHUP, which puts another worker in its place, then that one by SIGTERM. The lease of an hour shows that nobody
-    had to wait for it.
+    First by SIGHUP, which puts another worker in its place, then that one by SIGTERM. The lease of an hour shows that no
+    reader had to wait for it.
     """
     services.need_module(kind if kind == "gevent" else "gunicorn")
     settings = {"CONVERSATIONS_TURN_LEASE": 3600, "arguments": ["--graceful-timeout", "20"]}
@@ -44,7 +44,7 @@ def test_streams_end_and_turns_without_a_reader_are_marked(ada, database, tmp_pa
 
 
 def _stop_the_worker(ada, tmp_path, server, how):
-    """Send *how* to the master while five talks are heard and five are not; the five that nobody heard."""
+    """Send *how* to the master while five talks have a reader and five have none; the five without."""
     connected = [Talk(ada, tmp_path, pause=0.03) for _ in range(5)]
     detached = [Talk(ada, tmp_path, pause=0.01, gate=12) for _ in range(5)]
     at_once(connected, lambda talk: (talk.send(server.port), talk.read_events(5)))

@@ -213,7 +213,7 @@ def test_odd_idempotency_keys_are_refused(app, ada):
 
 
 def test_every_wrong_field_is_named_at_once(ada):
-    """One answer tells all that is wrong."""
+    """One answer lists all errors."""
     chat = ada.create_conversation()
     with pytest.raises(ValidationFailed) as refused:
         ada.save_message(chat["id"], "boss", 7, model=7, raw=[], nonsense=1)

@@ -8,7 +8,7 @@ import pytest
 
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed, VersionConflict
 
-from .tools import NEVER, check, contents, nobody_else, rows, sql
+from .tools import NEVER, check, check_invisible, contents, rows, sql
 
 
 def test_fields_change_and_the_version_rises_by_one(ada, bob):
@@ -22,7 +22,7 @@ def test_fields_change_and_the_version_rises_by_one(ada, bob):
     assert changed["last_activity_at"] == chat["last_activity_at"]
     assert changed["etag"] != chat["etag"]
     assert ada.get_conversation(chat["id"]) == changed
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_none_takes_a_field_back(ada):
@@ -183,7 +183,7 @@ def test_restoring_what_is_not_deleted_changes_nothing(ada):
 
 
 def test_permanent_deletion_leaves_no_row(app, ada, bob):
-    """Permanent deletion removes messages, tags and all, from the trash too, and nobody else's rows."""
+    """Permanent deletion removes messages, tags and all, from the trash too, and no other user's rows."""
     his = bob.create_conversation(tags=["t"], messages=[{"role": "user", "content": "his"}])
     for trash_first in (False, True):
         chat = ada.create_conversation(tags=["t"], messages=[{"role": "user", "content": "hers"}])
@@ -259,7 +259,7 @@ def test_the_system_prunes_everybodys(app, conversations, ada, bob):
 
 
 def test_prune_removes_forgotten_temporary_conversations(app, ada):
-    """A temporary conversation that nobody has changed for CONVERSATIONS_TEMPORARY_HOURS goes."""
+    """A temporary conversation without a change for CONVERSATIONS_TEMPORARY_HOURS goes."""
     old, young = (ada.create_conversation(temporary=True) for _ in range(2))
     sql(app, "UPDATE conversations SET updated_at = :at WHERE id = :id", at="2020-01-01 00:00:00", id=key(app, old))
     assert ada.prune() == 1
@@ -291,8 +291,8 @@ def test_claim_moves_everything_of_the_guest(app, ada, bob):
     assert (claimed["user_id"], claimed["version"]) == ("ada", chat["version"] + 1)
     assert ada.list_conversations(tag="t")["conversations"] == [claimed]
     assert ada.restore_conversation(trashed["id"])["title"] == "gone"
-    nobody_else(visitor, chat["id"])
-    nobody_else(bob, chat["id"])
+    check_invisible(visitor, chat["id"])
+    check_invisible(bob, chat["id"])
     assert other.get_conversation(kept["id"]) == kept
     assert ada.get_conversation(hers["id"]) == hers
     ada.save_message(chat["id"], "assistant", "hello")
@@ -309,7 +309,7 @@ def test_claim_keeps_both_where_client_ids_collide(app, ada):
 
 
 def test_only_a_guest_can_be_claimed_and_only_by_a_user(app, ada, bob, conversations):
-    """Nobody claims another user's conversations, and no guest claims another guest's."""
+    """No user claims another user's conversations, and no guest claims another guest's."""
     chat = bob.create_conversation("his")
     for bad in ("bob", "", "Guest:1", " guest:1", None, 7):
         with pytest.raises(ValidationFailed):

@@ -1,4 +1,4 @@
-"""Many at once: nothing lost, nothing twice, nobody waits for ever."""
+"""Many at once: nothing lost, nothing twice, no call waits for ever."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import sqlalchemy as sa
 
 from flask_conversations.errors import ClientIdConflict, NotFound, StorageUnavailable, VersionConflict
 
-from .tools import check, contents, everything, in_use, nobody_else, rows, sequence
+from .tools import check, check_invisible, contents, everything, in_use, rows, sequence
 
 SAVES, WRITERS = 25, 8
 
 
 @pytest.fixture
 def app(make_app):
-    """An app whose writers have the patience that 8 of them on a slow disk need."""
+    """An app whose lock timeout is long enough for 8 writers on a slow disk."""
     return make_app(CONVERSATIONS_LOCK_TIMEOUT=30)
 
 
@@ -34,7 +34,7 @@ def test_eight_writers_lose_nothing(app, ada, bob, threads):
     for of_one in saved:
         assert [m["seq"] for m in of_one] == sorted(m["seq"] for m in of_one)
     assert in_use(app) == 0
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_ten_concurrent_sends_store_ten_messages(app, http, ada, threads):
@@ -94,7 +94,7 @@ def test_concurrent_requests_with_one_idempotency_key(app, ada, threads):
 
 
 def test_each_message_is_popped_once(ada, threads):
-    """Eight poppers share twelve messages; whoever comes too late gets None."""
+    """Eight poppers share twelve messages; those that come too late get None."""
     chat = ada.create_conversation(messages=[{"role": "user", "content": str(n)} for n in range(12)])
     popped = threads(8, lambda i: [ada.pop_message(chat["id"]) for _ in range(2)])
     found = [message["content"] for message in itertools.chain.from_iterable(popped) if message]
@@ -133,7 +133,7 @@ def test_different_verbs_at_once_keep_the_counters_exact(app, ada, bob, threads)
     assert (found["message_count"], found["version"]) == (8 + 8 - 4 + 16, 1 + 5 * 8 + 4)
     assert all(first["seq"] + 1 == second["seq"] for first, second in batches)
     assert sequence(app, chat["id"]) == list(range(1, 33))
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_saving_against_deleting(ada, threads):
@@ -258,17 +258,17 @@ def test_a_guest_is_claimed_once_and_loses_nothing(app, conversations, ada, bob,
     assert sum(one["message_count"] for one in found) == saved
     message, conversation = (getattr(conversations.models, name) for name in ("Message", "Conversation"))
     with app.app_context():
-        strays = sa.select(sa.func.count()).where(
+        orphaned = sa.select(sa.func.count()).where(
             message.conversation_id == conversation.id, message.user_id != conversation.user_id
         )
-        assert app.db.session.scalar(strays) == 0
+        assert app.db.session.scalar(orphaned) == 0
 
 
 # -- locks ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def hurried(make_app):
+def short_lock_app(make_app):
     """An app that waits for locks for 0.1 seconds."""
     return make_app(CONVERSATIONS_LOCK_TIMEOUT=0.1)
 
@@ -284,11 +284,11 @@ def held(app, conversation_id):
     return connection
 
 
-def test_a_held_lock_is_a_clear_error_and_no_hang(hurried):
+def test_a_held_lock_is_a_clear_error_and_no_hang(short_lock_app):
     """Every writing verb gives up after the lock timeout with a retryable error; reads do not wait at all."""
-    ada = hurried.conversations.as_user("ada", app=hurried)
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
     chat = ada.create_conversation(messages=[{"role": "user", "content": "a", "client_id": "k"}])
-    with held(hurried, chat["id"]) as connection:
+    with held(short_lock_app, chat["id"]) as connection:
         for call in (
             lambda: ada.save_message(chat["id"], "user", "x"),
             lambda: ada.save_messages(chat["id"], [{"role": "user", "content": "x"}]),
@@ -310,15 +310,15 @@ def test_a_held_lock_is_a_clear_error_and_no_hang(hurried):
         connection.rollback()
     assert ada.save_message(chat["id"], "user", "b")["seq"] == 2
     check(ada, chat["id"])
-    assert in_use(hurried) == 0
+    assert in_use(short_lock_app) == 0
 
 
-def test_the_hosts_session_works_after_a_held_lock(hurried):
+def test_the_hosts_session_works_after_a_held_lock(short_lock_app):
     """The session that met the lock can be used at once: inside a group, joined, and alone."""
-    hers = hurried.conversations.as_user("ada", app=hurried).create_conversation()
-    with hurried.app_context():
-        ada = hurried.conversations.as_user("ada")
-        with held(hurried, hers["id"]) as connection:
+    hers = short_lock_app.conversations.as_user("ada", app=short_lock_app).create_conversation()
+    with short_lock_app.app_context():
+        ada = short_lock_app.conversations.as_user("ada")
+        with held(short_lock_app, hers["id"]) as connection:
             with pytest.raises(StorageUnavailable):
                 ada.save_message(hers["id"], "user", "x")
             assert ada.get_conversation(hers["id"]) == hers
@@ -326,20 +326,20 @@ def test_the_hosts_session_works_after_a_held_lock(hurried):
                 ada.save_message(hers["id"], "user", "x")
             with ada.joined(), pytest.raises(StorageUnavailable):
                 ada.save_message(hers["id"], "user", "x")
-            hurried.db.session.rollback()
+            short_lock_app.db.session.rollback()
             connection.rollback()
         ada.save_message(hers["id"], "user", "after")
         assert contents(ada, hers["id"]) == ["after"]
         check(ada, hers["id"])
-    assert in_use(hurried) == 0
+    assert in_use(short_lock_app) == 0
 
 
-def test_a_held_lock_is_503_over_rest(hurried):
+def test_a_held_lock_is_503_over_rest(short_lock_app):
     """REST says try again later, with Retry-After and without internals."""
-    ada = hurried.conversations.as_user("ada", app=hurried)
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
     chat = ada.create_conversation()
-    client = hurried.test_client()
-    with held(hurried, chat["id"]) as connection:
+    client = short_lock_app.test_client()
+    with held(short_lock_app, chat["id"]) as connection:
         answer = client.post(
             f"/api/conversations/{chat['id']}/messages", json={"content": "x"}, headers={"X-Test-User": "ada"}
         )
@@ -347,26 +347,26 @@ def test_a_held_lock_is_503_over_rest(hurried):
     assert (answer.status_code, answer.get_json()["retryable"]) == (503, True)
     assert int(answer.headers["Retry-After"]) > 0
     assert "UPDATE" not in answer.get_data(as_text=True)
-    assert in_use(hurried) == 0
+    assert in_use(short_lock_app) == 0
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_other_conversations_are_not_held_up(hurried):
+def test_other_conversations_are_not_held_up(short_lock_app):
     """On PostgreSQL a lock holds up its own conversation only."""
-    ada = hurried.conversations.as_user("ada", app=hurried)
+    ada = short_lock_app.conversations.as_user("ada", app=short_lock_app)
     chat, other = ada.create_conversation(), ada.create_conversation()
-    with held(hurried, chat["id"]) as connection:
+    with held(short_lock_app, chat["id"]) as connection:
         assert ada.save_message(other["id"], "user", "a")["seq"] == 1
         connection.rollback()
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_the_lock_timeout_ends_with_the_transaction(hurried):
+def test_the_lock_timeout_ends_with_the_transaction(short_lock_app):
     """The host's own statements keep the host's lock timeout."""
-    with hurried.app_context():
-        hurried.conversations.as_user("ada").create_conversation(id="c-1")
-        hurried.conversations.as_user("ada").save_message("c-1", "user", "x")
-        assert hurried.db.session.scalar(sa.text("SHOW lock_timeout")) == "0"
+    with short_lock_app.app_context():
+        short_lock_app.conversations.as_user("ada").create_conversation(id="c-1")
+        short_lock_app.conversations.as_user("ada").save_message("c-1", "user", "x")
+        assert short_lock_app.db.session.scalar(sa.text("SHOW lock_timeout")) == "0"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

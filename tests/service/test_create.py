@@ -1,4 +1,4 @@
-"""Creating conversations: what one is born with, ids of one's own, retries, and messages that come along."""
+"""Creating conversations: initial fields, ids of one's own, retries, and messages that come along."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from flask_conversations.errors import ClientIdConflict, IdempotencyKeyReused, NotFound, ValidationFailed
 from flask_conversations.schemas.canonical import checksum
 
-from .tools import check, contents, nobody_else, rows
+from .tools import check, check_invisible, contents, rows
 
 
-def test_a_conversation_is_born_with_defaults(ada, bob):
+def test_a_new_conversation_has_defaults(ada, bob):
     """A new conversation is active, untitled, empty, at version 1, and its owner's alone."""
     chat = ada.create_conversation()
-    born = {
+    initial = {
         "title": "New Conversation",
         "title_source": "default",
         "status": "active",
@@ -31,9 +31,9 @@ def test_a_conversation_is_born_with_defaults(ada, bob):
         "last_message_at": None,
         "temporary": False,
     }
-    assert {name: chat[name] for name in born} == born
+    assert {name: chat[name] for name in initial} == initial
     assert ada.get_conversation(chat["id"]) == chat
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_an_id_is_a_uuid7_that_rises(ada):
@@ -88,7 +88,7 @@ def test_another_string_is_the_client_id(ada, bob):
     assert ada.get_conversation_history("temp-17:a_b.c") == [{"role": "user", "content": "hi"}]
     assert ada.get_messages("temp-17:a_b.c")["messages"][0]["conversation_id"] == chat["id"]
     assert ada.update_conversation("temp-17:a_b.c", title="T")["id"] == chat["id"]
-    nobody_else(bob, "temp-17:a_b.c")
+    check_invisible(bob, "temp-17:a_b.c")
     assert ada.delete_conversation("temp-17:a_b.c") is True
 
 
@@ -108,7 +108,7 @@ def test_creating_again_returns_the_first(ada, own_id):
     assert contents(ada, own_id) == ["hi"]
 
 
-def test_someone_elses_id_tells_nothing(ada, bob):
+def test_another_users_id_shows_nothing(ada, bob):
     """An id that another user has is a conflict that says nothing about the conversation."""
     chat = ada.create_conversation("secret", id="0198aaaa-0000-7000-8000-000000000001")
     with pytest.raises(ClientIdConflict) as refused:
@@ -138,7 +138,7 @@ def test_a_permanently_deleted_uuid_starts_anew(ada, bob):
     his = bob.create_conversation("new", id=chat["id"])
     assert (his["title"], his["message_count"], his["tags"]) == ("new", 0, [])
     assert contents(bob, his["id"]) == []
-    nobody_else(ada, chat["id"])
+    check_invisible(ada, chat["id"])
 
 
 def test_the_same_idempotency_key_creates_once(ada):
@@ -161,7 +161,7 @@ def test_an_idempotency_key_is_the_users_own(ada, bob):
     """Two users can use the same key without seeing each other's conversation."""
     hers, his = ada.create_conversation("T", idempotency_key="k"), bob.create_conversation("T", idempotency_key="k")
     assert hers["id"] != his["id"]
-    nobody_else(bob, hers["id"])
+    check_invisible(bob, hers["id"])
 
 
 def test_a_failed_create_leaves_its_key_free(app, ada):
@@ -187,7 +187,7 @@ def test_messages_come_along(ada, bob):
     assert (chat["title"], chat["title_source"], chat["preview"]) == ("Hello", "auto", "Hello there")
     assert (chat["version"], chat["message_count"], chat["checksum"]) == (1, 2, checksum(messages))
     assert check(ada, chat["id"]) == chat
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_one_bad_message_creates_nothing(app, ada):

@@ -31,7 +31,7 @@ def test_calls_are_logged_with_what_they_were_about(ada, log):
 
 
 def test_nothing_that_was_said_is_logged(make_app, redis_url, log):
-    """Neither contents nor titles, metadata or tags, whatever a call does, with a cache and with one that answers rubbish."""
+    """Neither contents nor titles, metadata or tags, whatever a call does, with a cache and with one that answers garbage."""
     app = make_app(CONVERSATIONS_REDIS_URL=redis_url, CONVERSATIONS_AUDIT=True)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation(SECRET, metadata={"x": SECRET}, tags=[SECRET])["id"]

@@ -6,7 +6,7 @@ import pytest
 
 from flask_conversations.errors import NotFound, ValidationFailed, VersionConflict
 
-from .tools import NEVER, check, contents, everything, nobody_else, sequence, sql
+from .tools import NEVER, check, check_invisible, contents, everything, sequence, sql
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_an_edit_changes_the_message_in_place(ada, bob, chat):
     assert (edited["content"], edited["metadata"], edited["version"]) == ("B", {"x": [1]}, 2)
     assert contents(ada, chat) == ["a", "B", "c", "d"]
     assert check(ada, chat)["version"] == 2
-    nobody_else(bob, chat)
+    check_invisible(bob, chat)
 
 
 def test_an_edit_of_the_newest_moves_the_preview(ada, chat):
@@ -102,7 +102,7 @@ def test_a_bad_edit_changes_nothing(ada, chat):
 
 
 def test_a_message_is_changed_by_its_owner_in_its_conversation_only(ada, bob, chat):
-    """No verb reaches a message through another user, another conversation or an id nobody has."""
+    """No verb reaches a message through another user, another conversation or an unused id."""
     own = ada.get_message(chat, "a")["id"]
     other = ada.create_conversation()["id"]
     for verb, arguments in (

@@ -1,4 +1,4 @@
-"""The guard that is ready to use: what nobody sees goes, what somebody wrote stays."""
+"""The ready-made guard: invisible characters go, visible text stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flask_conversations.errors import ConfigurationError, ValidationFailed
 from flask_conversations.guards import remove_invisible, visible
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from .tools import contents
 
 PATH = "flask_conversations.guards.remove_invisible"
@@ -80,7 +80,7 @@ def test_what_people_write_stays(subtests):
             assert visible(f"abc {text} def") == f"abc {text} def"
 
 
-def test_what_nobody_sees_goes(subtests):
+def test_invisible_characters_go(subtests):
     """At the beginning, in the middle, at the end, and in any number."""
     for hidden in INVISIBLE:
         with subtests.test(ascii(hidden)):

@@ -6,7 +6,7 @@ import pytest
 
 from flask_conversations.errors import ConfigurationError, ValidationFailed
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from .tools import contents
 
 TEXT = {"type": "text", "text": "x"}

@@ -178,7 +178,7 @@ def test_organisations_are_apart(app, conversations):
 
 
 def test_the_system_sees_all(app, conversations, ada, bob):
-    """The system lists the conversations of everybody and owns none."""
+    """The system lists the conversations of all users and owns none."""
     make(ada, "hers")
     make(bob, "his")
     assert sorted(titles(conversations.as_system(app=app).list_conversations())) == ["hers", "his"]

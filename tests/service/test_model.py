@@ -82,8 +82,8 @@ class Histories(RuleBasedStateMachine):
         assert found["preview"] == (preview_of(chat.messages[-1][2]) if chat.messages else None)
         assert sequence(self.app, key) == list(range(1, chat.seq + 1))
         asked = [content for _, role, content, _ in chat.messages[-4:] if role == "user" and content.strip()]
-        told = [m["content"] for m in service.get_conversation_history(key, 4) if m["role"] == "user"]
-        assert [content for content in told if content.strip()] == asked
+        shown = [m["content"] for m in service.get_conversation_history(key, 4) if m["role"] == "user"]
+        assert [content for content in shown if content.strip()] == asked
         stranger = self.services["bob" if chat.owner == "ada" else "ada"]
         assert not stranger.conversation_exists(key)
         with pytest.raises(NotFound):

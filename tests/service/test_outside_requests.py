@@ -10,7 +10,7 @@ import pytest
 from flask_conversations import Identity, current_conversations
 from flask_conversations.errors import NotFound
 
-from .tools import NEVER, check, contents, everything, in_use, nobody_else
+from .tools import NEVER, check, check_invisible, contents, everything, in_use
 
 
 def test_every_verb_leaves_no_connection(app, ada, bob):
@@ -58,7 +58,7 @@ def test_from_many_threads(app, ada, bob, threads):
     threads(6, lambda i: ada.save_message(chat["id"], "user", str(i)))
     assert sorted(contents(ada, chat["id"])) == list("012345")
     assert in_use(app) == 0
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_from_a_thread_of_a_request(app, conversations, http):
@@ -97,7 +97,7 @@ def test_from_a_generator(app, conversations, http):
 
 
 def test_an_abandoned_generator_leaves_nothing_open(app, ada):
-    """A stream that nobody reads to its end holds no connection."""
+    """A stream that is not read to its end holds no connection."""
     chat = ada.create_conversation(messages=[{"role": "user", "content": str(n)} for n in range(5)])
 
     def pages():

@@ -1,4 +1,4 @@
-"""Rows that something else has spoilt: their conversation stays readable, by the service and over REST, and can be written on."""
+"""Corrupted rows: their conversation stays readable, by the service and over REST, and can be written on."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def begun(service):
 
 
 @pytest.fixture
-def spoil(app, bob, database):
+def corrupt(app, bob, database):
     """Sets one column of a conversation, or of its second message, to raw SQL; Bob has a conversation that stays well."""
     bob.create_conversation("his", messages=[{"role": "user", "content": "his"}])
 
-    def spoil(conversation_id, table, column, value):
+    def corrupt(conversation_id, table, column, value):
         key = conversation_id.replace("-", "") if database.name == "sqlite" else conversation_id
         where = f"id = '{key}'" if table == "conversations" else f"conversation_id = '{key}' AND seq = 2"
         with app.app_context(), app.db.engine.begin() as connection:
@@ -131,19 +131,19 @@ def spoil(app, bob, database):
                 connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             connection.exec_driver_sql(f"UPDATE {table} SET {column} = {value.replace('%', '%%')} WHERE {where}")
 
-    return spoil
+    return corrupt
 
 
 @pytest.fixture
-def spoilt(ada, spoil):
-    """Spoils Ada's only conversation."""
+def corrupted(ada, corrupt):
+    """Corrupts Ada's only conversation."""
     conversation_id = begun(ada)
 
-    def spoil_it(table, column, value):
-        spoil(conversation_id, table, column, value)
+    def corrupt_it(table, column, value):
+        corrupt(conversation_id, table, column, value)
         return conversation_id
 
-    return spoil_it
+    return corrupt_it
 
 
 def strict(answer):
@@ -170,14 +170,14 @@ def read_everything(service, client, conversation_id):
     return found
 
 
-def test_a_spoilt_message_leaves_its_conversation_readable(app, conversations, bob, http, database, spoil, subtests):
-    """Whatever a message's column holds, all messages are shown, new ones can be saved, and the spoilt one can be deleted."""
+def test_a_corrupt_message_leaves_its_conversation_readable(app, conversations, bob, http, database, corrupt, subtests):
+    """Whatever a message's column holds, all messages are shown, new ones can be saved, and the corrupt one can be deleted."""
     for column, values in MESSAGES[database.name].items():
         with subtests.test(column):
             owner = conversations.as_user(column, app=app)
             conversation_id = begun(owner)
             for number, value in enumerate(values):
-                spoil(conversation_id, "conversation_messages", column, value)
+                corrupt(conversation_id, "conversation_messages", column, value)
                 found = read_everything(owner, http(column), conversation_id)[:3]
                 assert [message["seq"] for message in found] == [1, 2, 3], value[:50]
                 assert [found[0]["content"], found[2]["content"]] == ["a", "c"]
@@ -189,14 +189,14 @@ def test_a_spoilt_message_leaves_its_conversation_readable(app, conversations, b
     assert [one["title"] for one in bob.list_conversations()["conversations"]] == ["his"]
 
 
-def test_a_spoilt_conversation_stays_readable(app, conversations, bob, http, database, spoil, subtests):
+def test_a_corrupt_conversation_stays_readable(app, conversations, bob, http, database, corrupt, subtests):
     """Whatever a conversation's own column holds, it can be read, listed, written to, renamed and deleted."""
     for column, values in CONVERSATIONS[database.name].items():
         with subtests.test(column):
             owner = conversations.as_user(column, app=app)
             conversation_id = begun(owner)
             for value in values:
-                spoil(conversation_id, "conversations", column, value)
+                corrupt(conversation_id, "conversations", column, value)
                 found = read_everything(owner, http(column), conversation_id)
                 assert [message["content"] for message in found] == ["a", "b", "c"], value[:50]
                 for query in ("", "?status=all&order=title", "?status=all&order=-updated_at"):
@@ -212,11 +212,11 @@ def test_a_spoilt_conversation_stays_readable(app, conversations, bob, http, dat
     assert [one["title"] for one in bob.list_conversations()["conversations"]] == ["his"]
 
 
-def test_a_spoilt_conversation_does_not_end_the_list(ada, http, database, spoilt):
-    """One spoilt conversation among many hides none of the others, on any page."""
+def test_a_corrupt_conversation_does_not_end_the_list(ada, http, database, corrupted):
+    """One corrupt conversation among many hides none of the others, on any page."""
     ada.create_conversation("before")
     column, value = ("title", "CAST(x'ff' AS TEXT)") if database.name == "sqlite" else ("metadata", f"'{DEEP}'")
-    spoilt("conversations", column, value)
+    corrupted("conversations", column, value)
     ada.create_conversation("after")
     found, cursor = [], None
     while True:
@@ -234,11 +234,11 @@ def test_a_spoilt_conversation_does_not_end_the_list(ada, http, database, spoilt
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_text_that_is_no_utf8_is_shown_as_far_as_it_can_be(app, ada, spoilt):
+def test_text_that_is_no_utf8_is_shown_as_far_as_it_can_be(app, ada, corrupted):
     """Bytes that are no text become replacement characters, and only while they have to."""
-    conversation_id = spoilt("conversation_messages", "content", "CAST(x'6869ff21' AS TEXT)")
+    conversation_id = corrupted("conversation_messages", "content", "CAST(x'6869ff21' AS TEXT)")
     assert contents(ada, conversation_id) == ["a", "hi\ufffd!", "c"]
-    spoilt("conversation_messages", "content", "'mended'")
+    corrupted("conversation_messages", "content", "'mended'")
     assert contents(ada, conversation_id) == ["a", "mended", "c"]
     with app.app_context():
         pooled = app.db.engine.raw_connection()
@@ -246,9 +246,9 @@ def test_text_that_is_no_utf8_is_shown_as_far_as_it_can_be(app, ada, spoilt):
         pooled.close()
 
 
-def test_a_host_reads_on_the_same_session(app, conversations, spoilt):
-    """Inside a host's own transaction a spoilt row is read too, and the transaction goes on."""
-    conversation_id = spoilt("conversation_messages", "metadata", f"'{DEEP}'")
+def test_a_host_reads_on_the_same_session(app, conversations, corrupted):
+    """Inside a host's own transaction a corrupt row is read too, and the transaction goes on."""
+    conversation_id = corrupted("conversation_messages", "metadata", f"'{DEEP}'")
     with app.app_context():
         ada = conversations.as_user("ada")
         with ada.transaction():

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from flask_conversations.errors import StorageUnavailable
 
-from .tools import check, contents, everything, nobody_else, sequence, sql
+from .tools import check, check_invisible, contents, everything, sequence, sql
 
 TREE = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def test_processes_share_a_conversation_and_one_is_killed(app, ada, bob, writers
     for process in (doomed, sound):
         acknowledged[process] += [process.stdout.readline().strip() for _ in range(20)]
     doomed.send_signal(signal.SIGKILL)
-    # a line that is not ended was not read by anybody
+    # a line that is not ended was not read by any process
     acknowledged[doomed] += doomed.stdout.read().split("\n")[:-1]
     acknowledged[sound] += sound.stdout.read().split()
     assert (sound.wait(60), len(acknowledged[sound])) == (0, 40)
@@ -76,7 +76,7 @@ def test_processes_share_a_conversation_and_one_is_killed(app, ada, bob, writers
     assert sequence(app, chat["id"]) == list(range(1, len(stored) + 1))
     check(ada, chat["id"])
     assert ada.save_message(chat["id"], "user", "after")["seq"] == len(stored) + 1
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -143,7 +143,7 @@ def test_a_restarted_database_is_noticed_once_at_most(database, app, ada, bob):
             assert ada.save_message(chat["id"], "user", "b")["seq"] == seq
         connection.exec_driver_sql(end_all)
     assert contents(ada, chat["id"]) == ["a", "b", "b"]
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -7,7 +7,7 @@ import pytest
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed
 from flask_conversations.schemas.canonical import checksum
 
-from .tools import NEVER, check, contents, everything, nobody_else, rows
+from .tools import NEVER, check, check_invisible, contents, everything, rows
 
 EVERY_FIELD = {
     "type": "card",
@@ -41,7 +41,7 @@ def test_every_field_comes_back_equal(ada, bob):
     assert ada.get_messages(chat["id"])["messages"] == [saved]
     with pytest.raises(NotFound):
         bob.get_message(chat["id"], saved["id"])
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 RAW = [
@@ -177,7 +177,7 @@ def test_several_at_once(ada, bob):
     assert everything(ada, chat["id"]) == saved
     found = check(ada, chat["id"])
     assert (found["version"], found["message_count"]) == (2, 5)
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_different_fields_in_one_batch(ada):
@@ -253,7 +253,7 @@ def test_a_failure_in_the_middle_leaves_nothing(app, ada, bob):
         ada.save_messages(chat["id"], batch)
     assert ada.get_conversation(chat["id"]) == before
     assert everything(ada, chat["id"]) == [first]
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 # -- retries ----------------------------------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ def test_what_a_titler_must_not_answer_does_no_harm(make_app, subtests):
 
 
 def test_the_preview_is_the_newest_message(ada):
-    """The preview shows the beginning of the newest message on one line, whoever wrote it."""
+    """The preview shows the beginning of the newest message on one line, the user's and the assistant's alike."""
     chat = ada.create_conversation()
     for role, said, shown in (
         ("user", "Hi\n there", "Hi there"),

@@ -23,8 +23,8 @@ NAMES = (
 
 
 @pytest.fixture
-def heard(app):
-    """What was sent: (name, payload) in order."""
+def received(app):
+    """The signals that were sent: (name, payload) in order."""
     found = []
     with contextlib.ExitStack() as stack:
         for name in NAMES:
@@ -37,44 +37,44 @@ def heard(app):
         yield found
 
 
-def names(heard):
-    return [name for name, _ in heard]
+def names(received):
+    return [name for name, _ in received]
 
 
-def test_every_change_is_told_once(ada, bob, heard):
+def test_every_change_sends_one_signal(ada, bob, received):
     """Each verb sends its signal, with the identity and the noun as the service returned it."""
     expected = []
 
-    def told(name, **payload):
+    def expect(name, **payload):
         expected.append((name, {"identity": ada.identity, **payload}))
 
     chat = ada.create_conversation("T")
-    told("conversation_created", conversation=chat)
-    told("conversation_updated", conversation=ada.update_conversation(chat["id"], title="U"))
-    told("conversation_updated", conversation=ada.archive_conversation(chat["id"]))
-    told("message_saved", message=(first := ada.save_message(chat["id"], "user", "a")))
+    expect("conversation_created", conversation=chat)
+    expect("conversation_updated", conversation=ada.update_conversation(chat["id"], title="U"))
+    expect("conversation_updated", conversation=ada.archive_conversation(chat["id"]))
+    expect("message_saved", message=(first := ada.save_message(chat["id"], "user", "a")))
     for message in ada.save_messages(chat["id"], [{"role": "user", "content": c} for c in "bc"]):
-        told("message_saved", message=message)
-    told("message_updated", message=ada.update_message(chat["id"], first["id"], content="A"))
-    told("message_updated", message=ada.rate_message(chat["id"], first["id"], "up"))
-    told("message_deleted", message=ada.delete_message(chat["id"], first["id"]))
-    told("message_deleted", message=ada.pop_message(chat["id"]))
+        expect("message_saved", message=message)
+    expect("message_updated", message=ada.update_message(chat["id"], first["id"], content="A"))
+    expect("message_updated", message=ada.rate_message(chat["id"], first["id"], "up"))
+    expect("message_deleted", message=ada.delete_message(chat["id"], first["id"]))
+    expect("message_deleted", message=ada.pop_message(chat["id"]))
     ada.clear_conversation(chat["id"])
     before = ada.get_conversation(chat["id"])
-    told("conversation_updated", conversation=before)
+    expect("conversation_updated", conversation=before)
     ada.delete_conversation(chat["id"])
-    told("conversation_deleted", conversation=before, permanent=False)
-    told("conversation_updated", conversation=(before := ada.restore_conversation(chat["id"])))
+    expect("conversation_deleted", conversation=before, permanent=False)
+    expect("conversation_updated", conversation=(before := ada.restore_conversation(chat["id"])))
     ada.delete_conversation(chat["id"], permanent=True)
-    told("conversation_deleted", conversation=before, permanent=True)
-    assert heard == expected
+    expect("conversation_deleted", conversation=before, permanent=True)
+    assert received == expected
 
 
-def test_what_changes_nothing_is_not_told(ada, bob, heard):
+def test_calls_that_change_nothing_send_no_signal(ada, bob, received):
     """Reads, replays, repeated moves, refusals and misses send nothing."""
     chat = ada.create_conversation(id="c-1")
     ada.save_message(chat["id"], "user", "a", client_id="k")
-    heard.clear()
+    received.clear()
     ada.create_conversation(id="c-1")
     ada.save_message(chat["id"], "user", "a", client_id="k")
     ada.unarchive_conversation(chat["id"])
@@ -92,33 +92,33 @@ def test_what_changes_nothing_is_not_told(ada, bob, heard):
     ):
         with pytest.raises(ConversationsError):
             call()
-    assert heard == []
+    assert received == []
 
 
-def test_what_is_told_is_what_is_stored(ada, heard):
-    """A snapshot or replacement tells each new message as it can be read, and the conversation once, as it is now."""
+def test_payloads_are_as_stored(ada, received):
+    """A snapshot or replacement sends each new message as it can be read, and the conversation once, as it is now."""
     chat = ada.create_conversation("T", messages=[{"role": "user", "content": c} for c in "abc"])
-    heard.clear()
+    received.clear()
     a, b, c = everything(ada, chat["id"])
     ada.save_conversation(
         {"id": chat["id"], "title": "U", "messages": [a, {**b, "content": "B"}, c, {"role": "user", "content": "d"}]}
     )
-    told = [payload["message"] for name, payload in heard if name == "message_saved"]
-    assert told == everything(ada, chat["id"])[-1:]
-    assert [p["conversation"] for name, p in heard if name == "conversation_updated"] == [check(ada, chat["id"])]
-    heard.clear()
+    saved = [payload["message"] for name, payload in received if name == "message_saved"]
+    assert saved == everything(ada, chat["id"])[-1:]
+    assert [p["conversation"] for name, p in received if name == "conversation_updated"] == [check(ada, chat["id"])]
+    received.clear()
     ada.replace_messages(chat["id"], [{"role": "user", "content": c} for c in "axy"])
-    told = [payload["message"] for name, payload in heard if name == "message_saved"]
-    assert told == everything(ada, chat["id"])[-2:]
+    saved = [payload["message"] for name, payload in received if name == "message_saved"]
+    assert saved == everything(ada, chat["id"])[-2:]
 
 
-def test_never_before_the_commit(app, ada, bob, heard):
-    """While a group runs nothing is told; when it is committed, everything in order, and others can see it."""
+def test_never_before_the_commit(app, ada, bob, received):
+    """While a group runs no signal is sent; when it is committed, everything in order, and others can see it."""
     with ada.transaction():
         chat = ada.create_conversation()
         ada.save_message(chat["id"], "user", "a")
-        assert heard == []
-    assert names(heard) == ["conversation_created", "message_saved"]
+        assert received == []
+    assert names(received) == ["conversation_created", "message_saved"]
 
 
 def test_a_receiver_sees_what_was_committed(app, conversations, ada):
@@ -134,19 +134,19 @@ def test_a_receiver_sees_what_was_committed(app, conversations, ada):
     assert seen == [[["a"], 0]]
 
 
-def test_never_on_rollback(app, ada, heard):
-    """A group that fails tells nothing, then or later."""
+def test_never_on_rollback(app, ada, received):
+    """A group that fails sends nothing, then or later."""
     chat = ada.create_conversation()
-    heard.clear()
+    received.clear()
     with failing(ada.transaction()):
         ada.save_message(chat["id"], "user", "a")
     ada.save_message(chat["id"], "user", "b")
-    assert [payload["message"]["content"] for _, payload in heard] == ["b"]
+    assert [payload["message"]["content"] for _, payload in received] == ["b"]
     assert contents(ada, chat["id"]) == ["b"]
 
 
-def test_a_rolled_back_savepoint_drops_its_signals(app, conversations, heard):
-    """What a savepoint of the host undoes is not told; what surrounds it is, once the outermost transaction commits."""
+def test_a_rolled_back_savepoint_drops_its_signals(app, conversations, received):
+    """Changes that a savepoint of the host undoes send no signal; those around it do, once the outermost transaction commits."""
     session = app.db.session
     with app.app_context():
         ada = conversations.as_user("ada")
@@ -156,23 +156,23 @@ def test_a_rolled_back_savepoint_drops_its_signals(app, conversations, heard):
                 ada.save_message(chat["id"], "user", "undone")
             with session.begin_nested():
                 ada.save_message(chat["id"], "user", "kept")
-            assert heard == []
-        assert names(heard) == ["conversation_created", "message_saved"]
-        assert heard[1][1]["message"]["content"] == "kept"
+            assert received == []
+        assert names(received) == ["conversation_created", "message_saved"]
+        assert received[1][1]["message"]["content"] == "kept"
         assert contents(ada, chat["id"]) == ["kept"]
 
 
-def test_a_failed_call_in_a_group_tells_nothing(ada, heard):
+def test_a_failed_call_in_a_group_sends_nothing(ada, received):
     """A call that raises inside a group is undone alone, and so are its signals."""
     with ada.transaction():
         chat = ada.create_conversation()
         with pytest.raises(NotFound):
             ada.save_message("missing", "user", "x")
         ada.save_message(chat["id"], "user", "y")
-    assert names(heard) == ["conversation_created", "message_saved"]
+    assert names(received) == ["conversation_created", "message_saved"]
 
 
-def test_joined_signals_follow_the_hosts_commit(app, conversations, heard):
+def test_joined_signals_follow_the_hosts_commit(app, conversations, received):
     """In joined mode the host's commit sends, the host's rollback forgets."""
     session = app.db.session
     with app.app_context():
@@ -181,14 +181,14 @@ def test_joined_signals_follow_the_hosts_commit(app, conversations, heard):
             ada.create_conversation("forgotten")
             session.rollback()
             chat = ada.create_conversation("kept")
-            assert heard == []
+            assert received == []
             session.commit()
-        assert [payload["conversation"] for _, payload in heard] == [chat]
+        assert [payload["conversation"] for _, payload in received] == [chat]
         assert [one["title"] for one in ada.list_conversations()["conversations"]] == ["kept"]
 
 
-def test_a_receiver_may_write(app, conversations, ada, heard):
-    """A receiver can use the service, on the same session too; what it does is committed and told."""
+def test_a_receiver_may_write(app, conversations, ada, received):
+    """A receiver can use the service, on the same session too; its changes are committed and send signals."""
 
     def answer(sender, message, identity, **_):
         if message["role"] == "user":
@@ -198,7 +198,7 @@ def test_a_receiver_may_write(app, conversations, ada, heard):
     with signals.message_saved.connected_to(answer, sender=app):
         ada.save_message(chat["id"], "user", "question")
     assert contents(ada, chat["id"]) == ["question", "answer"]
-    assert [p["message"]["role"] for name, p in heard if name == "message_saved"] in (
+    assert [p["message"]["role"] for name, p in received if name == "message_saved"] in (
         ["user", "assistant"],
         ["assistant", "user"],
     )
@@ -208,10 +208,10 @@ def test_a_receiver_may_write(app, conversations, ada, heard):
 
 def test_a_receivers_error_is_logged_and_harmless(app, ada, bob, caplog, subtests):
     """What a receiver raises costs neither the message nor the other signals, and stands in the log."""
-    heard = []
+    received = []
 
     def note(sender, **_):
-        heard.append(1)
+        received.append(1)
 
     for error in (ZeroDivisionError("receiver"), NotFound("receiver"), ValueError("receiver")):
 
@@ -219,7 +219,7 @@ def test_a_receivers_error_is_logged_and_harmless(app, ada, bob, caplog, subtest
             raise error
 
         with subtests.test(type(error).__name__):
-            heard.clear()
+            received.clear()
             caplog.clear()
             chat = ada.create_conversation()
             with (
@@ -230,7 +230,7 @@ def test_a_receivers_error_is_logged_and_harmless(app, ada, bob, caplog, subtest
                 saved = ada.save_message(chat["id"], "user", "a")
                 ada.update_conversation(chat["id"], title="T")
             assert everything(ada, chat["id"]) == [saved]
-            assert heard == [1]
+            assert received == [1]
             assert "receiver" in caplog.text
             assert in_use(app) == 0
 
@@ -251,12 +251,12 @@ def test_a_receiver_that_breaks_the_session_harms_nobody(app, conversations, ada
     assert in_use(app) == 0
 
 
-def test_claiming_is_told(app, conversations, ada, heard):
-    """A claimed conversation is told as updated, with its new owner."""
+def test_claiming_sends_a_signal(app, conversations, ada, received):
+    """A claimed conversation sends `conversation_updated`, with its new owner."""
     guest = conversations.as_user("guest:1", app=app)
     chat = guest.create_conversation("T")
-    heard.clear()
+    received.clear()
     ada.claim("guest:1")
-    assert [(name, p["conversation"]["user_id"], p["conversation"]["id"]) for name, p in heard] == [
+    assert [(name, p["conversation"]["user_id"], p["conversation"]["id"]) for name, p in received] == [
         ("conversation_updated", "ada", chat["id"])
     ]

@@ -7,8 +7,8 @@ import pytest
 from flask_conversations.errors import ClientIdConflict, NotFound, ValidationFailed, VersionConflict
 from flask_conversations.service import http
 
-from ..bed.service import units_of
-from .tools import check, contents, everything, nobody_else, rows, walk
+from ..infra.service import units_of
+from .tools import check, check_invisible, contents, everything, rows, walk
 
 
 def user(*texts):
@@ -35,7 +35,7 @@ def test_a_new_snapshot_creates(ada, bob):
     assert (saved["conversation"]["client_id"], saved["conversation"]["version"]) == ("c-1", 1)
     assert contents(ada, "c-1") == ["a", "b"]
     assert ada.save_conversation({"title": "no id"})["conversation"]["title"] == "no id"
-    nobody_else(bob, "c-1")
+    check_invisible(bob, "c-1")
 
 
 def test_a_retried_snapshot_changes_nothing(ada):
@@ -66,7 +66,7 @@ def test_an_older_list_deletes_nothing(ada, chat):
 
 
 def test_two_devices_keep_both_their_messages(ada, chat):
-    """What two devices wrote from the same copy is all there, whoever saves first."""
+    """The messages of two devices from the same copy are all there, in either order of saving."""
     phone, laptop = copy(ada, chat["id"]), copy(ada, chat["id"])
     phone["messages"] += [{"role": "user", "content": "from the phone", "client_id": "p"}]
     laptop["messages"] += [{"role": "user", "content": "from the laptop", "client_id": "l"}]
@@ -107,7 +107,7 @@ def test_fields_merge_one_by_one(ada, chat):
 
 
 def test_the_same_field_changed_twice_is_a_conflict(ada, chat):
-    """A field that somebody else changed since stays as it is, and both values are reported."""
+    """A field that another device changed since stays as it is, and both values are reported."""
     ada.update_conversation(chat["id"], title="phone")
     saved = ada.save_conversation({"id": chat["id"], "title": "laptop", "folder": "f"}, base_version=1)
     assert saved["conflicts"] == [{"field": "title", "current": "phone", "yours": "laptop"}]
@@ -183,7 +183,7 @@ def test_a_copy_as_it_was_read_can_be_saved(ada, chat):
 
 
 def test_a_strangers_snapshot_creates_nothing_and_overwrites_nothing(app, ada, bob, chat):
-    """Another user's id in a snapshot is a conflict that tells nothing."""
+    """Another user's id in a snapshot is a conflict that shows nothing."""
     before = rows(app)
     for force in (False, True):
         with pytest.raises(ClientIdConflict):

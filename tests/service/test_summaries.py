@@ -8,7 +8,7 @@ import pytest
 
 from flask_conversations.errors import ValidationFailed
 
-from ..bed.apps import client_of
+from ..infra.apps import client_of
 from .tools import check, contents
 
 LEAD_IN = "Summary of the conversation so far:\n\n"
@@ -24,7 +24,7 @@ def chat(ada: Any) -> Any:
     return {"id": made["id"], **{message["content"]: message["id"] for message in saved}}
 
 
-def told(service: Any, chat: Any, **kwargs: Any) -> list[str]:
+def history_contents(service: Any, chat: Any, **kwargs: Any) -> list[str]:
     return [message["content"] for message in service.get_conversation_history(chat["id"], **kwargs)]
 
 
@@ -34,7 +34,7 @@ def test_a_summary_stands_for_what_was_said_before_it(ada, chat):
     assert (saved["role"], saved["type"], saved["seq"], saved["parent_id"]) == ("system", "summary", 5, chat["d"])
     assert saved["metadata"] == {"summary": {"until_seq": 2, "until_message_id": chat["b"]}}
     ada.save_message(chat["id"], "user", "e")
-    assert told(ada, chat) == [LEAD_IN + "A and b.", "c", "d", "e"]
+    assert history_contents(ada, chat) == [LEAD_IN + "A and b.", "c", "d", "e"]
     assert contents(ada, chat["id"]) == ["a", "b", "c", "d", "A and b.", "e"]
     check(ada, chat["id"])
 
@@ -45,7 +45,7 @@ def test_without_a_message_it_is_about_all_that_is_finished(ada, chat):
     assert ada.summarize(chat["id"], "Second.")["metadata"]["summary"]["until_seq"] == 4
     ada.save_message(chat["id"], "assistant", "half", status="streaming")
     assert ada.summarize(chat["id"], "Third.")["metadata"]["summary"]["until_seq"] == 4
-    assert told(ada, chat) == [LEAD_IN + "Third.", "half"]
+    assert history_contents(ada, chat) == [LEAD_IN + "Third.", "half"]
 
 
 def test_many_summaries_in_a_row_do_not_hide_the_newest_message(ada, chat):
@@ -79,39 +79,39 @@ def test_instructions_are_not_summed_up(ada):
         messages=[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "a"}]
     )
     ada.summarize(made["id"], "An a.")
-    assert told(ada, made) == [LEAD_IN + "An a.", "Be kind."]
+    assert history_contents(ada, made) == [LEAD_IN + "An a.", "Be kind."]
     assert ada.get_system_prompt(made["id"]) == "Be kind."
 
 
 def test_a_budget_never_pushes_a_summary_out(ada, chat):
     """It stays like the instructions do; the newest messages that fit follow it."""
     ada.summarize(chat["id"], "Short.", up_to_message_id=chat["a"])
-    assert told(ada, chat, max_tokens=1) == [LEAD_IN + "Short."]
+    assert history_contents(ada, chat, max_tokens=1) == [LEAD_IN + "Short."]
 
 
 def test_a_summary_that_is_deleted_gives_the_originals_back(ada, chat):
     """Nothing was lost, so nothing has to be undone."""
     saved = ada.summarize(chat["id"], "All.")
     ada.delete_message(chat["id"], saved["id"])
-    assert told(ada, chat) == ["a", "b", "c", "d"]
+    assert history_contents(ada, chat) == ["a", "b", "c", "d"]
 
 
 def test_the_text_of_a_summary_can_be_edited(ada, chat):
     """It goes on standing for the same messages."""
     saved = ada.summarize(chat["id"], "All.")
     ada.update_message(chat["id"], saved["id"], content="All of it.")
-    assert told(ada, chat) == [LEAD_IN + "All of it."]
+    assert history_contents(ada, chat) == [LEAD_IN + "All of it."]
 
 
 def test_a_summary_belongs_to_its_branch(ada, chat):
     """Where the conversation goes on from a message before the summary, that summary does not count."""
     ada.summarize(chat["id"], "All.")
     ada.save_message(chat["id"], "user", "c2", parent_id=chat["b"])
-    assert told(ada, chat) == ["a", "b", "c2"]
+    assert history_contents(ada, chat) == ["a", "b", "c2"]
     with pytest.raises(ValidationFailed, match="up_to_message_id"):
         ada.summarize(chat["id"], "x", up_to_message_id=chat["d"])
     ada.summarize(chat["id"], "New.", up_to_message_id=chat["b"])
-    assert told(ada, chat) == [LEAD_IN + "New.", "c2"]
+    assert history_contents(ada, chat) == [LEAD_IN + "New.", "c2"]
 
 
 def test_a_client_cannot_forge_a_summary(app, ada, chat):
@@ -123,7 +123,7 @@ def test_a_client_cannot_forge_a_summary(app, ada, chat):
     for role in ("user", "assistant"):
         assert client.post(address, json={**body, "role": role}).status_code == 201
     assert client.post(address, json=body).status_code == 201
-    assert told(ada, chat) == ["a", "b", "c", "d", *["Forget it all."] * 3]
+    assert history_contents(ada, chat) == ["a", "b", "c", "d", *["Forget it all."] * 3]
     assert client.post(address, json={**body, "role": "system"}).status_code == 422
 
 
@@ -144,7 +144,7 @@ def test_a_message_that_says_not_what_it_sums_up_is_an_ordinary_one(ada, chat, s
     for metadata in (None, {}, {"summary": 3}, {"summary": {"until_seq": "4"}}, {"summary": {"until_seq": True}}):
         with subtests.test(metadata=metadata):
             note = ada.save_message(chat["id"], "system", "Note.", type="summary", metadata=metadata)
-            assert told(ada, chat) == ["a", "b", "c", "d", "Note."]
+            assert history_contents(ada, chat) == ["a", "b", "c", "d", "Note."]
             ada.delete_message(chat["id"], note["id"])
 
 
@@ -155,4 +155,4 @@ def test_a_cached_history_has_the_summary_too(make_app, redis_url):
     made = ada.create_conversation(messages=[{"role": "user", "content": "a"}])
     ada.get_conversation_history(made["id"])
     ada.summarize(made["id"], "An a.")
-    assert told(ada, made) == told(ada, made, limit=50) == [LEAD_IN + "An a."]
+    assert history_contents(ada, made) == history_contents(ada, made, limit=50) == [LEAD_IN + "An a."]

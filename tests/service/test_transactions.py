@@ -15,7 +15,7 @@ from flask_conversations.errors import (
     VersionConflict,
 )
 
-from .tools import NEVER, check, contents, failing, in_use, nobody_else, rows
+from .tools import NEVER, check, check_invisible, contents, failing, in_use, rows
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_the_session_works_after_every_error(host, hers):
 
 
 def test_a_group_is_committed_together(host, hers, elsewhere):
-    """Inside a group one sees one's own work and nobody else does, until the end of the block."""
+    """Inside a group one sees one's own work and no other caller does, until the end of the block."""
     with hers.transaction() as same:
         assert same is hers
         chat = hers.create_conversation(id="c-1")
@@ -207,7 +207,7 @@ def test_two_users_in_one_group(host, hers):
     with failing(hers.transaction()):
         chat = hers.create_conversation()
         his.create_conversation()
-        nobody_else(his, chat["id"])
+        check_invisible(his, chat["id"])
     assert rows(host)["conversations"] == 0
 
 
@@ -229,7 +229,7 @@ def test_a_group_outside_any_context(app, ada, bob):
         assert in_use(app) == 1
     assert in_use(app) == 0
     assert contents(ada, chat["id"]) == ["a"]
-    nobody_else(bob, chat["id"])
+    check_invisible(bob, chat["id"])
 
 
 def test_a_read_in_a_group_locks_nothing_but_sees_all(hers):
@@ -258,13 +258,13 @@ def test_joined_calls_wait_for_the_host(host, hers, elsewhere):
 
 
 def test_joined_calls_go_with_the_hosts_rollback(host, hers, elsewhere):
-    """The host's rollback undoes them, and nothing was told."""
-    told = []
-    with signals.conversation_created.connected_to(lambda sender, **_: told.append(1), sender=host), hers.joined():
+    """The host's rollback undoes them, and no signal was sent."""
+    sent = []
+    with signals.conversation_created.connected_to(lambda sender, **_: sent.append(1), sender=host), hers.joined():
         hers.create_conversation(id="c-1")
         host.db.session.rollback()
     assert not elsewhere.conversation_exists("c-1")
-    assert (told, rows(host)["conversations"]) == ([], 0)
+    assert (sent, rows(host)["conversations"]) == ([], 0)
 
 
 def test_an_error_in_joined_mode_keeps_the_hosts_work(host, hers, elsewhere):

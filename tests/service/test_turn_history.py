@@ -59,7 +59,7 @@ def test_any_limit_and_any_budget_is_accepted(ada, chat, subtests):
 
 
 def test_another_branch_has_its_own_history(ada, chat):
-    """An answer beside another one: only the path to the newest message is told."""
+    """An answer beside another one: only the path to the newest message is in the history."""
     ada.save_message(chat["id"], "assistant", "Warm.", parent_id=chat["asked"])
     assert [m["content"] for m in ada.get_conversation_history(chat["id"])] == ["How warm is Paris?", "Warm."]
     ada.summarize(chat["id"], "Paris is warm.")

@@ -96,7 +96,7 @@ def in_use(app: Flask) -> int:
         return app.db.engine.pool.checkedout()  # type: ignore[attr-defined,no-any-return]
 
 
-def nobody_else(bob: Any, conversation_id: str) -> None:
+def check_invisible(bob: Any, conversation_id: str) -> None:
     """Bob does not see the conversation."""
     assert not bob.conversation_exists(conversation_id)
     with pytest.raises(NotFound):

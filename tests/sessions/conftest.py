@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bed.apps import shared_db
+from tests.infra.apps import shared_db
 
 
 @pytest.fixture

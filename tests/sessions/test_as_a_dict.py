@@ -160,7 +160,7 @@ def test_an_item_keeps_its_message_when_it_is_assigned(ours, ada):
 
 
 def test_an_item_cannot_be_changed_in_place(ours):
-    """Nobody would save the change: it raises and says what to do. A copy may be changed, and so may a popped item."""
+    """The change would not be saved: it raises and says what to do. A copy may be changed, and so may a popped item."""
     ours["s1"].append(said("a"))
     with pytest.raises(TypeError, match=r"SESSIONS\[key\]\[-1\] = "):
         ours["s1"][-1]["content"] += "b"
@@ -382,7 +382,7 @@ def test_a_maxlen_that_is_none(conversations):
             conversations.sessions(maxlen)
 
 
-def test_without_a_request_somebody_must_be_named(app, conversations):
+def test_without_a_request_a_user_must_be_named(app, conversations):
     """The error says how."""
     for context in (app.app_context(), app.test_request_context()):
         with context, pytest.raises(IdentityRequired):

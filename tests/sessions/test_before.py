@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.bed.databases import Database
-from tests.bed.demo import TREE
+from tests.infra.databases import Database
+from tests.infra.demo import TREE
 
 BEFORE = (TREE / "example_app" / "before.py").read_text()
 [DICT] = [line for line in BEFORE.splitlines() if line.startswith("SESSIONS")]
@@ -67,7 +67,7 @@ UNKNOWN = "You have not told me your name in this conversation."
     indirect=["database"],
 )
 def test_one_line_makes_it_durable(begin, options):
-    """After a restart Ada's name is known; Bob in the same browser is somebody else."""
+    """After a restart Ada's name is known; Bob in the same browser is another user."""
     line = f"SESSIONS = conversations.sessions(maxlen=2 * MAX_HISTORY{options})"
     first = begin(line)
     assert says(first, "ada", "My name is Ada.", "What is my name?")[1] == "Your name is Ada."

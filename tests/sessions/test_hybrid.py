@@ -36,7 +36,7 @@ def test_each_write_is_in_both_halves(both, sessions_of, statements, app):
 
 
 def test_two_users_share_no_memory(conversations, app):
-    """The dict of before gave one key's deque to whoever had the key; the memory half does not."""
+    """The dict of before gave one key's deque to every caller with the key; the memory half does not."""
     sessions = conversations.sessions(3, write="both", read="memory")
     ada, bob, acme = (
         sessions.as_user("ada", app=app),
@@ -75,7 +75,7 @@ def test_a_process_that_begins_reads_what_is_stored(both, sessions_of):
     assert list(fresh["s1"]) == [said("a"), said("b")]
 
 
-def test_differences_are_told_without_content(both, ada, caplog):
+def test_differences_are_logged_without_content(both, ada, caplog):
     """How many items, where they first differ, and nothing of what was said or of the key in the log."""
     both["s1"].extend([said("alpha"), said("beta")])
     both["s2"].append(said("gamma"))
@@ -201,7 +201,7 @@ def test_read_from_the_database_fails_where_the_database_fails(sessions_of, unre
     assert list(ours["s1"]) == [said("a"), said("c")]
 
 
-def test_what_is_owed_is_paid_before_the_database_is_read(sessions_of, unreachable):
+def test_pending_changes_are_saved_before_the_database_is_read(sessions_of, unreachable):
     """Switching to the database while it still lacks something: a read brings it up first, or raises."""
     ours = sessions_of("ada", 3, write="both", read="memory")
     unreachable(True)

@@ -93,7 +93,7 @@ def test_a_key_and_its_client_id_name_each_other(one, other):
         *("session-int:05", "session-int:x", "session-b64:YQ==", "session-b64:YQ", f"session-sha256:{'0' * 64}"),
     ],
 )
-def test_a_client_id_of_somebody_elses_making(client_id):
+def test_a_client_id_of_another_kind(client_id):
     """Only the one spelling that the sessions give a key is a key."""
     for metadata in (None, {}, {"session_key": "YQ"}, {"session_key": 5}):
         assert keys.key_of({"client_id": client_id, "metadata": metadata}) is None

@@ -27,7 +27,7 @@ def events(answer: Any) -> list[Event]:
 
 
 def parsed(text: str) -> list[Event]:
-    """The events of a text, without comments and without the one that says when to come back."""
+    """The events of a text, without comments and without `retry`."""
     found = []
     assert text.endswith("\n\n"), "a frame is not whole"
     for frame in text.split("\n\n")[:-1]:
@@ -46,8 +46,8 @@ def text_of(found: list[Event]) -> str:
     return "".join(one.data["delta"] for one in found if one.event == "message.delta")
 
 
-def told(found: list[Event]) -> list[Any]:
-    """What a reader has learned: texts put together, other parts as they are; the states and the frame left out."""
+def parts_of(found: list[Event]) -> list[Any]:
+    """The parts that a reader has received: texts put together, other parts as they are; the states and the frame left out."""
     seen: list[Any] = []
     for one in found:
         if one.event in ("message.delta", "message.reasoning"):
@@ -61,7 +61,7 @@ def told(found: list[Event]) -> list[Any]:
 
 
 def events_of(found: list[Event]) -> list[Any]:
-    """All that a reader was told, the texts put together."""
+    """All events that a reader has received, the texts put together."""
     seen: list[Any] = []
     for one in found:
         if one.event in ("message.delta", "message.reasoning") and seen and seen[-1][0] == one.event:
@@ -74,7 +74,7 @@ def events_of(found: list[Event]) -> list[Any]:
 
 
 def joined(*halves: list[Any]) -> list[Any]:
-    """What a reader has learned who was cut off in between."""
+    """What a reader has received over several connections."""
     found: list[Any] = []
     for half in halves:
         for kind, data in half:

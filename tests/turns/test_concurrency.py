@@ -116,7 +116,7 @@ def test_sends_over_http_are_in_order_too(app, http, ada, chat, answered, thread
 
 
 def test_ten_retries_call_the_responder_once(two, threads):
-    """One client id: one question, one call, and everybody gets the same answer, on whichever worker they asked."""
+    """One client id: one question, one call, and each caller gets the same answer, on any worker."""
     calls = itertools.count()
 
     def respond(turn):
@@ -201,7 +201,7 @@ def test_parallel_approvals_over_http_are_one_200_and_nine_409(app, http, ada, b
 
 
 def test_approvals_that_disagree_are_decided_once(app, ada, chat, answered, threads):
-    """Half of them say yes and half no: one is heard."""
+    """Half of them say yes and half no: one counts."""
     answered(with_tools)
     ada.send_message(chat, "q")
     threads(6, lambda i: ada.approve_tools(chat, ["c1"], approved=bool(i % 2)), errors=True)
@@ -230,7 +230,7 @@ def test_approvals_of_several_calls_at_once_resume_once(app, ada, chat, answered
 
 
 def test_a_cancellation_and_an_end_at_the_same_time(app, ada, chat, answered, threads):
-    """Whoever comes first decides, and the answer says it: completed with all of the text, or cancelled."""
+    """The first of them decides, and the answer says which: completed with all of the text, or cancelled."""
     for _ in range(12):
         barrier = threading.Barrier(2)
 
@@ -255,7 +255,7 @@ def test_a_cancellation_and_an_end_at_the_same_time(app, ada, chat, answered, th
 
 
 def test_a_cancellation_from_another_worker(two):
-    """It is heard within seconds, keeps the text so far, and the worker says nothing more."""
+    """It takes effect within seconds, keeps the text so far, and the worker says nothing more."""
     led = Led()
     workers = two(led)
     here, there = services(workers)
@@ -272,7 +272,7 @@ def test_a_cancellation_from_another_worker(two):
 
 
 def test_ten_cancellations_at_once(two, threads):
-    """One end, whoever asks for it."""
+    """The turn ends once, whichever worker cancels it."""
     led = Led()
     workers = two(led)
     adas = services(workers)
@@ -291,7 +291,7 @@ def test_ten_cancellations_at_once(two, threads):
 def test_cancelling_between_two_turns_loses_no_question(two):
     """The first turn ends while its successor, on another worker, has not begun: a cancellation then keeps the question."""
     first, second = Led(), Led()
-    # a turn that has not begun says nothing more once it was asked to stop: whoever asks need not wait for three seconds here
+    # a turn that has not begun says nothing more once it was asked to stop: the caller need not wait for three seconds here
     workers = two(first, timing=dataclasses.replace(QUICK, cancel_patience=0.3))
     workers[1].conversations.responder(second)
     here, there = services(workers)
@@ -329,7 +329,7 @@ def test_regenerating_while_others_send(app, ada, chat, answered, threads):
 
 
 @pytest.mark.parametrize("queue", [0, 2])
-def test_more_than_may_wait_are_told_to_come_back(make_app, http, led, queue):
+def test_more_than_may_wait_get_409_with_retry_after(make_app, http, led, queue):
     """CONVERSATIONS_TURN_QUEUE turns wait, in order; one more is 409 with Retry-After, and stored nowhere."""
     app = make_app(CONVERSATIONS_TURN_QUEUE=queue)
     app.conversations.responder(led)

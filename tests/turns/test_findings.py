@@ -25,7 +25,7 @@ from .tools import END, Led, abandon, expire, is_idle, said, tree, turns_of, unt
 
 @pytest.fixture
 def busy(app, ada, chat, led):
-    """A conversation whose turn says nothing until it is told to."""
+    """A conversation whose turn says nothing until the test lets it."""
     app.conversations.responder(led)
     ada.send_message(chat, "first", wait=False)
     led.wait()
@@ -78,7 +78,7 @@ def test_what_cannot_begin_is_refused_as_it_comes(app, ada, chat, led, subtests)
 
 
 def test_a_question_whose_id_is_taken_meanwhile_stops_nobody(app, ada, busy, led):
-    """It fails, and says so; the conversation goes on, and so does the recovery of everybody's turns."""
+    """It fails, and says so; the conversation goes on, and so does the recovery of all turns."""
     taken = new_id()
     ada.send_message(busy, "second", client_id=taken, wait=False)
     ada.save_message(busy, "user", "in its place", id=taken)
@@ -130,7 +130,7 @@ def test_a_regeneration_whose_question_is_gone_leaves_nothing(app, ada, busy, le
     is_idle(app, ada, busy)
 
 
-def test_a_turn_begins_once_although_its_commit_was_not_heard_of(app, ada, busy, led, monkeypatch):
+def test_a_turn_begins_once_although_its_commit_was_not_confirmed(app, ada, busy, led, monkeypatch):
     """The connection breaks between the commit that begins a waiting turn and the worker: it looks again, and it is its turn."""
     broken, begin = [], transitions.start_waiting
 
@@ -312,7 +312,7 @@ def test_a_repeated_cancel_does_not_end_the_next_turn(app, ada, http, busy, led)
 
 
 def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, subtests):
-    """And nobody has to wait for it."""
+    """And no caller has to wait for it."""
     ada.save_message(chat, "user", "q")
     for fields in ({"bogus": 1}, {"model": "m" * 300}, {"metadata": "x"}):
         with subtests.test(next(iter(fields))), pytest.raises(ValidationFailed):
@@ -321,7 +321,7 @@ def test_what_cannot_be_recorded_is_refused_before_it_begins(app, ada, chat, sub
     assert list(ada.record_stream(chat, ["a"])) == ["a"]
 
 
-def test_a_host_whose_conversation_is_deleted_while_it_waits_is_told_so(app, ada, busy, led):
+def test_a_host_whose_conversation_is_deleted_while_it_waits_gets_an_error(app, ada, busy, led):
     """With an error of ours, as everywhere."""
     failed = []
 
@@ -397,18 +397,18 @@ def test_one_turn_that_cannot_be_ended_costs_no_other_its_lease(worker, monkeypa
     until(lambda: is_quiet(here))
 
 
-# -- what is told
+# -- streams and replies
 
 
 def test_a_conversation_that_is_deleted_ends_its_streams_with_an_event(app, ada, http, busy, led):
     """The status is sent by then: an event says what happened, and the body ends as a body does."""
     answer = http("ada").get(f"/api/conversations/{busy}/stream", buffered=False)
     frames = iter(answer.response)
-    heard = [next(frames), next(frames)]
+    received = [next(frames), next(frames)]
     ada.delete_conversation(busy, permanent=True)
     led.say("x", END)
-    heard += list(frames)
-    found = parsed(b"".join(each if isinstance(each, bytes) else each.encode() for each in heard).decode())
+    received += list(frames)
+    found = parsed(b"".join(each if isinstance(each, bytes) else each.encode() for each in received).decode())
     assert [each.event for each in found[-2:]] == ["error", "done"]
     assert found[-2].data["code"] == "conversation_not_found"
     assert [each.id for each in found[-2:]] == [f"{found[-3].id}-1", f"{found[-3].id}-2"]
@@ -433,7 +433,7 @@ def test_an_answer_that_is_being_written_is_not_edited(app, ada, http, busy, led
 
 
 def test_a_question_that_was_deleted_before_it_was_asked_is_a_conflict(app, ada, http, busy, led, threads):
-    """Who waits for the answer is told that there is none, with a status of their own and not with a failure of ours."""
+    """A caller that waits for the answer learns that there is none, by a status of its own and not by an error 500."""
     answers = []
     path = f"/api/conversations/{busy}/messages"
     waiting = threading.Thread(
@@ -451,7 +451,7 @@ def test_a_question_that_was_deleted_before_it_was_asked_is_a_conflict(app, ada,
 
 
 def test_the_headers_of_a_request_are_read_as_they_are_meant(app, http, ada, chat):
-    """Preferences in any case, a quality of nought as a refusal, an unknown protocol as a mistake."""
+    """Preferences in any case, a quality of 0 as a refusal, an unknown protocol as a mistake."""
     app.conversations.responder(lambda turn: "x")
     ask, path = http("ada"), f"/api/conversations/{chat}/messages"
     unwanted = {"Accept": "application/json, text/event-stream;q=0"}

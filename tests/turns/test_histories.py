@@ -193,7 +193,7 @@ class History(RuleBasedStateMachine):
         self.ada.delete_conversation(self.chat, permanent=True)
 
     def nothing_lives(self) -> bool:
-        """End what nobody else does; those that wait for an approval go first, since others may wait behind them."""
+        """End what no other rule ends; those that wait for an approval go first, since others may wait behind them."""
         if self.live[:1] == ["awaiting_approval"]:
             self.ada.cancel(self.chat)
         self.ada.recover()

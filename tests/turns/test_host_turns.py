@@ -104,7 +104,7 @@ def test_a_conversation_that_is_deleted_in_a_host_turn(app, ada, chat):
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_turns_in_views(make_app, autocommit):
-    """In a plain and in an async view, whoever commits: what the host has pending is committed with the question."""
+    """In a plain and in an async view, for either committer: what the host has pending is committed with the question."""
     app = make_app(CONVERSATIONS_AUTOCOMMIT=autocommit)
     from flask_conversations import current_conversations
 
@@ -172,8 +172,8 @@ def test_a_recorded_stream_hands_on_what_it_keeps(app, ada, chat, make):
     is_idle(app, ada, chat)
 
 
-@pytest.mark.parametrize("heard", [0, 1])
-def test_an_abandoned_stream_is_complete_all_the_same(app, ada, chat, heard):
+@pytest.mark.parametrize("received", [0, 1])
+def test_an_abandoned_stream_is_complete_all_the_same(app, ada, chat, received):
     """A client that goes away at once, or after the first piece, ends nothing."""
     go = threading.Event()
 
@@ -184,7 +184,7 @@ def test_an_abandoned_stream_is_complete_all_the_same(app, ada, chat, heard):
 
     ada.save_message(chat, "user", "q")
     stream = ada.record_stream(chat, chunks())
-    for _ in range(heard):
+    for _ in range(received):
         assert next(stream) == "one "
     stream.close()
     go.set()

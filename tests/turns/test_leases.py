@@ -8,8 +8,8 @@ import pytest
 
 from flask_conversations.turns import ToolCall
 
-from ..bed.apps import client_of
 from ..cli.tools import run as command
+from ..infra.apps import client_of
 from .tools import END, Led, abandon, expire, expire_turns, is_idle, noted, said, tree, turns_of, until, with_tools
 
 
@@ -64,7 +64,7 @@ def test_a_zombie_changes_nothing(first, second, led):
 @pytest.mark.parametrize("said_before", [(), ("one ",)])
 @pytest.mark.parametrize("end", ["text", "raise", "cancel"])
 def test_a_zombie_cannot_end_the_turn_of_its_successor(first, second, led, said_before, end):
-    """While the next turn runs elsewhere, the zombie's end, failure or cancellation is not heard."""
+    """While the next turn runs elsewhere, the zombie's end, failure or cancellation has no effect."""
     chat = begun(first, led, *said_before)
     expire(first, chat)
     successor = Led()
@@ -98,7 +98,7 @@ LOOKS = {
 }
 
 
-def test_a_dead_turn_is_found_by_whoever_looks(first, second, subtests):
+def test_every_call_finds_a_dead_turn(first, second, subtests):
     """Reads, streams, sends, cancellations: none shows or waits for a turn whose worker is gone. Bob's looking does nothing."""
     of(second).send_message(
         of(second).create_conversation("T")["id"], "q"
@@ -106,7 +106,7 @@ def test_a_dead_turn_is_found_by_whoever_looks(first, second, subtests):
     client = client_of(second, "ada")
     for name, look in LOOKS.items():
         with subtests.test(name):
-            led = Led()  # the dead one would go on hearing what this one is told
+            led = Led()  # the dead one would also receive the cues of this one
             first.conversations.responder(led)
             chat = begun(first, led, "one ")
             abandon(first, chat)
@@ -124,7 +124,7 @@ def test_dead_turns_are_found_at_boot_and_by_the_command(first, second, led, wor
     """The first turn of a new process ends all that dead ones have left; so does `flask conversations recover`."""
     chats = []
     for pieces in (("0 ",), ("1 ",), ()):
-        led = Led()  # the dead one would go on hearing what this one is told
+        led = Led()  # the dead one would also receive the cues of this one
         first.conversations.responder(led)
         chats.append(begun(first, led, *pieces))
         abandon(first, chats[-1])
@@ -245,7 +245,7 @@ def test_leases_go_by_the_clock_of_the_database(first, second, led, monkeypatch)
 
 
 def test_more_turns_than_one_look_ends_are_all_ended(first, second, led):
-    """Dead turns in the trash, which nobody can write into, do not keep the others from being found."""
+    """Dead turns in the trash, which no user can write into, do not keep the others from being found."""
     ada = of(first)
     trashed = [begun(first, led) for _ in range(3)]
     for chat in trashed:

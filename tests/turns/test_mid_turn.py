@@ -73,8 +73,8 @@ def test_the_answer_is_deleted(app, ada, chat, led, under_way):
 
 
 @pytest.mark.parametrize("under_way", ["awaiting_approval"], indirect=True)
-def test_the_answer_is_deleted_and_somebody_asks_again(app, ada, chat, led, under_way):
-    """A question for approval that was deleted keeps nobody waiting."""
+def test_the_answer_is_deleted_and_the_user_asks_again(app, ada, chat, led, under_way):
+    """A deleted question for approval holds up no turn."""
     ada.delete_message(chat, ids(ada, chat)["one "])
     asked_again(app, ada, chat)
 
@@ -179,7 +179,7 @@ def test_everything_else_may_be_changed(app, ada, chat, led, under_way):
     asked_again(app, ada, chat)
 
 
-def test_somebody_turns_to_another_branch(app, ada, chat, led, under_way):
+def test_a_user_switches_to_another_branch(app, ada, chat, led, under_way):
     """The answer stays below its question, on its branch; who has turned away stays where they are."""
     messages = ids(ada, chat)
     ada.branches.create(chat, messages["old"], "other")

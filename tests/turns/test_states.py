@@ -1,4 +1,4 @@
-"""The states of a turn: each is saved, logged, audited and announced once, before the next begins, and nothing tells contents."""
+"""The states of a turn: each is saved, logged, audited and announced once, before the next begins, without contents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines(caplog):
     return [r.getMessage() for r in caplog.records if r.name == "flask_conversations" and r.levelno == logging.INFO]
 
 
-def test_every_transition_is_told_once(make_app, caplog):
+def test_every_transition_sends_one_signal(make_app, caplog):
     """Signals, log and query log name the same transitions in the same order, one each; the version steps with each."""
     app = make_app(CONVERSATIONS_AUDIT=True)
     app.conversations.responder(with_tools)
@@ -51,9 +51,9 @@ def test_every_transition_is_told_once(make_app, caplog):
     assert [outcome for _, _, outcome in seen] == [None] * 5 + ["completed"]
     # each transition is a step; a decision that resumes a turn is one, and so is the end
     assert versions == [1, 4, 7]
-    told = [line for line in lines(caplog) if "->" in line]
-    assert len(told) == 6
-    assert all(chat in line for line in told)
+    transitions = [line for line in lines(caplog) if "->" in line]
+    assert len(transitions) == 6
+    assert all(chat in line for line in transitions)
     audited = [row[0] for row in sql(app, "SELECT action FROM conversation_query_log ORDER BY id")]
     assert [action for action in audited if action.startswith("turn ")] == [
         "turn processing",
@@ -67,7 +67,7 @@ def test_every_transition_is_told_once(make_app, caplog):
 
 
 def test_each_transition_is_saved_before_it_is_announced(app, ada, chat, answered):
-    """A receiver that reads the database finds the state that it is told, and the answer in the status that goes with it."""
+    """A receiver that reads the database finds the state of the signal, and the answer in the status that goes with it."""
     answered(with_tools)
     found = []
 
@@ -134,7 +134,7 @@ def updated(seen):
     return receive
 
 
-def test_no_log_line_tells_what_anybody_said(make_app, caplog):
+def test_no_log_line_has_content(make_app, caplog):
     """At no level, from no logger: neither questions nor answers, arguments, results, nor what exceptions say."""
     caplog.set_level(logging.DEBUG)
     app = make_app(CONVERSATIONS_AUDIT=True, CONVERSATIONS_TURN_TIMEOUT=20)
@@ -144,12 +144,12 @@ def test_no_log_line_tells_what_anybody_said(make_app, caplog):
     headers = {"X-Test-User": "ada"}
     chat = ada.create_conversation("mark-title")["id"]
     path = f"/api/conversations/{chat}"
-    told = client.post(
+    answer = client.post(
         f"{path}/messages",
         json={"content": "mark-question", "client_id": "mark-client"},
         headers={**headers, "Accept": "text/event-stream"},
     )
-    assert b"mark-answer" in told.get_data()
+    assert b"mark-answer" in answer.get_data()
     answer = client.post(f"{path}/actions/approve_tools", json={"tool_call_ids": ["c1"]}, headers=headers)
     assert answer.get_json()["state"] == "failed"
     assert b"mark-error" not in answer.get_data()

@@ -27,7 +27,7 @@ def approved(http, chat, call):
     return events(http("ada").post(path, json={"tool_call_ids": [call]}, headers=EVENTS))
 
 
-def test_an_answer_that_was_edited_is_told_as_it_is(app, http, ada, chat, answered):
+def test_an_edited_answer_is_streamed_as_it_is(app, http, ada, chat, answered):
     """It has fewer parts than it had when it waited for an approval."""
     answered(with_tools)
     asked(http, chat)
@@ -53,14 +53,14 @@ def test_a_call_may_have_the_name_of_an_earlier_one(app, ada, http, chat, answer
             yield "the end"
 
     answered(reply)
-    told = [asked(http, chat), approved(http, chat, "call_0")]
+    streams = [asked(http, chat), approved(http, chat, "call_0")]
     late = follow(ada._units, chat, turns_of(app, chat)[0].id, calls=["call_0"])
-    assert told[0][-1].position <= late.position < told[1][0].position
-    told.append(approved(http, chat, "call_0"))
-    assert [one[-1].event for one in told] == ["done"] * 3
-    positions = [one.position for some in told for one in some]
+    assert streams[0][-1].position <= late.position < streams[1][0].position
+    streams.append(approved(http, chat, "call_0"))
+    assert [one[-1].event for one in streams] == ["done"] * 3
+    positions = [one.position for some in streams for one in some]
     assert positions == sorted(set(positions))
-    for before, after in ((told[0], told[1] + told[2]), (told[1], told[2])):
+    for before, after in ((streams[0], streams[1] + streams[2]), (streams[1], streams[2])):
         again = events(stream(http, chat, before[-1].id))
         assert [one.id for one in again if one.event == "state"] == [one.id for one in after if one.event == "state"]
         assert joined(events_of(again))[-1] == joined(events_of(after))[-1]
@@ -84,7 +84,7 @@ def test_half_a_character_before_an_approval_stays_before_it(app, http, chat, an
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_reader_of_an_answer_without_words_waits(app, ada, http, chat, answered):
-    """What the answer cost is known before its first word: nobody asks fifty times a second for that."""
+    """What the answer cost is known before its first word: it is not polled fifty times a second for that."""
     go, asked_for = threading.Event(), []
 
     def reply(turn):

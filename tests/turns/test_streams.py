@@ -9,8 +9,8 @@ import redis
 
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
-from ..bed.redis_servers import RedisServer
-from .sse import EVENTS, events, events_of, joined, parsed, text_of, told
+from ..infra.redis_servers import RedisServer
+from .sse import EVENTS, events, events_of, joined, parsed, parts_of, text_of
 from .tools import END, Led, is_idle, said, turns_of, until
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -79,33 +79,33 @@ def test_every_event_is_a_place_to_resume_from(app, chat, whole):
 
 
 def test_every_word_is_a_place_to_resume_from(app, chat, whole, long):
-    """In the middle of a text too: what was heard before and what comes after are the whole."""
+    """In the middle of a text too: what was received before and what comes after are the whole."""
     turn = turns_of(app, chat)[0].id
     end = max(one.position for one in whole if one.event != "message.completed" and "message_id" in one.data)
     for position in range(0, end, 1 if long else 10):
         after = events(resumed(app, chat, f"{turn}:{position}"))
-        assert joined(told(cut(whole, position)), told(after)) == told(whole), position
+        assert joined(parts_of(cut(whole, position)), parts_of(after)) == parts_of(whole), position
         assert all(one.position > position for one in after)
 
 
 def cut(found, position):
-    """What a reader has heard up to a position: the text that goes beyond it only so far."""
-    heard = []
+    """The events up to a position; a text that goes beyond it is cut there."""
+    received = []
     for one in found:
         if one.position <= position:
-            heard.append(one)
+            received.append(one)
         elif one.event in ("message.delta", "message.reasoning"):
             extra = one.position - position
             if extra < len(one.data["delta"]):
-                heard.append(one._replace(data={**one.data, "delta": one.data["delta"][:-extra]}))
+                received.append(one._replace(data={**one.data, "delta": one.data["delta"][:-extra]}))
             break
         else:
             break
-    return heard
+    return received
 
 
 @pytest.mark.parametrize("relay", ["without redis", "with redis", "redis stops"])
-def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
+def test_a_running_turn_is_streamed_alike_by_every_worker(worker, relay):
     """A reader elsewhere, with Redis, without it, and with one that goes away: the same, from the start and from the middle."""
     import contextlib
 
@@ -132,7 +132,7 @@ def test_a_running_turn_is_told_alike_on_every_worker(worker, relay):
         until(lambda: ada.get_state(chat)["state"] == "idle")
         kept = events(resumed(first, chat, f"{turn}:0"))
         assert events_of(found) == events_of(kept)
-        assert len(told(kept)) > 20
+        assert len(parts_of(kept)) > 20
         positions = [one.position for one in found]
         assert positions == sorted(set(positions))
         middle = found[len(found) // 2]
@@ -152,7 +152,7 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
     chat = ada.create_conversation("T")["id"]
     ada.send_message(chat, "q", wait=False)
     turn = turns_of(apps[0], chat)[0].id
-    heard, last = [], f"{turn}:0"
+    received, last = [], f"{turn}:0"
     for n in range(200):
         answer = resumed(apps[n % 2], chat, last)
         if answer.status_code == 204:
@@ -164,10 +164,10 @@ def test_a_reader_who_comes_back_again_and_again(worker, relay, request):
                 break
         answer.close()
         found = parsed(text.decode())
-        heard += found
+        received += found
         last = found[-1].id if found else last
     until(lambda: ada.get_state(chat)["state"] == "idle")
-    assert events_of(heard) == events_of(events(resumed(apps[0], chat, f"{turn}:0")))
+    assert events_of(received) == events_of(events(resumed(apps[0], chat, f"{turn}:0")))
 
 
 @ON_SQLITE
@@ -211,8 +211,8 @@ def test_a_closed_connection_neither_stops_nor_loses_the_turn(app, ada, http, ch
     is_idle(app, ada, chat)
 
 
-def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, answered):
-    """The first ends with the question for approval; approving tells the rest, and each event of either can be resumed from."""
+def test_a_turn_with_an_approval_has_two_streams(app, ada, http, chat, answered):
+    """The first ends with the question for approval, the second has the rest; each event of either can be resumed from."""
     from .tools import with_tools
 
     answered(with_tools)
@@ -239,7 +239,7 @@ def test_a_turn_with_an_approval_is_told_in_two_streams(app, ada, http, chat, an
     assert resumed(app, chat, whole[-1].id).status_code == 204
 
 
-def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
+def test_a_failed_turn_streams_its_error(app, http, ada, chat, answered):
     """The text so far, the message as it is kept, a problem, the state and the end; read again it is the same."""
 
     def respond(turn):
@@ -259,7 +259,7 @@ def test_a_failed_turn_tells_its_error(app, http, ada, chat, answered):
 
 
 def test_a_stream_in_line_waits_for_its_turn(app, ada, http, chat, led, answered):
-    """Somebody whose turn waits is told so, and then all of it."""
+    """A client whose turn waits receives that state, and then all events."""
     answered(led)
     ada.send_message(chat, "one", wait=False)
     led.wait()
@@ -293,7 +293,7 @@ TAILS = ["", "x", "-1", "1.5", "1e3", "99999999999999999999", "1:2", "0x1", "\u0
 
 
 def test_a_forged_last_event_id_is_400_or_ones_own(app, http, ada, bob, chat, whole):
-    """Ids that nobody gave are 400; one of another turn or another's conversation tells nothing of theirs."""
+    """Unknown event ids are 400; one of another turn or another's conversation shows nothing of theirs."""
     turn = turns_of(app, chat)[0].id
     for last in [*FORGED, *(f"{turn}:{tail}" for tail in TAILS)]:
         sent = last.encode().decode("latin-1")
@@ -312,7 +312,7 @@ def test_a_forged_last_event_id_is_400_or_ones_own(app, http, ada, bob, chat, wh
 
 
 def test_a_future_position_of_an_ended_turn_gets_the_whole_message(app, chat, whole):
-    """Somebody who claims to have heard more than there is learns what there is."""
+    """A reader that claims a position beyond the end receives the whole message."""
     turn = turns_of(app, chat)[0].id
     end = whole[-5].position
     found = events(resumed(app, chat, f"{turn}:{end + 1000}"))
@@ -320,7 +320,7 @@ def test_a_future_position_of_an_ended_turn_gets_the_whole_message(app, chat, wh
 
 
 def test_a_future_position_of_a_running_turn_is_400_where_it_is_known(app, ada, chat, led, answered):
-    """The worker that answers knows that nobody can have heard so much."""
+    """The worker that answers knows that no reader can be at that position."""
     answered(led)
     ada.send_message(chat, "q", wait=False)
     led.say("one ")
@@ -332,7 +332,7 @@ def test_a_future_position_of_a_running_turn_is_400_where_it_is_known(app, ada, 
 
 
 @ON_SQLITE
-def test_a_question_that_nobody_answers_is_told_with_ids_too(app, http, chat):
+def test_a_question_without_a_responder_is_streamed_with_ids_too(app, http, chat):
     """Without a responder: the question, the state and the end; the rest behind each of them, and nothing behind the last."""
     found = events(
         http("ada").post(f"/api/conversations/{chat}/actions/send_message", json={"content": "q"}, headers=EVENTS)
@@ -379,7 +379,7 @@ def test_accept_decides_between_json_and_events(http, chat, answered, subtests):
             answer.get_data()
 
 
-def test_a_camel_case_mount_tells_camel_case(make_app):
+def test_a_camel_case_mount_streams_camel_case(make_app):
     """Names in events are spelled like those in answers; what people and tools said is not respelled."""
     app = make_app(CONVERSATIONS_JSON_CASE="camel")
     app.conversations.responder(lambda turn: iter([ToolCall("c", "t", {"snake_name": 1}), "snake_text"]))
@@ -394,7 +394,7 @@ def test_a_camel_case_mount_tells_camel_case(make_app):
 
 
 def test_too_many_streams_are_503(make_app, led):
-    """CONVERSATIONS_STREAM_LIMIT: the next one is told to poll; a question is not stored twice for it."""
+    """CONVERSATIONS_STREAM_LIMIT: the next client must poll; a question is not stored twice for it."""
     app = make_app(CONVERSATIONS_STREAM_LIMIT=1)
     app.conversations.responder(led)
     client = client_of(app)
@@ -440,4 +440,4 @@ def test_a_stream_ends_after_its_time_and_is_taken_up(make_app):
     assert first[-1].event != "done"
     second = events(resumed(app, chat, first[-1].id))
     until(lambda: ada.get_state(chat)["state"] == "idle")
-    assert joined(told(first), told(second)) == [("message.delta", said(ada, chat)[-1][1])]
+    assert joined(parts_of(first), parts_of(second)) == [("message.delta", said(ada, chat)[-1][1])]

@@ -82,7 +82,7 @@ def test_a_question_is_put_differently_beside_the_first(app, ada, chat, counted)
 
 
 def test_what_cannot_be_answered_again_or_put_differently(app, ada, bob, chat, counted):
-    """Nothing, an answer, somebody else's, what is gone: refused, and nothing changed."""
+    """Nothing, an answer, another user's, a deleted one: refused, and nothing changed."""
     refused = (NotFound, ValidationFailed)
     with pytest.raises(refused):
         ada.regenerate(chat)

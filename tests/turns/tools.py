@@ -19,7 +19,7 @@ from flask_conversations.turns import ToolCall, ToolResult
 from ..cli.tools import looked
 from ..service.tools import everything, sequence
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds until a condition that does not come true fails the test."""
 
 LIVE = ("waiting", "processing", "streaming", "awaiting_approval")
@@ -27,16 +27,16 @@ LIVE = ("waiting", "processing", "streaming", "awaiting_approval")
 
 def until(true: Callable[[], Any], what: str = "it is so") -> Any:
     """Wait until *true*, and return what it says."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (found := true()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Not within {PATIENCE} s: {what}.")
+            raise TimeoutError(f"Not within {TIMEOUT} s: {what}.")
         time.sleep(0.01)
     return found
 
 
 class Led:
-    """A responder that says what the test tells it to, when the test tells it to."""
+    """A responder under the control of the test: it yields the test's cues."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -52,7 +52,7 @@ class Led:
         try:
             while True:
                 with self._more:
-                    if not self._more.wait_for(lambda: self.cues, PATIENCE):
+                    if not self._more.wait_for(lambda: self.cues, TIMEOUT):
                         raise TimeoutError
                     said = self.cues.pop(0)
                 if said is END:
@@ -71,10 +71,10 @@ class Led:
 
     def wait(self) -> None:
         """Until it was called, once more."""
-        assert self.began.acquire(timeout=PATIENCE), "the responder was not called"
+        assert self.began.acquire(timeout=TIMEOUT), "the responder was not called"
 
     def wait_ended(self) -> None:
-        assert self.ended.acquire(timeout=PATIENCE), "the responder did not end"
+        assert self.ended.acquire(timeout=TIMEOUT), "the responder did not end"
 
 
 END: Any = object()
@@ -91,7 +91,7 @@ def turns_of(app: Flask, conversation_id: str) -> list[Any]:
 
 
 def expire(app: Flask, conversation_id: str) -> None:
-    """Let the leases of the turns of a conversation end, as if their workers had not been heard of."""
+    """Let the leases of the turns of a conversation end, as if their workers had sent no heartbeat."""
     expire_turns(app, [row for row in turns_of(app, conversation_id) if row.expires_at is not None])
 
 

@@ -21,11 +21,11 @@ from werkzeug.serving import make_server
 
 from flask_conversations.turns import Component, Reasoning, ToolCall, ToolResult, Usage
 
-from ..bed import services
+from ..infra import services
 
 SDK = Path(__file__).parent / "sdk"
 NEWEST = "ai-7"
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Replies:
@@ -85,7 +85,7 @@ def replies(app: Flask, conversations: Any) -> Replies:
 
     @app.after_request
     def notice(answer: Response) -> Response:
-        # not as it comes in: the turn could be over before anybody has looked for it
+        # not as it comes in: the turn could be over before a test has looked for it
         if request.path.endswith("/stream") and answer.status_code == 200:
             found.resumed.set()
         return answer

@@ -143,7 +143,7 @@ def test_a_loaded_chat_goes_on(played):
 
 
 def test_a_failed_answer_can_be_tried_again(played, replies):
-    """The page is told that the responder failed, keeps what was said, and `regenerate` asks anew."""
+    """The page gets the failure of the responder, keeps the text so far, and `regenerate` asks anew."""
     page = played("fails")
     assert (page["failed"]["status"], page["failed"]["error"]) == ("error", "The responder failed.")
     assert texts(page["failed"]) == [("user", "crash"), ("assistant", "half")]
@@ -167,9 +167,9 @@ def test_a_refusal_reaches_the_page(played):
 def test_every_place_to_come_in_is_valid(played, hers):
     """A stream that is taken up behind any of its events is one that the AI SDK reads to its end."""
     answer = hers.post(URL, json=body(user("everything")))
-    told = frames(answer.get_data(as_text=True))
-    turn = next(name for name, _ in told if name).partition(":")[0]
-    places = [int(name.partition(":")[2]) for name, _ in told if name]
+    sent_frames = frames(answer.get_data(as_text=True))
+    turn = next(name for name, _ in sent_frames if name).partition(":")[0]
+    places = [int(name.partition(":")[2]) for name, _ in sent_frames if name]
     said = max(place for place in places if place < END)
     cuts = [*range(said + 1), *(place for place in places if place > END)]
     whole = played("cuts", json.dumps([{"chat": "chat-1", "last": f"{turn}:{place}"} for place in cuts]))

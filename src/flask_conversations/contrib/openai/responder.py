@@ -13,7 +13,7 @@ from .endpoint import Endpoint, Session
 from .errors import SILENT
 from .parts import ids_of, messages_of, part_of
 from .reading import Asked
-from .tools import DENIED, JSON, Tool, Tools, arguments_of, by_name, run
+from .tools import DENIED, JSON, Tool, Tools, arguments_of, by_name, definition_of, run
 
 E = TypeVar("E", bound="str | Event")
 
@@ -123,7 +123,7 @@ class OpenAIResponder:
             "stream_options": {"include_usage": True},
         }
         if self._tools:
-            payload["tools"] = [tool.described() for tool in self._tools.values()]
+            payload["tools"] = [definition_of(tool) for tool in self._tools.values()]
         return {name: value for name, value in (payload | self._extra).items() if value is not None}
 
 

@@ -63,10 +63,11 @@ class Tool:
         if self.parameters is None:
             object.__setattr__(self, "parameters", _parameters(self))
 
-    def described(self) -> JSON:
-        """As the endpoint wants it."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
+
+def definition_of(tool: Tool) -> JSON:
+    """*tool* in the format of OpenAI's chat completions."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
 
 
 Tools = Mapping[str, "Function | Tool"] | Iterable["Function | Tool"]

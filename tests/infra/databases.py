@@ -96,7 +96,7 @@ class Postgresql:
         self.used = True
 
     def clean(self) -> None:
-        """Empty the tables, but for those that were born with rows; drop everything if the test changed the layout."""
+        """Empty the tables, but for those that had rows from the beginning; drop everything if the test changed the layout."""
         for name in self.extra:
             self._drop(name)
         self.extra.clear()

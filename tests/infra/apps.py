@@ -25,7 +25,7 @@ OWN_LAYOUT = {"CONVERSATIONS_TABLE_PREFIX", "CONVERSATIONS_SCHEMA", "CONVERSATIO
 
 
 def identity_from_headers() -> Identity | None:
-    """Whoever `X-Test-User` names, in the organisation `X-Test-Org`. For tests only: anybody can write a header."""
+    """The user of `X-Test-User`, in the organisation of `X-Test-Org`. For tests only: every client can write a header."""
     user = request.headers.get("X-Test-User")
     return Identity(user, org_id=request.headers.get("X-Test-Org")) if user else None
 

@@ -1,4 +1,4 @@
-"""Certificates that nobody else trusts, for connections with TLS."""
+"""Certificates that only the tests trust, for connections with TLS."""
 
 from __future__ import annotations
 

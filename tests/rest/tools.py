@@ -1,4 +1,4 @@
-"""What REST tests say often: where things are, and how a problem looks."""
+"""What REST tests share: URLs, and the check of a problem."""
 
 from __future__ import annotations
 

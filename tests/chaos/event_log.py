@@ -1,6 +1,6 @@
-"""A journal that the database itself keeps: what each committed transaction has made of each conversation.
+"""An event log that the database itself keeps: the changes of each committed transaction to each conversation.
 
-Triggers write it in the transaction that they watch, so that it has exactly what was committed, whatever became of the answer.
+Triggers write it in the transaction that they watch, so that it has exactly the committed changes, also those without an answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KEPT = 60
 """Newest messages of a state that are remembered; no read asks for more."""
 
 _TABLE = """
-CREATE TABLE chaos_journal (
+CREATE TABLE chaos_event_log (
     id {identity}, transaction_id text NOT NULL, conversation_id text NOT NULL,
     version bigint, seq bigint, message_id text, content text, deleted boolean
 )
@@ -28,10 +28,10 @@ _POSTGRESQL = [
     CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF TG_TABLE_NAME = 'conversations' THEN
-            INSERT INTO chaos_journal (transaction_id, conversation_id, version)
+            INSERT INTO chaos_event_log (transaction_id, conversation_id, version)
             VALUES (txid_current()::text, NEW.id::text, NEW.version);
         ELSE
-            INSERT INTO chaos_journal (transaction_id, conversation_id, seq, message_id, content, deleted)
+            INSERT INTO chaos_event_log (transaction_id, conversation_id, seq, message_id, content, deleted)
             VALUES (txid_current()::text, NEW.conversation_id::text, NEW.seq, NEW.id::text, NEW.content,
                     NEW.deleted_at IS NOT NULL);
         END IF;
@@ -48,7 +48,7 @@ _POSTGRESQL = [
 _SQLITE = [_TABLE.format(identity="integer PRIMARY KEY")] + [
     f"""
     CREATE TRIGGER chaos_{table}_{verb.lower()} AFTER {verb} ON {table} BEGIN
-        INSERT INTO chaos_journal (transaction_id, conversation_id, {columns})
+        INSERT INTO chaos_event_log (transaction_id, conversation_id, {columns})
         VALUES (chaos_transaction(), {values});
     END
     """
@@ -110,7 +110,7 @@ def states(engine: sa.Engine) -> dict[str, list[State]]:
     with engine.connect() as connection:
         rows = connection.exec_driver_sql(
             "SELECT transaction_id, conversation_id, version, seq, message_id, content, deleted"
-            " FROM chaos_journal ORDER BY id"
+            " FROM chaos_event_log ORDER BY id"
         ).all()
     by_conversation: dict[str, dict[str, list[Any]]] = {}
     for row in rows:

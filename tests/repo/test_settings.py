@@ -67,7 +67,7 @@ PACE = {
 """What people may rely on, in seconds, and the words of docs/explanation/turns.md."""
 
 
-def test_turns_keep_the_pace_that_their_page_tells():
+def test_turns_keep_the_pace_of_their_page():
     """The tests of turns run at another pace, so that nothing else would notice."""
     page = " ".join((DOCS / "explanation" / "turns.md").read_text().split())
     kept = dataclasses.asdict(Timing())

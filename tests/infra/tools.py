@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 T = TypeVar("T")
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds until threads that do not end fail the test."""
 
 
@@ -40,11 +40,11 @@ def threads(n: int, fn: Callable[[int], T], *, errors: bool = False) -> list[T]:
 
     The first exception is raised; with *errors* each stands in the list in the place of its result.
     """
-    results: list[Any] = [TimeoutError(f"Still running after {PATIENCE} s.")] * n
+    results: list[Any] = [TimeoutError(f"Still running after {TIMEOUT} s.")] * n
     barrier = threading.Barrier(n)
 
     def run(i: int) -> None:
-        barrier.wait(PATIENCE)
+        barrier.wait(TIMEOUT)
         try:
             results[i] = fn(i)
         except Exception as error:  # noqa: BLE001 - the caller gets it
@@ -54,7 +54,7 @@ def threads(n: int, fn: Callable[[int], T], *, errors: bool = False) -> list[T]:
     for thread in running:
         thread.start()
     for thread in running:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     failed = [result for result in results if isinstance(result, Exception)]
     if failed and not errors:
         raise failed[0]

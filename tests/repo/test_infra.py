@@ -1,4 +1,4 @@
-"""The test bed itself: what its fixtures promise to all other tests."""
+"""The test infrastructure itself: what its fixtures promise to all other tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_conversations.errors import NotFound
-from tests.bed import services
+from tests.infra import services
 
 TREE = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def test_layouts_do_not_mix(make_app):
 
 
 def test_a_client_is_its_user(http):
-    """Requests carry the identity; nobody's carry none."""
+    """Requests carry the identity; those of a stranger carry none."""
     assert http("ada").get("/api/conversations").status_code == 200
     assert http(None).get("/api/conversations").status_code == 401
 
@@ -79,7 +79,8 @@ def test_redis_is_real_and_empty(redis_url):
 
 
 STARTS_AND_WAITS = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 from example_app.servers import postgresql
 with postgresql() as url:
     print(url, flush=True)

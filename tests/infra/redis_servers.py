@@ -27,12 +27,12 @@ from example_app.servers import Guarded, Unavailable, redis_binary, scratch_fold
 
 from . import ports, services
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds until a server that does not get there fails the test."""
 HOST = "127.0.0.1"
 SLOTS = 16384
 REPLICATOR = "replicator"
-"""The user and the password of replicas, so that a test can shut them out without touching anybody else."""
+"""The user and the password of replicas, so that a test can shut them out without touching other clients."""
 
 
 def need_redis() -> str:
@@ -44,7 +44,7 @@ def need_redis() -> str:
         services.missing(f"NO REDIS: {reason}")
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+def until(true: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> None:
     """Wait until *true*; a Redis that does not answer yet is not."""
     deadline = time.monotonic() + seconds
     while True:
@@ -176,7 +176,7 @@ class RedisServer:
             until(lambda: client.info("replication")["slave_repl_offset"] >= offset, "the replica caught up")
 
     def pause_replication(self) -> None:
-        """Let this replica lag: its master hears nothing more of it, and it nothing of what comes."""
+        """Let this replica lag: its master gets nothing more from it, and it gets no new writes."""
         assert self.master is not None, "not a replica"
         with self.master.client() as above, self.client() as client:
             above.execute_command("ACL", "SETUSER", REPLICATOR, "off")
@@ -220,7 +220,7 @@ class RedisServer:
 
     def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            self.kill()  # nobody needs the data, and Redis 7 would wait for lagging replicas
+            self.kill()  # no test needs the data, and Redis 7 would wait for lagging replicas
         self._process.stop()
 
 
@@ -347,16 +347,16 @@ class Cluster:
         for first, last, (_, port, *_) in self._slots():
             if first <= slot <= last:
                 return next(each for each in self.servers if each.port == port)
-        raise LookupError(f"Nobody has slot {slot}.")
+        raise LookupError(f"No node has slot {slot}.")
 
     def move(self, key: str, *, to: RedisServer) -> None:
-        """Give the slot of *key* and what is in it to another node: clients that do not know yet are told MOVED."""
+        """Give the slot of *key* and what is in it to another node: clients that do not know yet get MOVED."""
         with self.moving(key, to=to):
             pass
 
     @contextlib.contextmanager
     def moving(self, key: str, *, to: RedisServer) -> Iterator[None]:
-        """In the block the slot of *key* is on its way, its keys already with *to*: clients are told ASK."""
+        """In the block the slot of *key* is on its way, its keys already with *to*: clients get ASK."""
         slot, source = key_slot(key.encode()), self.owner_of(key)
         with source.client() as old, to.client() as new:
             new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", _node_id(old))

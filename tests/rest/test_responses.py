@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from tests.bed.apps import client_of
+from tests.infra.apps import client_of
 
-from .asking import NOBODYS_UUID, URL, created, problem
+from .tools import NOBODYS_UUID, URL, created, problem
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -28,7 +28,7 @@ def test_every_answer_has_a_request_id(hers, http):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_no_answer_may_be_kept_by_a_cache(hers, http):
-    """`private, no-store`, on success, on errors, on 304, on 405 and to nobody; and it varies by who asks."""
+    """`private, no-store`, on success, on errors, on 304, on 405 and without an identity; and it varies by who asks."""
     made = created(hers)
     tag = hers.get(f"{URL}/{made['id']}").headers["ETag"]
     answers = [
@@ -60,7 +60,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_405_and_options_say_what_an_address_takes(hers, http, subtests):
-    """A problem with Allow; the same to nobody, and the same for OPTIONS."""
+    """A problem with Allow; the same without an identity, and the same for OPTIONS."""
     for path, allowed in ALLOWED.items():
         url = URL + path.format(id=NOBODYS_UUID)
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - set(allowed.split(", ")):
@@ -98,7 +98,7 @@ def test_a_bug_in_a_hook_is_500_without_its_insides(make_app, caplog):
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_bug_in_the_resolver_is_no_other_answer(make_app):
-    """A broken resolver lets nobody in: 500, never somebody's conversations."""
+    """With a broken resolver no request gets in: 500, never a user's conversations."""
     app = make_app(options={"identity": lambda: 1 / 0})
     answer = app.test_client().get(URL)
     problem(answer, 500, "internal_error")
@@ -121,7 +121,7 @@ def hang_up(database):
         connection.exec_driver_sql(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.database}'"
         )
-    # the test bed's own connection is among them
+    # the connection of the test infrastructure is among them
     database.engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""What happens to Redis and PostgreSQL while others work: everything that does happen to them, in an order that a seed decides."""
+"""Injects faults into Redis and PostgreSQL while workers use them, in an order that a seed decides."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import redis
 
-from tests.bed.proxy import Late, Proxy
-from tests.bed.redis_servers import RedisServer
-from tests.bed.wire import Command
+from tests.infra.proxy import Late, Proxy
+from tests.infra.redis_servers import RedisServer
+from tests.infra.wire import Command
 
 READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
@@ -24,15 +24,15 @@ def is_script(command: Command) -> bool:
     return command.name in ("EVALSHA", "EVAL")
 
 
-class Weather:
-    """Does harm, from another thread, until it is told to stop; `happened` says what, `losses` when Redis lost what it had."""
+class FaultInjector:
+    """Injects faults from a thread of its own until it is stopped: `injected` counts them, `losses` are when Redis lost data."""
 
     def __init__(
         self, seed: int, server: RedisServer, replica: RedisServer, proxy: Proxy, sql: Proxy | None, keys: list[str]
     ) -> None:
         self.chance = random.Random(seed)
         self.server, self.replica, self.proxy, self.sql, self.keys = server, replica, proxy, sql, keys
-        self.happened: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
         self.losses: list[float] = []
         self.failure: BaseException | None = None
         self._late: list[Late] = []
@@ -40,15 +40,15 @@ class Weather:
         self._failed_over = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._often: list[Callable[[], None]] = [self.evict] * 8
-        self._often += [self.cut_before, self.cut_after, self.cut_reply, self.garble, self.double, self.late_copy] * 2
-        self._often += [self.delay, self.refusal, self.swallow, self.lose_reply, self.late, self.release_late]
-        self._seldom: list[Callable[[], None]] = [self.flush, self.flush, self.flush, self.stall, self.remember_dump]
-        self._seldom += [self.restart, self.restart_from_dump, self.fail_over]
+        self._common: list[Callable[[], None]] = [self.evict] * 8
+        self._common += [self.cut_before, self.cut_after, self.cut_reply, self.garble, self.double, self.late_copy] * 2
+        self._common += [self.delay, self.refusal, self.swallow, self.lose_reply, self.late, self.release_late]
+        self._rare: list[Callable[[], None]] = [self.flush, self.flush, self.flush, self.stall, self.remember_dump]
+        self._rare += [self.restart, self.restart_from_dump, self.fail_over]
         if sql is not None:
-            self._often += [self.cut_statement, self.cut_commit_before, self.cut_commit_after]
+            self._common += [self.cut_statement, self.cut_commit_before, self.cut_commit_after]
 
-    def __enter__(self) -> Weather:
+    def __enter__(self) -> FaultInjector:
         self._thread.start()
         return self
 
@@ -63,41 +63,41 @@ class Weather:
             raise self.failure
 
     def _run(self) -> None:
-        # everything happens at least once, in a new order each time, if there is time for it
-        once = [*dict.fromkeys(self._seldom)]
+        # each of the rare faults happens at least once, in a new order each time, if there is time for it
+        once = [*dict.fromkeys(self._rare)]
         self.chance.shuffle(once)
         try:
             while not self._stop.wait(self.chance.uniform(0, 0.04)):
                 if self.chance.random() < 0.08:
-                    self._do(once.pop() if once else self.chance.choice(self._seldom))
+                    self._inject(once.pop() if once else self.chance.choice(self._rare))
                 else:
-                    self._do(self.chance.choice(self._often))
+                    self._inject(self.chance.choice(self._common))
         except BaseException as error:  # noqa: BLE001 - the test gets it
             self.failure = error
 
-    def _do(self, deed: Callable[[], None]) -> None:
-        deed()
-        self.happened[deed.__name__.replace("_", " ")] += 1
+    def _inject(self, fault: Callable[[], None]) -> None:
+        fault()
+        self.injected[fault.__name__.replace("_", " ")] += 1
 
     # loss
 
-    def _lost(self) -> None:
+    def _note_loss(self) -> None:
         self.losses.append(time.monotonic())
 
     def evict(self) -> None:
         with contextlib.suppress(redis.RedisError), self.server.client() as client:
             client.unlink(*self.chance.sample(self.keys, min(2, len(self.keys))))
-        self._lost()
+        self._note_loss()
 
     def flush(self) -> None:
         with contextlib.suppress(redis.RedisError), self.server.client() as client:
             client.flushall()
-        self._lost()
+        self._note_loss()
 
     def restart(self) -> None:
         self.server.kill()
         self.server.start()
-        self._lost()
+        self._note_loss()
 
     def remember_dump(self) -> None:
         self._dump = self.server.dump()
@@ -108,10 +108,10 @@ class Weather:
             time.sleep(0.1)
         assert self._dump is not None
         self.server.restart_from(self._dump)
-        self._lost()
+        self._note_loss()
 
     def fail_over(self) -> None:
-        """To a replica that has been lagging. Nobody is connected to both, as behind one address."""
+        """To a replica that has been lagging. No client is connected to both, as behind one address."""
         if self._failed_over:
             return
         self._failed_over = True
@@ -122,7 +122,7 @@ class Weather:
         self.replica.promote()
         self.server = self.replica
         self.proxy.upstream = self.replica.url
-        self._lost()
+        self._note_loss()
         self.proxy.accept()
 
     # commands
@@ -186,5 +186,5 @@ class Weather:
         self._sql().cut_before("COMMIT", nth=self.chance.randint(1, 3))
 
     def cut_commit_after(self) -> None:
-        """Committed, and nobody is told."""
+        """Committed, but the client gets no answer."""
         self._sql().cut_after("COMMIT", nth=self.chance.randint(1, 3))

@@ -10,7 +10,7 @@ TREE = Path(__file__).parents[2]
 
 
 def test_the_changelog_has_this_version():
-    """Whoever upgrades finds what changed."""
+    """The changelog has the changes of the release."""
     version = importlib.metadata.version("flask-conversations")
     changelog = (TREE / "CHANGELOG.md").read_text()
     assert re.search(rf"^## \[?{re.escape(version)}\]?", changelog, re.MULTILINE), f"CHANGELOG.md lacks {version}"

@@ -1,4 +1,4 @@
-"""A real gunicorn with several workers, clients that send messages and try again until they are told that they are stored."""
+"""A real gunicorn with several workers, and clients that send each message until the server acknowledges it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bed import ports
+from tests.infra import ports
 
 TREE = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-PATIENCE = 40
+TIMEOUT = 40
 
 
 class Gunicorn:
@@ -89,11 +89,11 @@ def gunicorn(
         process = subprocess.Popen(command, cwd=TREE, env=environment, stdout=log, stderr=log, start_new_session=True)
     server = Gunicorn(process, port)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not server.answers():
-            said = (folder / "gunicorn.log").read_text()[-3000:]
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
+            log_tail = (folder / "gunicorn.log").read_text()[-3000:]
+            assert process.poll() is None, log_tail
+            assert time.monotonic() < deadline, log_tail
             time.sleep(0.05)
         yield server
     finally:
@@ -113,7 +113,7 @@ def _has_control_socket() -> bool:
 
 @dataclasses.dataclass
 class Clients:
-    """What the clients of one run were told."""
+    """The clients of one gunicorn, and the answers that they got."""
 
     port: int
     conversations: list[str]
@@ -138,7 +138,7 @@ class Clients:
         finally:
             self._stop.set()
             for thread in threads:
-                thread.join(PATIENCE)
+                thread.join(TIMEOUT)
 
     def _send(self, number: int) -> None:
         connection, count = None, 0
@@ -147,17 +147,19 @@ class Clients:
             count += 1
             conversation_id, client_id = chance.choice(self.conversations), f"c{number}-{count}"
             body = {"content": f"{client_id} says something", "client_id": client_id}
-            # until somebody says it is stored, whatever happens meanwhile
+            # until a worker acknowledges it, whatever happens meanwhile
             for _ in range(2000):
-                status, told, connection = self._ask(connection, f"/api/conversations/{conversation_id}/messages", body)
+                status, answer, connection = self._ask(
+                    connection, f"/api/conversations/{conversation_id}/messages", body
+                )
                 with self._lock:
                     self.answers[status] += 1
                     if status in (200, 201):
                         self.healthy_at.append(time.monotonic())
-                        self.acknowledged[conversation_id, client_id] = told[0]["id"]
+                        self.acknowledged[conversation_id, client_id] = answer[0]["id"]
                         break
                     if status not in (503, "connection"):
-                        self.wrong.append(f"{status}: {told}")
+                        self.wrong.append(f"{status}: {answer}")
                         break
                 time.sleep(0.02)
 

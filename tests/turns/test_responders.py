@@ -219,8 +219,8 @@ def test_a_responder_that_fails_leaves_the_question_and_the_text_so_far(app, ada
     is_idle(app, ada, chat)
 
 
-def test_our_own_errors_are_told_with_their_code(app, ada, chat, answered):
-    """A responder that calls the service and meets an error of ours tells that one."""
+def test_our_own_errors_keep_their_code(app, ada, chat, answered):
+    """A responder that calls the service and meets an error of ours fails with that one."""
     answered(raising(Forbidden("Not you."), "so far"))
     answer = ada.send_message(chat, "q")["answer"]
     assert answer["metadata"]["error"] == {"code": "forbidden", "detail": "Not you."}
@@ -289,11 +289,11 @@ TEXTS = {
 
 
 def test_characters_arrive_whole_or_as_the_sign_for_none(app, http, ada, chat, answered):
-    """Pairs and UTF-8 sequences may be cut anywhere; what is no character is replaced; every way of reading tells the same."""
+    """Pairs and UTF-8 sequences may be cut anywhere; what is no character is replaced; every way of reading gives the same."""
     for case, (pieces, text) in TEXTS.items():
         answered(lambda turn, pieces=pieces: iter(pieces))
-        told = http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers=EVENTS)
-        assert text_of(events(told)) == text, case
+        streamed = http("ada").post(f"/api/conversations/{chat}/messages", json={"content": "q"}, headers=EVENTS)
+        assert text_of(events(streamed)) == text, case
         assert ada.get_messages(chat)["messages"][-1]["content"] == text, case
     is_idle(app, ada, chat)
 
@@ -348,7 +348,7 @@ def test_a_hundred_thousand_pieces_are_one_answer(at_its_own_pace):
 
 @ON_SQLITE
 def test_twenty_thousand_events_of_usage_add_up(at_its_own_pace):
-    """A provider that tells of its tokens with every piece is counted to the last."""
+    """A provider may send usage with every piece: all of it counts."""
     app, ada, chat = at_its_own_pace
     app.conversations.responder(lambda turn: (one for n in range(20_000) for one in ("x", Usage(output_tokens=1))))
     outcome = ada.send_message(chat, "q")
@@ -409,22 +409,22 @@ def test_a_responder_that_hangs_is_not_waited_for(make_app, led, before):
 
 @ON_SQLITE
 def test_a_coroutine_that_hangs_is_cancelled(make_app):
-    """An async responder that waits for ever is told so by a CancelledError."""
-    told = threading.Event()
+    """An async responder that waits for ever gets a CancelledError."""
+    cancelled = threading.Event()
 
     async def respond(turn):
         yield "so far"
         try:
             await asyncio.sleep(60)
         finally:
-            told.set()
+            cancelled.set()
 
     app = make_app(CONVERSATIONS_TURN_TIMEOUT=1)
     app.conversations.responder(respond)
     ada = app.conversations.as_user("ada", app=app)
     chat = ada.create_conversation()["id"]
     assert ada.send_message(chat, "q")["answer"]["content"] == "so far"
-    assert told.wait(10)
+    assert cancelled.wait(10)
     is_idle(app, ada, chat)
 
 
@@ -454,7 +454,7 @@ def test_a_responder_that_ignores_a_cancellation_says_nothing_more(app, ada, cha
 
 
 def test_a_coroutine_that_swallows_a_cancellation_says_nothing_more(app, ada, chat, answered):
-    """It goes on speaking, and nobody listens."""
+    """It goes on yielding, and its events are dropped."""
     over = threading.Event()
 
     async def respond(turn):
@@ -625,7 +625,7 @@ def test_a_responder_that_knows_nothing_of_approvals_asks_for_ever_but_harms_not
 
 
 def test_time_is_no_matter_of_pieces(app, ada, chat, answered):
-    """Text that comes slowly is seen while it comes, by whoever reads the database."""
+    """Text that comes slowly is seen while it comes, by every reader of the database."""
     go = threading.Event()
 
     def respond(turn):

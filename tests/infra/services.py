@@ -1,4 +1,4 @@
-"""The PostgreSQL, Redis, Chromium and Node.js of a test run: started once, told to every worker, and named in its summary."""
+"""The PostgreSQL, Redis, Chromium and Node.js of a test run: started once, shared by every worker, and named in its summary."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def need(name: str) -> str:
 
 def need_program(name: str) -> str:
     """The path of a program; without it the test is skipped, in CI failed."""
-    # /usr/sbin, which is not on everybody's path, is where Debian has servers
+    # /usr/sbin, which is not on every path, is where Debian has servers
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
     return shutil.which(name, path=path) or missing(f"NO {name.upper()}: the program is not on the PATH.")
 

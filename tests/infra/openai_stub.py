@@ -24,7 +24,7 @@ from .certificates import Certificate
 JSON = dict[str, Any]
 Act = Callable[["Line"], None]
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds that a test waits for something to happen before it fails."""
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
@@ -89,7 +89,7 @@ class Stub:
         self.refuse()
 
     def refuse(self) -> None:
-        """From now on nobody listens."""
+        """From now on no server listens."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -118,8 +118,8 @@ class Stub:
 
     def _wait(self, is_so: Callable[[], bool], what: str) -> None:
         with self.changed:
-            if not self.changed.wait_for(is_so, PATIENCE):
-                raise TimeoutError(f"Not enough {what} in {PATIENCE} s: asked {len(self.asked)}, gone {self.gone}.")
+            if not self.changed.wait_for(is_so, TIMEOUT):
+                raise TimeoutError(f"Not enough {what} in {TIMEOUT} s: asked {len(self.asked)}, gone {self.gone}.")
 
 
 class Line:
@@ -162,10 +162,10 @@ class Line:
         self._handler.close_connection = True
         self._handler.connection.shutdown(socket.SHUT_RDWR)
 
-    def wait(self, free: threading.Event | None = None, patience: float = PATIENCE) -> None:
+    def wait(self, free: threading.Event | None = None, timeout: float = TIMEOUT) -> None:
         """Say nothing until the test says `stub.go_on()`, or sets *free*, or the client goes away."""
         free = free or self.stub._free
-        ends = time.monotonic() + patience
+        ends = time.monotonic() + timeout
         while time.monotonic() < ends and not (free.is_set() or self.stub._closing.is_set()):
             readable, _, _ = select.select([self._handler.connection], [], [], 0.02)
             if readable and not socket.socket.recv(self._handler.connection, 1, socket.MSG_PEEK):
@@ -261,7 +261,7 @@ def rests(pieces: Sequence[str], at: int, free: threading.Event) -> Act:
         line.delta(role="assistant", content="")
         for piece in pieces[:at]:
             line.delta(content=piece)
-        line.wait(free, 10 * PATIENCE)
+        line.wait(free, 10 * TIMEOUT)
         for piece in pieces[at:]:
             line.delta(content=piece)
         line.delta("stop")

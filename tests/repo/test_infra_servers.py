@@ -1,4 +1,4 @@
-"""The reliability bed itself: the proxy, and the servers that tests kill. Shown with plain redis-py and SQLAlchemy."""
+"""The test infrastructure itself: the proxy, and the servers that tests kill. Shown with plain redis-py and SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.bed import certificates, services
-from tests.bed.postgresql_servers import PostgresqlServer
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer, cluster, need_redis, sentinels, until
+from tests.infra import certificates, services
+from tests.infra.postgresql_servers import PostgresqlServer
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer, cluster, need_redis, sentinels, until
 
 TREE = Path(__file__).parents[2]
 
@@ -134,7 +134,7 @@ def test_a_fault_hits_one_command(proxy, through, direct, fault, error, executed
 
 
 def test_a_doubled_command_is_executed_twice(proxy, through):
-    """The client hears the second reply."""
+    """The client gets the second reply."""
     proxy.double("INCRBY")
     assert through.incrby("n") == 2
     assert through.incrby("n") == 3
@@ -173,7 +173,7 @@ def test_faults_add_up(proxy, through, direct):
 
 
 def test_a_handshake_is_hit_by_its_name(proxy, connect):
-    """A server that refuses to let anybody in."""
+    """A server that refuses every login."""
     proxy.answer(b"-NOAUTH no\r\n", "SELECT")
     with pytest.raises(redis.RedisError):
         connect(proxy.url).ping()
@@ -360,7 +360,7 @@ def test_statements_are_counted_on_the_way(sql):
 def test_the_outcome_of_a_commit_is_unknown(sql, fault, committed):
     """The client sees the same error whether the commit was executed or not."""
     engine, proxy = sql
-    table = f"bed_{os.urandom(4).hex()}"
+    table = f"infra_{os.urandom(4).hex()}"
     with getattr(proxy, fault)("COMMIT"), engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE TABLE {table} (n int)")
         with pytest.raises(sa.exc.OperationalError):
@@ -370,7 +370,7 @@ def test_the_outcome_of_a_commit_is_unknown(sql, fault, committed):
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
 
 
-def test_an_ended_session_is_told_so(sql):
+def test_an_ended_session_gets_the_error(sql):
     """What PostgreSQL says unasked reaches the client."""
     engine, _ = sql
     with engine.connect() as connection:
@@ -443,7 +443,7 @@ def test_redis_runs_out_of_memory():
 
 
 def test_passwords_and_users_are_checked(connect):
-    """A password for everybody, and a user who may not touch all."""
+    """A password for all clients, and a user with limited rights."""
     with RedisServer(requirepass="secret", users={"app": "on >pw ~conversation:* +@all -flushall"}) as server:
         assert server.client().ping()
         with pytest.raises(redis.AuthenticationError):
@@ -473,7 +473,7 @@ def test_a_lagging_replica_takes_over():
 
 
 def test_a_replica_catches_up():
-    """When it hears of its master again, it has everything."""
+    """When it reaches its master again, it has everything."""
     with RedisServer(requirepass="secret") as master, master.replica() as replica:
         replica.pause_replication()
         master.client().set("a", "new")
@@ -534,7 +534,7 @@ def test_a_server_that_cannot_be_had_is_a_loud_skip(monkeypatch, missing):
 
 STARTS_AND_WAITS = """
 import sys
-from tests.bed.redis_servers import RedisServer
+from tests.infra.redis_servers import RedisServer
 with RedisServer() as server, server.replica() as replica:
     replica.freeze()
     print(server.folder, replica.folder, flush=True)
@@ -559,7 +559,7 @@ def test_servers_do_not_outlive_the_test_run():
 
 @pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.long), "immediate"])
 def test_acknowledged_commits_survive_a_restart(mode):
-    """Under load: clients fail meanwhile, and every row that one was told of is there."""
+    """Under load: clients fail meanwhile, and every acknowledged row is there."""
     with PostgresqlServer() as server:
         engine = sa.create_engine(server.create_database("chat"), pool_pre_ping=True)
         with engine.begin() as connection:

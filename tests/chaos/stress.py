@@ -1,4 +1,4 @@
-"""One run of chaos: workers, the weather, and the judge afterwards."""
+"""One stress test: workers, injected faults, and the judge afterwards."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from tests.bed.proxy import Proxy
-from tests.bed.redis_servers import RedisServer
+from tests.infra.proxy import Proxy
+from tests.infra.redis_servers import RedisServer
 
-from . import journal
+from . import event_log
+from .fault_injection import FaultInjector
 from .oracle import Judge, Read, Written
-from .weather import Weather
 from .worker import Order
 
 TREE = Path(__file__).parents[2]
-PATIENCE = 60
+WORKER_TIMEOUT = 60
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of the workers of one kind."""
+    """The results of the workers of one kind."""
 
     judge: Judge
     reads: int
@@ -50,22 +50,22 @@ class Outcome:
 
 
 @dataclasses.dataclass
-class Storm:
-    """The outcomes of one run, and what happened in it."""
+class StressResult:
+    """The outcomes of one stress test, and the number of injected faults by kind."""
 
     ours: Outcome
     naive: Outcome | None
-    happened: Counter[str]
+    injected: Counter[str]
 
 
-def storm(
+def run_stress(
     app: Flask, folder: Path, *, seed: int, seconds: float, strict: bool = False, naive: bool = True, workers: int = 2
-) -> Storm:
-    """Let workers write and read on *app*'s database for *seconds* while everything breaks; the naive ones beside ours."""
+) -> StressResult:
+    """Let workers write and read on *app*'s database for *seconds* while faults are injected; the naive ones beside ours."""
     service = app.conversations.as_user("ada", app=app)  # type: ignore[attr-defined]
     with app.app_context():
         engine: sa.Engine = app.db.engine  # type: ignore[attr-defined]
-    journal.begin(engine)
+    event_log.begin(engine)
     ours = [service.create_conversation()["id"] for _ in range(3)]
     theirs = [service.create_conversation()["id"] for _ in range(1)] if naive else []
     staleness = 1.5
@@ -113,15 +113,15 @@ def storm(
             f"conversation:{each}:messages" for each in theirs
         ]
         running = stack.enter_context(_working(orders))
-        with Weather(seed, server, replica, proxy, sql, keys) as weather:
+        with FaultInjector(seed, server, replica, proxy, sql, keys) as injector:
             time.sleep(seconds)
         running.stop()
-    states = journal.states(engine)
+    states = event_log.states(engine)
     reports = [json.loads(Path(order.out).read_text()) for order in orders]
-    return Storm(
-        _outcome(reports[:workers], states, None if strict else staleness, weather.losses),
+    return StressResult(
+        _outcome(reports[:workers], states, None if strict else staleness, injector.losses),
         _outcome(reports[workers:], states, None, ()) if naive else None,
-        weather.happened,
+        injector.injected,
     )
 
 
@@ -154,17 +154,17 @@ class _Working:
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
         self.processes = processes
 
-    def say(self) -> None:
+    def signal(self) -> None:
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
 
     def stop(self) -> None:
-        self.say()
+        self.signal()
         for process in self.processes:
-            said = process.communicate(timeout=PATIENCE)[1]
-            assert process.returncode == 0, said
+            stderr = process.communicate(timeout=WORKER_TIMEOUT)[1]
+            assert process.returncode == 0, stderr
 
 
 @contextlib.contextmanager
@@ -188,7 +188,7 @@ def _working(orders: list[Order]) -> Iterator[_Working]:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
         working = _Working(processes)
-        working.say()
+        working.signal()
         yield working
     finally:
         for process in processes:

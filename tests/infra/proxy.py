@@ -24,10 +24,10 @@ from . import ports, wire
 from .certificates import Certificate
 from .wire import Command, Ended, Reader
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds that a test waits for a command before it fails."""
 
-RUBBISH = b"\x00\xff rubbish \r\n$-7\r\n"
+GARBAGE = b"\x00\xff rubbish \r\n$-7\r\n"
 HOST = "127.0.0.1"
 
 Where = str | Callable[[Command], bool] | None
@@ -61,7 +61,7 @@ class Fault:
     def __exit__(self, *error: object) -> None:
         self.remove()
 
-    def wait(self, n: int = 1, timeout: float = PATIENCE) -> None:
+    def wait(self, n: int = 1, timeout: float = TIMEOUT) -> None:
         """Wait until it happened *n* times."""
         with self.proxy._changed:
             if not self.proxy._changed.wait_for(lambda: len(self.hit) >= n, timeout):
@@ -122,7 +122,7 @@ class Held(Fault):
 
 
 class Late(Fault):
-    """Commands that are executed when nobody waits for them any more."""
+    """Commands that are executed when no client waits for them any more."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -353,16 +353,16 @@ class Proxy:
         *,
         nth: int = 1,
         times: int | None = 1,
-        reply: bytes = RUBBISH,
+        reply: bytes = GARBAGE,
         executed: bool = False,
     ) -> Fault:
-        """Answer with rubbish."""
+        """Answer with garbage."""
         return self.answer(reply, where, nth=nth, times=times, executed=executed)
 
     def answer(
         self, reply: bytes, where: Where = None, *, nth: int = 1, times: int | None = 1, executed: bool = False
     ) -> Fault:
-        """Answer with exactly *reply*, as `b"-LOADING ...\\r\\n"`, without executing the command unless told so."""
+        """Answer with exactly *reply*, as `b"-LOADING ...\\r\\n"`, without executing the command unless asked to."""
 
         def act(fault: Fault, command: Command, go: Go) -> bytes:
             if executed:
@@ -389,7 +389,7 @@ class Proxy:
     # faults of the connection
 
     def refuse(self) -> None:
-        """Let nobody connect; those who are connected stay."""
+        """Refuse new connections; those that are there stay."""
         with self._changed:
             listener, self._listener = self._listener, None
         if listener:
@@ -400,7 +400,7 @@ class Proxy:
     def accept(self) -> None:
         """Let clients connect again, on the same port."""
         if self._listener is None:
-            # not a port that the system chooses: while we refuse, it could give that to somebody else
+            # not a port that the system chooses: while we refuse, it could give that to another process
             self.port = self.port or ports.free()
             self._listener = listener = socket.create_server((HOST, self.port), backlog=512)
             threading.Thread(target=self._accept_from, args=[listener], daemon=True).start()
