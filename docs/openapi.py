@@ -404,12 +404,19 @@ def either(schemas: list[dict[str, Any]]) -> dict[str, Any]:
 def with_documentation(document: dict[str, Any]) -> dict[str, Any]:
     """The docstrings of the forms are their descriptions; each example stands with its schema, once."""
     schemas = document["components"]["schemas"]
-    for form in (one for module in (http_schemas, requests) for one in vars(module).values()):
-        if isinstance(form, type) and issubclass(form, Schema) and form.__name__ in schemas:
+    for form in forms(http_schemas.Form):
+        if form.__name__ in schemas:
             schemas[form.__name__]["description"] = form.__doc__
     for kind, example in EXAMPLES.items():
         schemas[kind.__name__]["examples"] = [example]
     return document
+
+
+def forms(kind: type[Schema]) -> Iterator[type[Schema]]:
+    """All forms that derive from *kind*."""
+    for form in kind.__subclasses__():
+        yield form
+        yield from forms(form)
 
 
 def components(spec: APISpec) -> None:
@@ -543,7 +550,7 @@ def answer(spec: APISpec, route: Route, status: int, what: type | str) -> dict[s
         return {"description": what, "headers": headers, **plain_content(route, status)}
     one = reference(spec, what)
     schema = {"type": "array", "items": one} if route.many else one
-    meaning = MEANINGS[what] + (", in an array" if route.many else "")
+    meaning = MEANINGS.get(what, str(what.__doc__).partition(".")[0]) + (", in an array" if route.many else "")
     content = {"application/json": {"schema": schema}}
     if route.turns is not None and status == 200:
         content["text/event-stream"] = {"schema": {"type": "string", "description": "The events of the turn."}}
