@@ -26,7 +26,6 @@ from flask_conversations.schemas import fields, http_schemas, types
 
 FILE = STATIC / "openapi.json"
 RESOURCE = "/conversations"
-SCHEMAS = "flask_conversations."
 
 ABOUT = """\
 Durable chat conversations, each user's apart from all others.
