@@ -11,11 +11,11 @@ from pathlib import Path
 
 from example_app.servers import postgresql, redis_server
 
-from . import cached, report, served, turns, writers
+from . import cached, core, driver, report, served, turns, writers
 from .cases import Case, cases
 from .data import Data, Sizes, fill
-from .ours import OursAnywhere
-from .programs import Program, programs
+from .ours import Ours, OursAnywhere
+from .programs import Program
 from .timing import in_turn
 
 WRITES = ("append", "a turn")
@@ -23,6 +23,17 @@ WRITES = ("append", "a turn")
 
 QUICK = Sizes(messages=200, empty=20, users=(5, 20, 50))
 PARTS = ("database", "cache", "turns")
+
+
+@contextlib.contextmanager
+def programs(url: str) -> Iterator[list[Program]]:
+    """The programs on the database at *url*, the package first."""
+    opened: list[Program] = [Ours(url), core.Core(url), driver.connect(url)]
+    try:
+        yield opened
+    finally:
+        for program in opened:
+            program.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 
@@ -44,16 +43,3 @@ def turn(program: Program, user: str, conversation_id: str, question: str, answe
 
 def now() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
-
-
-@contextlib.contextmanager
-def programs(url: str) -> Iterator[list[Program]]:
-    """The programs on the database at *url*, the package first."""
-    from . import core, driver, ours
-
-    opened: list[Program] = [ours.Ours(url), core.Core(url), driver.connect(url)]
-    try:
-        yield opened
-    finally:
-        for program in opened:
-            program.close()

@@ -15,7 +15,7 @@ from typing import Any
 
 from flask_conversations.turns import Component, Event, Reasoning, ResponderError, ToolCall, ToolResult, Usage
 
-from . import responder
+from . import rules
 
 Said = Iterator[str | Event]
 
@@ -39,8 +39,8 @@ def answer(turn: Any, *, pause: float = 0.0) -> Said:
 
 def _to_question(turn: Any) -> Said:
     # first, so that an interrupted answer has it too
-    yield Usage(model=responder.BUILT_IN)
-    asked = responder.text_of(turn.message)  # an empty question is not in the history
+    yield Usage(model=rules.BUILT_IN)
+    asked = rules.text_of(turn.message)  # an empty question is not in the history
     if not asked.strip():
         yield from _words("You sent no words, and I cannot read anything else.")
         return
@@ -49,8 +49,8 @@ def _to_question(turn: Any) -> Said:
         if found:
             yield from trick(found, turn)
             return
-    text = responder.rules(turn.history)
-    yield from _words(f"{text}\n\n{MORE}" if text == responder.ABOUT else text)
+    text = rules.answer(turn.history)
+    yield from _words(f"{text}\n\n{MORE}" if text == rules.ABOUT else text)
 
 
 def _count(found: re.Match[str], turn: Any) -> Said:

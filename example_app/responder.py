@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from flask_conversations.turns import Event, ResponderError, ToolCall, Usage
 
+from . import demo, rules
+from .rules import BUILT_IN, Messages, text_of
+
 if TYPE_CHECKING:
     from flask_conversations.contrib.openai import OpenAIResponder
 
-__all__ = ["Answer", "NoAnswer", "answer", "answer_with_titles", "description", "is_configured", "respond", "rules"]
+__all__ = ["Answer", "NoAnswer", "answer", "answer_with_titles", "description", "is_configured", "respond"]
 
 OPENAI = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"
-BUILT_IN = "demo-rules"
-"""The model name of an answer by the fixed rules."""
-
-ABOUT = (
-    "I am the built-in demo responder: a few fixed rules, no language model. I remember your name if you tell me, I can list"
-    ' what you said, and otherwise I repeat it. Try "My name is Ada", then "What is my name?".'
-)
-
-Messages = Sequence[Mapping[str, Any]]
 NoAnswer = ResponderError
 
 
@@ -40,8 +33,6 @@ class Answer(NamedTuple):
 
 def answer(turn: Any) -> Iterator[str | Event]:
     """The answer to a turn as a stream, for `@conversations.responder`."""
-    from . import demo
-
     config = turn.app.config
     return _model(config)(turn) if is_configured(config) else demo.answer(turn, pause=config["DEMO_PAUSE"])
 
@@ -49,7 +40,7 @@ def answer(turn: Any) -> Iterator[str | Event]:
 def respond(history: Messages, config: Mapping[str, Any]) -> Answer:
     """The whole answer to the last message of *history*. Raises `NoAnswer` with a sentence for the user."""
     if not is_configured(config):
-        return Answer(rules(history), BUILT_IN)
+        return Answer(rules.answer(history), BUILT_IN)
     said = [*_model(config)(_Asked([{"role": each["role"], "content": text_of(each)} for each in history]))]
     usage = next((each for each in said if isinstance(each, Usage)), Usage())
     text = "".join(each for each in said if isinstance(each, str))
@@ -106,56 +97,3 @@ def answer_with_titles(titles: Sequence[str], *, more: bool) -> Answer:
     lines = [f"- {title}" for title in titles]
     number = f"more than {len(titles)}" if more else str(len(titles))
     return Answer("\n".join([f"I looked, and found {number}:", *lines, *(["- ..."] if more else [])]), BUILT_IN)
-
-
-def rules(history: Messages) -> str:
-    """The built-in responder, which is deterministic: the same history always gets the same answer."""
-    said = [text_of(each) for each in history if each["role"] == "user"]
-    for pattern, answer in RULES:
-        if re.search(pattern, said[-1], re.IGNORECASE):
-            return answer(said)
-    return f"{ABOUT}\n\nYou said: {said[-1]}" if len(said) == 1 else f"You said: {said[-1]}"
-
-
-def _name(said: Sequence[str]) -> str | None:
-    """The last name given in *said*."""
-    found = [NAME.search(text) for text in said]
-    return next((match[1] for match in reversed(found) if match), None)
-
-
-def _greet(said: Sequence[str]) -> str:
-    return f"Nice to meet you, {_name(said)}. I will remember your name in this conversation."
-
-
-def _recall(said: Sequence[str]) -> str:
-    name = _name(said)
-    return f"Your name is {name}." if name else "You have not told me your name in this conversation."
-
-
-def _repeat_all(said: Sequence[str]) -> str:
-    before = said[:-1]
-    if not before:
-        return "That was the first thing you said in this conversation."
-    return "\n".join(["You said:", *(f"{number}. {text}" for number, text in enumerate(before, 1))])
-
-
-def _introduce(said: Sequence[str]) -> str:
-    return ABOUT
-
-
-NAME = re.compile(r"\b(?:my name is|call me|i am called)\s+([^\W\d_][\w'-]*)", re.IGNORECASE)
-
-RULES: list[tuple[str, Callable[[Sequence[str]], str]]] = [
-    (r"\bwhat('s| is| was) my name\b|\bwho am i\b", _recall),
-    (NAME.pattern, _greet),
-    (r"\bwhat (did|have) i (say|said|ask|tell|told)|\blist what\b|\bsum(marise|marize| up)\b", _repeat_all),
-    (r"\b(who|what) are you\b|\bhelp\b|\bare you (a|an) (ai|bot|model|human)\b", _introduce),
-]
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """The words of a message, whose content may be a list of parts."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")

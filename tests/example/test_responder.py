@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from example_app import demo, responder
+from example_app import demo, responder, rules
 from flask_conversations.turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
 from tests.infra.openai_stub import Stub, deltas, fails, says, sends, stalls
 
@@ -29,16 +29,16 @@ def said(*texts: str) -> list[dict[str, Any]]:
         (said("My name is Ada", "-", "No, call me Bob", "-", "What was my name?"), "Your name is Bob."),
         (said("One", "-", "Two", "-", "What did I say?"), "You said:\n1. One\n2. Two"),
         (said("What have I said?"), "That was the first thing you said in this conversation."),
-        (said("Who are you?"), responder.ABOUT),
+        (said("Who are you?"), rules.ABOUT),
         (said("One", "-", "Two"), "You said: Two"),
-        ([{"role": "user", "content": [{"type": "text", "text": "help"}, {"type": "image"}]}], responder.ABOUT),
+        ([{"role": "user", "content": [{"type": "text", "text": "help"}, {"type": "image"}]}], rules.ABOUT),
     ],
 )
 def test_the_built_in_responder_is_plain_and_honest(history, answer):
     """The same history always gets the same answer, and it says that it is no language model."""
-    assert responder.rules(history) == answer
-    assert "no language model" in responder.ABOUT
-    assert responder.rules(said("Hello")).startswith(responder.ABOUT)
+    assert rules.answer(history) == answer
+    assert "no language model" in rules.ABOUT
+    assert rules.answer(said("Hello")).startswith(rules.ABOUT)
 
 
 def test_a_key_alone_sends_nothing_anywhere():
@@ -69,7 +69,7 @@ def turn(*texts: str, **more: Any) -> Any:
 def streamed(*texts: str, **more: Any) -> list[Any]:
     """All that is said in a turn, but for who says it, which comes first."""
     usage, *rest = responder.answer(turn(*texts, **more))
-    assert usage == Usage(model=responder.BUILT_IN)
+    assert usage == Usage(model=rules.BUILT_IN)
     return rest
 
 
@@ -78,12 +78,12 @@ def test_the_rules_stream_word_by_word(text):
     """Put together, the words are the answer that the rules give at once."""
     words = streamed("Before", "-", text)
     assert len(words) > 1
-    assert "".join(words) == responder.rules(said("Before", "-", text))
+    assert "".join(words) == rules.answer(said("Before", "-", text))
 
 
 def test_it_says_what_else_it_can_do():
     """The answer to a question for help names every trick."""
-    assert "".join(streamed("help")) == f"{responder.ABOUT}\n\n{demo.MORE}"
+    assert "".join(streamed("help")) == f"{rules.ABOUT}\n\n{demo.MORE}"
 
 
 def test_it_counts_one_event_per_number():
@@ -169,7 +169,7 @@ def test_all_of_it_works_in_turns(app, conversations):
     ada = conversations.as_user("ada", app=app)
     chat = ada.create_conversation("Tricks")["id"]
     answer = ada.send_message(chat, "count to 40")["answer"]
-    assert (answer["content"], answer["model"]) == (" ".join(map(str, range(1, 41))) + ".", responder.BUILT_IN)
+    assert (answer["content"], answer["model"]) == (" ".join(map(str, range(1, 41))) + ".", rules.BUILT_IN)
 
     turn = ada.send_message(chat, "roll a die")
     assert turn["state"] == "awaiting_approval"
