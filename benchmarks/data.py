@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from flask_conversations import migrations
-from flask_conversations.models import new_id
+from flask_conversations.ids import new_id
 
 from .ours import make_app
 
