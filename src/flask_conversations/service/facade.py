@@ -636,7 +636,7 @@ def _coroutine(verb: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[_As
 
     @functools.wraps(verb)
     async def coroutine(self: _Async[N], *args: P.args, **kwargs: P.kwargs) -> R:
-        call = functools.partial(verb, self._noun, *args, **kwargs)
+        call = functools.partial(verb, self._target, *args, **kwargs)
         return await asyncio.to_thread(run_without_group, call)
 
     return cast("Callable[Concatenate[_Async[N], P], Coroutine[Any, Any, R]]", coroutine)
@@ -645,8 +645,8 @@ def _coroutine(verb: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[_As
 class _Async(Generic[N]):
     """The calls of a service object as coroutines."""
 
-    def __init__(self, noun: N) -> None:
-        self._noun = noun
+    def __init__(self, target: N) -> None:
+        self._target = target
 
 
 class AsyncBranches(_Async[Branches]):
@@ -667,7 +667,7 @@ class AsyncConversationService(_Async[ConversationService]):
     @property
     def branches(self) -> AsyncBranches:
         """The branches of a conversation."""
-        return AsyncBranches(self._noun.branches)
+        return AsyncBranches(self._target.branches)
 
     create_conversation = _coroutine(ConversationService.create_conversation)
     get_conversation = _coroutine(ConversationService.get_conversation)

@@ -20,7 +20,7 @@ from ..store import messages as message_rows
 from .conversations import initial_columns
 from .unit_of_work import UnitOfWork
 
-_KEPT = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
+_COPIED_COLUMNS = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
 
 
 def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, title: str | None) -> Conversation:
@@ -53,7 +53,7 @@ def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None
 def _fork_of(source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = source.metadata if isinstance(source.metadata, dict) else {}
     origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
-    kept = {name: getattr(source, name) for name in _KEPT}
+    kept = {name: getattr(source, name) for name in _COPIED_COLUMNS}
     values = {**kept, **given, "metadata": {**metadata, "forked_from": origin}}
     return {**initial_columns(values), "id": new_id(), "org_id": source.org_id, "user_id": source.user_id}
 

@@ -22,7 +22,7 @@ from .unit_of_work import UnitOfWork
 
 _FILTERS = frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"})
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
-_ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
+_SERVER_MEMBERS = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members of a conversation that only the server sets: a snapshot may have them, but they are ignored."""
 
 
@@ -214,7 +214,7 @@ def load_page(
 def _checked(snapshot: Any) -> dict[str, Any]:
     if not isinstance(snapshot, Mapping):
         raise ValidationFailed({"snapshot": ["Not a valid object."]})
-    schema.refuse_unknown(snapshot, _SNAPSHOT | _ECHOED)
+    schema.refuse_unknown(snapshot, _SNAPSHOT | _SERVER_MEMBERS)
     schema.changes({name: value for name, value in snapshot.items() if name in schema.RULES})
     if snapshot.get("messages") is not None:
         message_schema.listed(snapshot["messages"])

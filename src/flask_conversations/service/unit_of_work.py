@@ -32,10 +32,10 @@ logger = logging.getLogger("flask_conversations")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 """Attempts per call: up to three retries after a serialization failure, a deadlock or a duplicate client id."""
 
-PAUSE = 0.01
+RETRY_DELAY = 0.01
 """Maximum delay in seconds before the first retry after a conflict; it grows by as much with each attempt."""
 
 _opened_context: contextvars.ContextVar[Any] = contextvars.ContextVar("flask_conversations.opened", default=None)
@@ -314,7 +314,7 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
 class _Attempts:
     """The remaining attempts of one call."""
 
-    left = ATTEMPTS - 1
+    left = MAX_ATTEMPTS - 1
     lenient = False
     """Whether invalid text in the database is read with replacement characters."""
 
@@ -329,7 +329,7 @@ class _Attempts:
             if db_errors.is_conflict(error):
                 counters.add("conflicts")
                 # the other transaction gets time to finish; no lock is held meanwhile
-                time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
+                time.sleep(random.uniform(0, RETRY_DELAY * (MAX_ATTEMPTS - self.left)))
             return True
         return False
 

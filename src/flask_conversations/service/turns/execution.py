@@ -62,7 +62,7 @@ class TurnExecution:
         self._relayed = last_position(self.answer.parts, self.pauses)
         self._is_relayed = False
         self._relay_lock = threading.Lock()
-        self._ending: threading.Thread | None = None
+        self._stop_thread: threading.Thread | None = None
 
     # -- in its own thread
 
@@ -76,7 +76,7 @@ class TurnExecution:
             logger.debug("Turn %s was ended by another worker.", self.turn.id)
         except Exception as error:  # noqa: BLE001 - the end of a thread: there is no caller to raise to
             _log_failure(f"The end of turn {self.turn.id} could not be saved", error)
-            self._give_up(error)
+            self._end_unsaved(error)
         finally:
             self.end()
 
@@ -156,7 +156,7 @@ class TurnExecution:
             _close(pieces)
 
     def _consume_async(self, result: Any) -> None:
-        if _is_green():
+        if _is_gevent_patched():
             raise ConfigurationError(
                 "Async responders need threads, which gevent replaces: use gthread, or a plain generator."
             )
@@ -279,7 +279,7 @@ class TurnExecution:
     def _fail(self, error: ConversationsError) -> None:
         self.settle(FAILED, error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _end_unsaved(self, error: Exception) -> None:
         """End a turn whose answer cannot be saved, so that the next turn can begin. The last checkpoint stays."""
         if self.ended.is_set():
             return
@@ -323,9 +323,9 @@ class TurnExecution:
 
     def stop_in_background(self, end: Callable[[], object]) -> None:
         """Run *end* in its own thread: one turn must not delay the heartbeats of the others."""
-        if self._ending is None or not self._ending.is_alive():
-            self._ending = threading.Thread(target=log_errors, args=[end], name=f"end-{self.turn.id}", daemon=True)
-            self._ending.start()
+        if self._stop_thread is None or not self._stop_thread.is_alive():
+            self._stop_thread = threading.Thread(target=log_errors, args=[end], name=f"end-{self.turn.id}", daemon=True)
+            self._stop_thread.start()
 
     def abandon(self) -> None:
         """Stop without saving: another worker has the turn."""
@@ -419,6 +419,6 @@ def _log_failure(message: str, error: BaseException) -> None:
     logger.error("%s: %s", message, redacted_traceback(error))
 
 
-def _is_green() -> bool:
+def _is_gevent_patched() -> bool:
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))

@@ -77,4 +77,4 @@ def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None
 
 def _check_is_question(message: Any) -> None:
     if message.role != "user":
-        raise ValidationFailed({"message_id": ["Only a question can be put differently: this is an answer."]})
+        raise ValidationFailed({"message_id": ["Only a question can be edited: this is an answer."]})

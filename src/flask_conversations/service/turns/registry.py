@@ -104,10 +104,12 @@ class TurnRegistry:
         """Start the thread unless it is alive. The caller holds the lock."""
         thread = self._heartbeats.get(name)
         if thread is None or not thread.is_alive():
-            self._heartbeats[name] = threading.Thread(target=self._beat, args=[name, target], name=name, daemon=True)
+            self._heartbeats[name] = threading.Thread(
+                target=self._run_heartbeat, args=[name, target], name=name, daemon=True
+            )
             self._heartbeats[name].start()
 
-    def _beat(self, name: str, target: Callable[[], None]) -> None:
+    def _run_heartbeat(self, name: str, target: Callable[[], None]) -> None:
         """Call *target* periodically until there are no turns."""
         while True:
             time.sleep(self.timing.poll_interval)
