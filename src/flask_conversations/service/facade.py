@@ -224,7 +224,7 @@ class ConversationService:
 
     @_writes
     def prune(self, work: UnitOfWork, *, limit: int = 1000, dry_run: bool = False) -> int:
-        """Permanently delete the conversations whose time in the trash, or as temporary ones, is over by the settings.
+        """Permanently delete conversations that were in the trash, or temporary, for longer than the settings allow.
 
         It deletes at most *limit* conversations and returns their number. As the system it covers all users. Expired answers of
         Idempotency-Keys are deleted too.

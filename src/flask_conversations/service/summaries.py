@@ -48,5 +48,5 @@ def _newest_finished(work: UnitOfWork, conversation: Any) -> Any:
             if message.type != SUMMARY and message.status not in UNSETTLED:
                 return message
         if len(messages) < _BATCH_SIZE:
-            raise ValidationFailed({"up_to_message_id": ["There is no message yet that could be summed up."]})
+            raise ValidationFailed({"up_to_message_id": ["There is no message to summarize yet."]})
         before = messages[-1].seq

@@ -208,7 +208,7 @@ class TurnExecution:
             self._notify()
         return added
 
-    # -- what is saved
+    # -- saving
 
     def _begin(self) -> None:
         with self._save_lock:

@@ -28,7 +28,7 @@ class HostTurn:
     ) -> None:
         self._execution = execution
         self.message = question
-        """The question as it is stored."""
+        """The stored question."""
         self.answer = answer
         """The answer; None before it is stored."""
         self.replayed = execution is None

@@ -90,7 +90,7 @@ def step_version_once(work: UnitOfWork, conversation: Any) -> None:
 
 
 def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
-    """End a turn whose answer was deleted."""
+    """End a turn whose answer, or waiting question, was deleted."""
     values = {"state": CANCELLED, "token": None, "ended_at": now(), "request": None}
     moved = advance(work, turn, values)
     step_version_once(work, conversation)

@@ -40,9 +40,8 @@ def get_state(units: Units, conversation_id: str, limit: int) -> State:
     found = units.read_as("get_state", state, conversation_id, limit)
     if found is None:
         with units.session() as session:
-            if transaction.is_free(
-                session
-            ):  # else the caller may have locked the conversation: a later read ends the turn
+            # otherwise the caller may have locked the conversation: a later read ends the turn
+            if transaction.is_free(session):
                 units.own.write(recovery.end_orphan, conversation_id)
         found = units.read(state, conversation_id, limit, orphaned=True)
     assert found is not None
