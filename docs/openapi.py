@@ -485,7 +485,7 @@ def operation(spec: APISpec, route: Route) -> dict[str, Any]:
 
 def body_of(route: Route) -> Any:
     """The schema of a body; of either where the AI SDK is answered at the same address."""
-    return {"oneOf": [route.body, route.instead.route.body]} if route.instead is not None else route.body
+    return {"oneOf": [route.body, route.alternative.route.body]} if route.alternative is not None else route.body
 
 
 def tag(route: Route) -> str:
@@ -553,7 +553,7 @@ def answer(spec: APISpec, route: Route, status: int, what: type | str) -> dict[s
     content = {"application/json": {"schema": schema}}
     if route.turns is not None and status == 200:
         content["text/event-stream"] = {"schema": {"type": "string", "description": "The events of the turn."}}
-    if route.instead is not None and status == 200:
+    if route.alternative is not None and status == 200:
         content["text/event-stream"] = {"schema": {"type": "string", "description": "The UI message stream."}}
     return {
         "description": meaning if status != 200 or 201 not in route.answers else f"{meaning}, saved before",

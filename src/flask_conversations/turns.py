@@ -1,4 +1,4 @@
-"""What a responder is given, and what it may say: text, and the events of this module.
+"""The output of a responder: text, and the events of this module.
 
     @conversations.responder
     def reply(turn):
@@ -24,19 +24,19 @@ __all__ = ["Component", "Event", "Reasoning", "ResponderError", "ToolCall", "Too
 class ToolCall:
     """The model wants a tool to run. With *requires_approval* the turn stops here until the user has decided.
 
-    Once every such call is decided, the responder is called anew: `turn.approved` and `turn.denied` say what about.
+    Once every such call is decided, the responder is called again: `turn.approved` and `turn.denied` list the calls.
     """
 
     id: str
     name: str
     arguments: Any = None
-    """JSON, or JSON text as the model said it."""
+    """JSON, or JSON text as the model wrote it."""
     requires_approval: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class ToolResult:
-    """What a tool has answered, as JSON."""
+    """The result of a tool, as JSON."""
 
     tool_call_id: str
     content: Any = None
@@ -45,15 +45,15 @@ class ToolResult:
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What the answer cost, in tokens; several add up."""
+    """The tokens of the answer; several `Usage` events add up."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
     model: str | None = None
-    """Who wrote the answer."""
+    """The model that wrote the answer."""
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else the provider says of it, as JSON."""
+    """Further usage data of the provider, as JSON."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class Reasoning:
-    """A piece of what the model thought before it answered; pieces in a row belong together."""
+    """A piece of the model's reasoning before the answer; successive pieces are joined."""
 
     text: str
 

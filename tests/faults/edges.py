@@ -249,7 +249,7 @@ ADAPTERS = [
     Fault(
         name="sessions-index-reaches-beyond-maxlen",
         path=f"{PACKAGE}/sessions/stored.py",
-        right="self._visible(conversation_id, _least(count, self.maxlen))",
+        right="self._visible(conversation_id, _smaller(count, self.maxlen))",
         wrong="self._visible(conversation_id, count)",
         tests=("tests/sessions/test_as_a_dict.py",),
     ),
@@ -257,16 +257,16 @@ ADAPTERS = [
         name="hybrid-sessions-forget-what-the-database-missed",
         path=f"{PACKAGE}/sessions/memory.py",
         right=(
-            "                    cell.owed[0](stored)\n"
-            "            except REFUSED as error:\n"
+            "                    cell.pending[0](stored)\n"
+            "            except PERMANENT_ERRORS as error:\n"
             "                cell.refused += 1\n"
             '                logger.warning("Sessions: the database refuses a change with %s; see compare().", '
             "_name(error))\n"
-            "            del cell.owed[0]\n"
+            "            del cell.pending[0]\n"
         ),
         wrong=(
-            "                    cell.owed.pop(0)(stored)\n"
-            "            except REFUSED as error:\n"
+            "                    cell.pending.pop(0)(stored)\n"
+            "            except PERMANENT_ERRORS as error:\n"
             "                cell.refused += 1\n"
             '                logger.warning("Sessions: the database refuses a change with %s; see compare().", '
             "_name(error))\n"

@@ -143,8 +143,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="commit-of-unknown-outcome-done-again",
         path="src/flask_conversations/service/unit_of_work.py",
-        right="if alone and db_errors.is_conflict(error) and tries.again(counters, error, db_errors.is_conflict):",
-        wrong="if alone and tries.again(counters, error, db_errors.is_transient):",
+        right="if own and db_errors.is_conflict(error) and attempts.should_retry(counters, error, db_errors.is_conflict):",
+        wrong="if own and attempts.should_retry(counters, error, db_errors.is_transient):",
         tests=("tests/chaos/test_nth_failure.py",),
     ),
     Fault(
@@ -279,15 +279,15 @@ from flask import g
     Fault(
         name="last-words-saved-only-with-the-next-ones",
         path=f"{TURNS}/execution.py",
-        right="if now - self._saved_at >= self.registry.timing.checkpoint and self._saving.acquire(blocking=False):",
-        wrong="if now - self._saved_at >= self.registry.timing.patience and self._saving.acquire(blocking=False):",
+        right="if now - self._saved_at >= self.registry.timing.checkpoint_interval and self._save_lock.acquire(blocking=False):",
+        wrong="if now - self._saved_at >= self.registry.timing.storage_timeout and self._save_lock.acquire(blocking=False):",
         tests=("tests/turns/test_states.py",),
     ),
     Fault(
         name="words-saved-five-times-as-seldom",
         path=f"{TURNS}/timing.py",
-        right="checkpoint: float = 0.5",
-        wrong="checkpoint: float = 2.5",
+        right="checkpoint_interval: float = 0.5",
+        wrong="checkpoint_interval: float = 2.5",
         tests=("tests/repo/test_settings.py",),
     ),
     Fault(
@@ -309,7 +309,7 @@ from flask import g
         path=f"{TURNS}/following.py",
         right="""\
         if event.position <= end:
-            continue  # told twice, or in the database by now
+            continue  # relayed twice, or already in the database
         if event.position - size > end:
 """,
         wrong="""\

@@ -54,15 +54,15 @@ def test_no_page_names_a_setting_that_does_not_exist():
 
 
 PACE = {
-    "checkpoint": (0.5, "every 0.5 seconds while there is more"),
-    "tick": (0.25, "four times a second"),
-    "listen_relay": (0.1, "ten times a second"),
-    "trust": (2, "every two seconds"),
-    "listen_database": (0.5, "twice a second"),
-    "lingers": (5, "expires 5 seconds after the end"),
-    "kept": (120, "120 seconds after the last word"),
-    "heartbeat": (15, "after 15 seconds at most"),
-    "patience": (60, "up to a minute"),
+    "checkpoint_interval": (0.5, "every 0.5 seconds while there is more"),
+    "poll_interval": (0.25, "four times a second"),
+    "relay_poll_interval": (0.1, "ten times a second"),
+    "relay_timeout": (2, "every two seconds"),
+    "database_poll_interval": (0.5, "twice a second"),
+    "closed_relay_ttl": (5, "expires 5 seconds after the end"),
+    "relay_ttl": (120, "120 seconds after the last word"),
+    "keepalive_interval": (15, "after 15 seconds at most"),
+    "storage_timeout": (60, "up to a minute"),
 }
 """What people may rely on, in seconds, and the words of docs/explanation/turns.md."""
 

@@ -151,7 +151,8 @@ def test_a_database_that_is_out_does_not_stop_memory(both, sessions_of, unreacha
         assert "s4" not in both
     [record] = [record for record in caplog.records if record.name == "flask_conversations"]
     assert (
-        record.getMessage() == "Sessions: the database fails with StorageUnavailable; this process keeps what it lacks."
+        record.getMessage()
+        == "Sessions: the database fails with StorageUnavailable; this process keeps the pending changes."
     )
     for call in (both.compare, both.sync):
         with pytest.raises(StorageUnavailable):

@@ -15,15 +15,15 @@ from .tools import Led
 
 QUICK = dataclasses.replace(
     Timing(),
-    tick=0.02,
-    listen=0.05,
-    checkpoint=0.05,
-    retry_at_most=0.1,
-    line_at_most=0.05,
-    end_at_most=0.05,
-    cancel_look=0.02,
-    listen_relay=0.02,
-    listen_database=0.05,
+    poll_interval=0.02,
+    stop_poll_interval=0.05,
+    checkpoint_interval=0.05,
+    max_retry_delay=0.1,
+    max_queue_poll_interval=0.05,
+    max_end_poll_interval=0.05,
+    cancel_poll_interval=0.02,
+    relay_poll_interval=0.02,
+    database_poll_interval=0.05,
 )
 """For tests of what happens, whenever it does. What is left as it is, no test waits for."""
 

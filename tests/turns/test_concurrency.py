@@ -292,7 +292,7 @@ def test_cancelling_between_two_turns_loses_no_question(two):
     """The first turn ends while its successor, on another worker, has not begun: a cancellation then keeps the question."""
     first, second = Led(), Led()
     # a turn that has not begun says nothing more once it was asked to stop: the caller need not wait for three seconds here
-    workers = two(first, timing=dataclasses.replace(QUICK, cancel_patience=0.3))
+    workers = two(first, timing=dataclasses.replace(QUICK, cancel_timeout=0.3))
     workers[1].conversations.responder(second)
     here, there = services(workers)
     chat = here.create_conversation("T")["id"]

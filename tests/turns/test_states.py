@@ -178,7 +178,7 @@ def raising():
 def test_a_poll_costs_one_statement_and_sees_every_change(app, ada, http, chat, led, answered, statements):
     """While a turn runs and when it does not: 304 with the tag of the last answer, and 200 with another once anything changed."""
     # what the worker itself asks the database now and then is not what a poll costs
-    app.extensions["flask_conversations"].turns.timing = dataclasses.replace(QUICK, listen=60)
+    app.extensions["flask_conversations"].turns.timing = dataclasses.replace(QUICK, stop_poll_interval=60)
     answered(led)
     client, path = http("ada"), f"/api/conversations/{chat}/state"
 

@@ -96,7 +96,7 @@ def test_a_reader_of_an_answer_without_words_waits(app, ada, http, chat, answere
     ada.send_message(chat, "q", wait=False)
     (turn,) = turns_of(app, chat)
     execution = app.extensions["flask_conversations"].turns.find(turn.id)
-    until(lambda: execution.begun_answer)
+    until(lambda: execution.answer_started)
     waiting = threading.Thread(target=lambda: asked_for.append(execution.wait_for_more(4, 30)), daemon=True)
     waiting.start()
     waiting.join(0.3)

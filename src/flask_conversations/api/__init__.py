@@ -1,4 +1,4 @@
-"""The REST API: a blueprint that knows JSON and status codes, and leaves rules, SQL and transactions to the service."""
+"""The REST API: a blueprint for JSON and status codes. Rules, SQL and transactions are in the service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def all_routes() -> tuple[Route, ...]:
 
 
 def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: str) -> Blueprint:
-    """The API under one name and spelling. Raises `ConfigurationError` for a resource or spelling that cannot be."""
+    """The API with one name, resource and JSON case. Raises `ConfigurationError` for an invalid resource or case."""
     if json_case not in ("snake", "camel"):
         raise ConfigurationError(f"json_case is {json_case!r}, but must be 'snake' or 'camel'.")
     if not re.fullmatch(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", resource):
@@ -38,7 +38,7 @@ def create_blueprint(*, name: str, resource: str, url_prefix: str, json_case: st
 
 
 def problem(error: ConversationsError) -> Response:
-    """The answer to an error of ours that a host's own route lets through; a set-up mistake stays an exception."""
+    """The answer to a `ConversationsError` from a route of the host; a `ConfigurationError` stays an exception."""
     if isinstance(error, ConfigurationError):
         raise error
     return responses.finished(responses.problem(error))

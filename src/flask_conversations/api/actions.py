@@ -1,4 +1,4 @@
-"""Turns over HTTP: what a client may ask of them. Each answer is the full state of the conversation."""
+"""Operations on turns over HTTP. Each answer is the full state of the conversation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .routing import Routes, idempotency
 routes = Routes()
 
 
-def are_answered(arguments: dict[str, Any]) -> bool:
-    """Whether a turn is begun, which remembers an Idempotency-Key itself: no transaction may last as long as a turn."""
+def has_responder(arguments: dict[str, Any]) -> bool:
+    """Whether the request begins a turn, which stores its Idempotency-Key itself: a turn is too long for one transaction."""
     return state().turns.responder is not None
 
 
@@ -25,7 +25,7 @@ def are_answered(arguments: dict[str, Any]) -> bool:
     "GET", "/<conversation_id>/state", query=http_schemas.StateQuery, answers={200: types.State, 304: "Not modified"}
 )
 def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
-    """Get all that a page shows of a conversation. A poll that finds nothing new costs one statement."""
+    """Get the full state of a conversation for a page. A poll without changes costs one statement."""
     etag = http.state_etag(state().current_units(), conversation_id)
     if responses.matches(request.headers.get("If-None-Match"), etag):
         return Response(status=304, headers={"ETag": f'"{etag}"'})
@@ -33,8 +33,8 @@ def get_state(conversation_id: str, query: dict[str, Any]) -> Any:
     return found, 200, {"ETag": f'"{found["conversation"]["etag"]}"'}
 
 
-def _not_waiting() -> bool:
-    """Whether the client wants its answer at once: RFC 7240."""
+def _prefers_async() -> bool:
+    """Whether the client wants an answer before the turn has ended: RFC 7240."""
     return "respond-async" in request.headers.get("Prefer", "").lower()
 
 
@@ -46,11 +46,11 @@ def _full_state(conversation_id: str, outcome: Any, status: int = 200) -> Any:
     return found, status, headers
 
 
-def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, message_id: str | None = None) -> Any:
-    """Begin a turn, and answer as the client prefers: with its events, at once, or when it has ended."""
+def _begin_turn(conversation_id: str, kind: str, message: dict[str, Any] | None, message_id: str | None = None) -> Any:
+    """Begin a turn, and answer as the client prefers: with its events, immediately, or when it has ended."""
     if stream.is_wanted():
         return stream.of_new_turn(conversation_id, kind, message, message_id)
-    at_once = _not_waiting()
+    is_async = _prefers_async()
     outcome = http.ask(
         state().current_units(),
         conversation_id,
@@ -58,9 +58,9 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
         message=message,
         message_id=message_id,
         key=idempotency(),
-        wait=not at_once,
+        wait=not is_async,
     )
-    return _full_state(conversation_id, outcome, 202 if at_once and outcome["turn"] else 200)
+    return _full_state(conversation_id, outcome, 202 if is_async and outcome["turn"] else 200)
 
 
 @routes.add(
@@ -69,12 +69,12 @@ def _turn(conversation_id: str, kind: str, message: dict[str, Any] | None, messa
     body=http_schemas.SendIn,
     answers={200: types.State, 202: types.State},
     limit="send",
-    turns=are_answered,
+    turns=has_responder,
 )
 def send_message(conversation_id: str, body: dict[str, Any]) -> Any:
     """Send a message and have it answered."""
     refuse_unwritable([body])
-    return _turn(conversation_id, "send", body)
+    return _begin_turn(conversation_id, "send", body)
 
 
 @routes.add(
@@ -83,11 +83,11 @@ def send_message(conversation_id: str, body: dict[str, Any]) -> Any:
     body=http_schemas.RegenerateIn,
     answers={200: types.State, 202: types.State},
     limit="send",
-    turns=are_answered,
+    turns=has_responder,
 )
 def regenerate(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Have a question answered again; the answers that there are stay beside the new one."""
-    return _turn(conversation_id, "regenerate", None, body.get("message_id"))
+    """Have a question answered again; the existing answers stay beside the new one."""
+    return _begin_turn(conversation_id, "regenerate", None, body.get("message_id"))
 
 
 @routes.add(
@@ -96,12 +96,12 @@ def regenerate(conversation_id: str, body: dict[str, Any]) -> Any:
     body=http_schemas.EditIn,
     answers={200: types.State, 202: types.State},
     limit="send",
-    turns=are_answered,
+    turns=has_responder,
 )
 def edit(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Ask a question differently and have it answered; what was there stays on its own branch."""
+    """Edit a question and have it answered; the earlier messages stay on their own branch."""
     message_id = body.pop("message_id")
-    return _turn(conversation_id, "edit", {"role": "user", **body}, message_id)
+    return _begin_turn(conversation_id, "edit", {"role": "user", **body}, message_id)
 
 
 @routes.add(
@@ -112,17 +112,17 @@ def edit(conversation_id: str, body: dict[str, Any]) -> Any:
     turns=lambda arguments: True,
 )
 def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Allow or refuse tool calls; once all are decided, the turn goes on."""
+    """Approve or deny tool calls; once all are decided, the turn goes on."""
     if stream.is_wanted():
         stream.refuse_too_many()
-    at_once = stream.is_wanted() or _not_waiting()
+    is_async = stream.is_wanted() or _prefers_async()
     outcome = current_conversations.approve_tools(
-        conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not at_once
+        conversation_id, **body, idempotency_key=(idempotency() or [None])[0], wait=not is_async
     )
     if stream.is_wanted():
         assert outcome["turn"] is not None, "its calls were decided just now"
         return stream.of_turn(conversation_id, outcome["turn"], calls=body["tool_call_ids"])
-    return _full_state(conversation_id, outcome, 202 if at_once else 200)
+    return _full_state(conversation_id, outcome, 202 if is_async else 200)
 
 
 @routes.add(
@@ -133,6 +133,6 @@ def approve_tools(conversation_id: str, body: dict[str, Any]) -> Any:
     turns=lambda arguments: True,
 )
 def cancel(conversation_id: str, body: dict[str, Any]) -> Any:
-    """End the turn under way and keep what was said; without one nothing changes."""
+    """End the active turn and keep its answer so far; without one nothing changes."""
     outcome = http.cancel(state().current_units(), conversation_id, idempotency())
     return _full_state(conversation_id, {"replayed": outcome.replayed})

@@ -1,4 +1,4 @@
-"""Branches over HTTP, and forks: other ways on from a message."""
+"""Branches and forks over HTTP."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def create_branch(conversation_id: str, body: dict[str, Any]) -> Any:
 )
 def switch_branch(conversation_id: str, branch: str, body: dict[str, Any]) -> Any:
     """Make a branch the active one, or show the newest path through a message."""
-    return with_etag(_matched(conversation_id, lambda: current_conversations.branches.switch(conversation_id, branch)))
+    return with_etag(_if_match(conversation_id, lambda: current_conversations.branches.switch(conversation_id, branch)))
 
 
-def _matched(conversation_id: str, change: Callable[[], T]) -> T:
-    """Do it if `If-Match` names the version there is; what is not there is told before that."""
+def _if_match(conversation_id: str, change: Callable[[], T]) -> T:
+    """Call *change* if `If-Match` names the current version. An error of *change*, 404 for example, takes precedence."""
     with current_conversations.transaction():
         failure = None
         try:
@@ -56,8 +56,8 @@ def _matched(conversation_id: str, change: Callable[[], T]) -> T:
 
 @routes.add("DELETE", "/<conversation_id>/branches/<branch>", answers={200: http_schemas.BranchDeleted}, if_match=True)
 def delete_branch(conversation_id: str, branch: str) -> Any:
-    """Forget the name of a branch; its messages stay."""
-    deleted = _matched(conversation_id, lambda: current_conversations.branches.delete(conversation_id, branch))
+    """Delete the name of a branch; its messages stay."""
+    deleted = _if_match(conversation_id, lambda: current_conversations.branches.delete(conversation_id, branch))
     return {"success": True, "conversation_id": deleted["conversation_id"], "name": deleted["name"]}
 
 
@@ -65,6 +65,6 @@ def delete_branch(conversation_id: str, branch: str) -> Any:
     "POST", "/<conversation_id>/fork", body=http_schemas.ForkIn, answers={201: types.Conversation}, limit="create"
 )
 def fork_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Begin a new conversation with copies of the messages up to one."""
+    """Create a conversation with copies of the messages up to one."""
     forked = current_conversations.fork_conversation(conversation_id, **body)
     return with_etag(forked, 201, location_of(forked))

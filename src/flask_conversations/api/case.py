@@ -1,4 +1,4 @@
-"""snake_case and camelCase: our own member names change their spelling, what users put into a message does not."""
+"""snake_case and camelCase for the names of JSON members. Values of users stay unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPAQUE = {
         if field.rule is not None and field.rule.schema.get("type") in (None, "object", "array")
     ),
 }
-"""Members whose values belong to the user."""
+"""Members with values of the user, in which no name is converted."""
 
 
 def camel(name: str) -> str:
@@ -31,21 +31,21 @@ def snake(name: str) -> str:
 
 
 def to_camel(value: Any) -> Any:
-    """A payload of ours with camelCase names."""
+    """A payload with camelCase names."""
     if isinstance(value, Mapping):
         return {camel(name): one if name in OPAQUE else to_camel(one) for name, one in value.items()}
     return [to_camel(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def to_snake(value: Any) -> Any:
-    """A camelCase body as our schemas know it. A name that is no camelCase stays, and is refused later if it is unknown."""
+    """A camelCase body with snake_case names. Any other name stays; the schema refuses unknown ones."""
     if isinstance(value, Mapping):
         return {name: one if name in OPAQUE else to_snake(one) for name, one in renamed(value).items()}
     return [to_snake(one) for one in value] if isinstance(value, list) else value
 
 
 def renamed(members: Mapping[str, Any]) -> dict[str, Any]:
-    """*members* with snake_case names. Raises `ValidationFailed` for one that comes in both spellings."""
+    """*members* with snake_case names. Raises `ValidationFailed` for a name that is given in both cases."""
     found: dict[str, Any] = {}
     for given, value in members.items():
         name = snake(given) if given.isascii() else given

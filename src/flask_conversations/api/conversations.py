@@ -33,7 +33,7 @@ def list_conversations(query: dict[str, Any]) -> Any:
     body=http_schemas.ConversationIn,
     answers={201: types.Conversation, 200: types.Conversation},
     limit="create",
-    instead=chats.CHAT,
+    alternative=chats.CHAT,
 )
 def create_conversation(body: dict[str, Any]) -> Any:
     """Create a conversation."""
@@ -44,7 +44,7 @@ def create_conversation(body: dict[str, Any]) -> Any:
 
 
 def refuse_unwritable(messages: list[dict[str, Any]]) -> None:
-    """Raise `ValidationFailed` for a message that only the host's own code may write."""
+    """Raise `ValidationFailed` for a message with a role that only the host may write."""
     allowed = state().config.client_roles
     for item in messages:
         message_schema.refuse_unwritable(item, allowed)
@@ -57,7 +57,7 @@ def location_of(conversation: Any) -> dict[str, str]:
 def with_etag(
     conversation: Any, status: int = 200, headers: dict[str, str] | None = None, replayed: bool = False
 ) -> Any:
-    """A conversation with its entity tag, and the mark of a replay."""
+    """A conversation with its `ETag` and `Idempotency-Replayed` headers."""
     extra = {"Idempotency-Replayed": "true"} if replayed else {}
     return conversation, status, {"ETag": f'"{conversation["etag"]}"', **(headers or {}), **extra}
 
@@ -124,7 +124,7 @@ def version_matched(conversation_id: str, *, trash: bool = False) -> int | None:
     if_match=True,
 )
 def save_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Save a client's copy of a conversation, merging it with what others have saved."""
+    """Save a client's copy of a conversation, merged with the changes of other clients."""
     base, force = body.pop("base_version", None), body.pop("force_overwrite", False)
     with current_conversations.transaction():
         matched = version_matched(conversation_id)
@@ -162,25 +162,25 @@ def archive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
 
 @routes.add("POST", "/<conversation_id>/unarchive", body=http_schemas.Empty, answers={200: types.Conversation})
 def unarchive_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Bring a conversation back among the active ones."""
+    """Make a conversation active again."""
     return with_etag(current_conversations.unarchive_conversation(conversation_id))
 
 
 @routes.add("POST", "/<conversation_id>/resolve", body=http_schemas.Empty, answers={200: types.Conversation})
 def resolve_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Mark a conversation as settled."""
+    """Mark a conversation as resolved."""
     return with_etag(current_conversations.resolve_conversation(conversation_id))
 
 
 @routes.add("POST", "/<conversation_id>/restore", body=http_schemas.Empty, answers={200: types.Conversation})
 def restore_conversation(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Bring a conversation back from the trash."""
+    """Restore a conversation from the trash."""
     return with_etag(current_conversations.restore_conversation(conversation_id))
 
 
 @routes.add("POST", "/claim", body=http_schemas.Empty, answers={200: http_schemas.Claimed})
 def claim_conversations(body: dict[str, Any]) -> Any:
-    """Take over the conversations of the guest that this browser was before the user logged in."""
+    """Move the conversations of this browser's guest to the user who has logged in."""
     guest = guest_from_cookie()
     claimed = current_conversations.claim(guest) if guest else 0
     if guest:

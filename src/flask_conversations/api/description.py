@@ -1,4 +1,4 @@
-"""The OpenAPI description over HTTP, spelled as the mount at hand, and a page for it that works offline."""
+"""The OpenAPI description of a mount over HTTP, and a page for it that works offline."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .routing import Mount, Routes
 routes = Routes()
 
 STATIC = Path(__file__).parent.parent / "static"
-"""The files that browsers get: this page, and `openapi.json` as `docs/openapi.py` wrote it for the default mount."""
+"""The files for browsers: this page, and `openapi.json` of the default mount, which `docs/openapi.py` generates."""
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page may load: its own files, and nothing from anywhere else."""
+"""The page may load its own files only."""
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".json": "application/json"}
 
@@ -34,9 +34,9 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 def get_description() -> Response:
     """Get this description."""
     place: Mount = of_this_request()["mount"]
-    # what the client sees before our own path, whatever the host or a proxy has put there
+    # the client sees this before our path, including the prefix of a host or proxy
     server = (request.root_path + request.path).removesuffix(f"/{place.resource}/openapi.json")
-    body, etag = _described(place.resource, place.case, server)
+    body, etag = _encoded_description(place.resource, place.case, server)
     answer = Response(body, mimetype="application/json")
     answer.set_etag(etag)
     return _revalidated(answer)
@@ -58,7 +58,7 @@ def get_static_file(filename: str) -> Response:
 
 
 def _file(name: str) -> Response:
-    # the machine's own table of types is not asked: a module of another type is refused by browsers
+    # not from the system's MIME table: browsers refuse a module of another type
     return _revalidated(send_from_directory(STATIC, name, mimetype=_TYPES.get(Path(name).suffix), conditional=False))
 
 
@@ -71,13 +71,13 @@ def _revalidated(answer: Response) -> Response:
 
 
 @functools.lru_cache(maxsize=32)
-def _described(resource: str, case: str, server: str) -> tuple[bytes, str]:
+def _encoded_description(resource: str, case: str, server: str) -> tuple[bytes, str]:
     body = json.dumps(described(resource, case, server), ensure_ascii=False, separators=(",", ":")).encode()
     return body, hashlib.sha256(body).hexdigest()[:32]
 
 
 def described(resource: str, case: str, server: str) -> dict[str, Any]:
-    """The shipped description in the spelling and at the place of one mount."""
+    """The shipped description with the JSON case and the paths of one mount."""
     document: dict[str, Any] = json.loads((STATIC / "openapi.json").read_text("utf-8"))
     if case == "camel":
         document = _Camel(document).document
@@ -90,19 +90,19 @@ def described(resource: str, case: str, server: str) -> dict[str, Any]:
 
 
 class _Camel:
-    """A description with camelCase names wherever the API has them; codes, operation ids and opaque values stay."""
+    """A description with the camelCase names of the API; codes, operation ids and opaque values stay."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._names = {name for name in _own_names(document) if "_" in name}
-        self.document: dict[str, Any] = self._respelled(document)
+        self.document: dict[str, Any] = self._converted(document)
         self.document["paths"] = {
             re.sub(r"\{(\w+)\}", lambda found: f"{{{camel(found[1])}}}", path): operations
             for path, operations in self.document["paths"].items()
         }
 
-    def _respelled(self, value: Any) -> Any:
+    def _converted(self, value: Any) -> Any:
         if isinstance(value, list):
-            return [self._respelled(one) for one in value]
+            return [self._converted(one) for one in value]
         if not isinstance(value, dict):
             return value
         found = {key: self._member(key, one) for key, one in value.items()}
@@ -114,21 +114,21 @@ class _Camel:
 
     def _member(self, key: str, value: Any) -> Any:
         if key == "properties":
-            return {camel(name): self._respelled(one) for name, one in value.items()}
+            return {camel(name): self._converted(one) for name, one in value.items()}
         if key == "required" and isinstance(value, list):
             return [camel(name) for name in value]
         if key in ("example", "examples"):
             return to_camel(value)
         if key == "description" and isinstance(value, str):
             return re.sub(r"`(\w+)`", lambda found: f"`{self._name(found[1])}`", value)
-        return self._respelled(value)
+        return self._converted(value)
 
     def _name(self, word: str) -> str:
         return camel(word) if word in self._names else word
 
 
 def to_camel_values(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter whose values are names of ours."""
+    """The schema of a parameter whose values are member names."""
     return {
         **schema,
         "enum": [camel(value) for value in schema["enum"]],

@@ -35,10 +35,10 @@ def list_messages(conversation_id: str, query: dict[str, Any]) -> Any:
     many=True,
     limit="send",
     turns=stream.is_answered,
-    instead=chats.CHAT_IN,
+    alternative=chats.CHAT_IN,
 )
 def save_message(conversation_id: str, body: dict[str, Any]) -> Any:
-    """Append a message, and have it answered where there is a responder. The answer is an array of both, or their events."""
+    """Append a message, and have it answered if there is a responder. Returns an array of both, or their events."""
     refuse_unwritable([body])
     if not stream.is_answered({"body": body}):
         outcome = http.save_message(state().current_units(), conversation_id, body)
@@ -103,7 +103,7 @@ def update_message(conversation_id: str, message_id: str, body: dict[str, Any]) 
 
 
 def _check_match(conversation_id: str, message_id: str) -> None:
-    """Hold the conversation, and compare `If-Match` with the message's entity tag, or the conversation's."""
+    """Lock the conversation, and compare `If-Match` with the entity tags of the message and the conversation."""
     wanted = request.headers.get("If-Match")
     if wanted is None:
         return
@@ -117,7 +117,7 @@ def _check_match(conversation_id: str, message_id: str) -> None:
 
 @routes.add("DELETE", "/<conversation_id>/messages/<message_id>", answers={200: types.Message}, if_match=True)
 def delete_message(conversation_id: str, message_id: str) -> Any:
-    """Delete a message for good; the answer shows it once more."""
+    """Delete a message permanently, and return it."""
     with current_conversations.transaction():
         _check_match(conversation_id, message_id)
         return current_conversations.delete_message(conversation_id, message_id)

@@ -1,4 +1,4 @@
-"""What goes out: JSON, problems (RFC 9457), entity tags, and the headers that every answer carries."""
+"""Responses: JSON, problems (RFC 9457), entity tags, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 def json_answer(
     payload: Any, status: int = 200, headers: Mapping[str, str] | None = None, *, case: str = "snake"
 ) -> Response:
-    """*payload* as JSON in the spelling of the mount."""
+    """*payload* as JSON with names in *case*."""
     body = encoded(to_camel(payload) if case == "camel" else payload)
     return ready_answer(body, status, headers)
 
 
 def ready_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON text that is as it shall be."""
+    """A response with encoded JSON text."""
     return Response(body, status, dict(headers or {}), mimetype="application/json")
 
 
 def request_id() -> str:
-    """The id of this request: the caller's `X-Request-ID` if it is a plain one, else our own."""
-    asked = of_this_request()
-    if "id" not in asked:
+    """The id of this request: the client's `X-Request-ID` if it is valid, else a new one."""
+    stored = of_this_request()
+    if "id" not in stored:
         given = request.headers.get("X-Request-ID", "")
-        asked["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    return str(asked["id"])
+        stored["id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(stored["id"])
 
 
 def of_this_request() -> dict[str, Any]:
-    """What is kept of the current request: its id, and the mount it came to."""
+    """The data of the current request: its id, its mount, and its JSON body."""
     # on the request, not on g: g belongs to an app context, which may outlive a request and serve the next
     return vars(request._get_current_object()).setdefault("_flask_conversations_api", {})  # type: ignore[attr-defined,no-any-return]
 
 
 def problem(error: errors.ConversationsError, case: str | None = None) -> Response:
-    """The answer to an error of ours, in a route of ours or of the host."""
+    """The answer to a `ConversationsError`, in a route of the API or of the host."""
     case = case or of_this_request().get("case", "snake")
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -65,7 +65,7 @@ def problem(error: errors.ConversationsError, case: str | None = None) -> Respon
     if isinstance(error, errors.VersionConflict) and error.current is not None:
         body["current"] = error.current
     if error.status >= 500:
-        # the sentence is for the operator, who has the log; the client gets the class's own
+        # the detail goes to the log for the operator; the client gets the docstring of the class
         logger.error("%s (request %s): %s", error.detail, request_id(), errors.redacted_traceback(error))
         body["detail"] = (type(error).__doc__ or "").strip().splitlines()[0]
     answer = json_answer(body, error.status, _problem_headers(error), case=case or "snake")
@@ -95,7 +95,7 @@ _BY_STATUS = {
 
 
 def http_problem(error: HTTPException) -> Response:
-    """A werkzeug error in a route of ours, a rate limit of the host's say, as a problem."""
+    """A werkzeug error in a route of the API as a problem, for example from a rate limit of the host."""
     if error.response is not None:
         return error.response  # type: ignore[return-value]
     if isinstance(error, RequestEntityTooLarge):
@@ -114,17 +114,17 @@ def http_problem(error: HTTPException) -> Response:
 
 
 def unexpected(error: Exception) -> Response:
-    """A bug of ours or of the host's hooks: logged, and answered without internals."""
+    """Log an unexpected error of the API or of a hook, and answer without internals."""
     logger.error("Unexpected error (request %s): %s", request_id(), errors.redacted_traceback(error))
     return problem(errors.ConversationsError())
 
 
 def finished(answer: Response) -> Response:
-    """The headers that every answer of ours carries."""
+    """Add the headers of every answer of the API."""
     headers = answer.headers
     headers["X-Request-ID"] = request_id()
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    # nearly all are without either; to have werkzeug read and write them costs more than a read from the cache
+    # most answers have neither; parsing them with werkzeug takes longer than a read from the cache
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "private, no-store"
     elif answer.cache_control.public:
@@ -137,7 +137,7 @@ def finished(answer: Response) -> Response:
 
 
 def matches(header: str | None, etag: str) -> bool:
-    """Whether a list of entity tags names *etag*. A weak prefix is no difference: proxies that compress add it."""
+    """Whether a list of entity tags names *etag*. Weak tags match too, because compressing proxies add the prefix."""
     if header is None:
         return False
     tags = re.findall(r'\*|(?:[Ww]/)?"([^"]*)"', header)

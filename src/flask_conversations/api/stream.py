@@ -1,4 +1,4 @@
-"""Server-sent events: a turn told as it happens, and taken up again wherever a connection was lost."""
+"""Server-sent events of a turn, which a client can resume after a lost connection."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ routes = Routes()
 
 MIMETYPE = "text/event-stream"
 RETRY = 2000
-"""Milliseconds after which a client should come back."""
+"""Milliseconds after which a client should reconnect."""
 
 _LAST_EVENT_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,15})(?:-([0-9]{1,6}))?")
-"""The id of a turn and a position; and a number for the events that tell why a stream is cut there."""
+"""The id of a turn and a position; and a number for the error events of a stream that ended there."""
 
 
 @routes.add(
     "GET",
     "/<conversation_id>/stream",
     query=http_schemas.StreamQuery,
-    answers={200: "The events of the turn", 204: "No turn is under way"},
+    answers={200: "The events of the turn", 204: "There is no active turn"},
 )
 def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
-    """Follow the turn under way: from its beginning, or from behind `Last-Event-ID`."""
+    """Follow the active turn: from its beginning, or from behind `Last-Event-ID`."""
     last = request.headers.get("Last-Event-ID")
     if last is not None:
         return _resumed(conversation_id, last, query.get("protocol"))
@@ -51,9 +51,9 @@ def resume_stream(conversation_id: str, query: dict[str, Any]) -> Any:
 def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
     units = state().current_units()
     match = _LAST_EVENT_ID.fullmatch(last.strip())
-    http.check_conversation(units, conversation_id)  # whose conversation it is comes before what is asked of it
+    http.check_conversation(units, conversation_id)  # a missing conversation takes precedence over an invalid header
     if match is None:
-        raise errors.MalformedRequest("Last-Event-ID is none that this server has given.")
+        raise errors.MalformedRequest("Last-Event-ID is not an id from this server.")
     turn_id, position, cuts = match[1], int(match[2]), int(match[3] or 0)
     try:
         turn = http.turn_to_resume(units, conversation_id, turn_id, position)
@@ -66,9 +66,9 @@ def _resumed(conversation_id: str, last: str, protocol: str | None) -> Response:
 
 
 def _resumed_without_turn(conversation_id: str, message_id: str, position: int) -> Response:
-    """The rest of what is told of a question that no turn answers. Raises `MalformedRequest` if there is no such question."""
+    """The remaining events of a question without a turn. Raises `MalformedRequest` if there is no such question."""
     question = http.unanswered_question(state().current_units(), conversation_id, message_id)
-    if position >= _UNANSWERED_END:
+    if position >= _UNANSWERED_LAST:
         return Response(status=204)
     return _response(_unanswered(question, responses.of_this_request()["case"], position), None)
 
@@ -81,14 +81,14 @@ def is_answered(arguments: Mapping[str, Any]) -> bool:
 def is_wanted() -> bool:
     """Whether the client wants events rather than JSON."""
     accepted = (mimetype.partition(";")[0].lower() for mimetype, quality in request.accept_mimetypes if quality > 0)
-    return _asked_protocol() is not None or MIMETYPE in accepted
+    return _requested_protocol() is not None or MIMETYPE in accepted
 
 
-def _asked_protocol() -> str | None:
-    asked = request.args.get("protocol")
-    if asked is not None and asked not in http_schemas.PROTOCOLS:
+def _requested_protocol() -> str | None:
+    requested = request.args.get("protocol")
+    if requested is not None and requested not in http_schemas.PROTOCOLS:
         raise errors.ValidationFailed({"protocol": [f"Must be one of: {', '.join(http_schemas.PROTOCOLS)}."]})
-    return asked
+    return requested
 
 
 def of_new_turn(
@@ -101,8 +101,8 @@ def of_new_turn(
 ) -> Response:
     """Begin a turn and stream its events. The turn goes on when the client disconnects."""
     refuse_too_many()
-    protocol = protocol or _asked_protocol()
-    begun = http.ask(
+    protocol = protocol or _requested_protocol()
+    started = http.ask(
         state().current_units(),
         conversation_id,
         kind,
@@ -112,12 +112,12 @@ def of_new_turn(
         protocol=protocol,
         wait=False,
     )
-    if begun["turn"] is None and protocol == "ui":
-        return _response(chunks.nothing(), chunks.HEADERS)
-    if begun["turn"] is None:
-        assert begun["question"] is not None, "it was stored just now"
-        return _response(_unanswered(begun["question"], responses.of_this_request()["case"]), None)
-    return of_turn(conversation_id, begun["turn"], protocol=protocol, replayed=begun["replayed"])
+    if started["turn"] is None and protocol == "ui":
+        return _response(chunks.empty_stream(), chunks.HEADERS)
+    if started["turn"] is None:
+        assert started["question"] is not None, "it was stored just now"
+        return _response(_unanswered(started["question"], responses.of_this_request()["case"]), None)
+    return of_turn(conversation_id, started["turn"], protocol=protocol, replayed=started["replayed"])
 
 
 def of_turn(
@@ -131,26 +131,26 @@ def of_turn(
     replayed: bool = False,
     continued: bool = False,
 ) -> Response:
-    """The events of a turn behind *position*, or from where *calls* are decided.
+    """The events of a turn behind *position*, or behind the decision about *calls*.
 
-    *cuts* are the events of other streams that were cut at that position. The caller has made sure that there is room for a stream,
-    before anything that cannot be undone.
+    *cuts* is the number of error events that earlier streams sent at that position. The caller must call `refuse_too_many` before
+    any effect that cannot be undone.
     """
     follower = http.follow(state().current_units(), conversation_id, turn["id"], position, calls=calls)
     if (protocol or turn.get("protocol")) == "ui":
-        told, headers = chunks.told(follower, turn["id"], continued=continued), chunks.HEADERS
-        seconds = math.inf  # a page takes the end of the stream for the end of the answer
+        frames, headers = chunks.encode_stream(follower, turn["id"], continued=continued), chunks.HEADERS
+        seconds = math.inf  # the AI SDK takes the end of the stream for the end of the answer
     else:
-        told, headers = _told(follower, turn["id"], cuts, responses.of_this_request()["case"]), {}
+        frames, headers = _encode_stream(follower, turn["id"], cuts, responses.of_this_request()["case"]), {}
         seconds = state().config.stream_seconds
-    answer = _response(_limited(told, state().turns, seconds), headers)
+    answer = _response(_limited(frames, state().turns, seconds), headers)
     if replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     return answer
 
 
 def refuse_too_many() -> None:
-    """More streams than threads would leave none for other requests: clients poll the state instead."""
+    """Raise `TooManyStreams` at the limit, which leaves threads for other requests: clients poll the state instead."""
     if state().turns.streams >= state().config.stream_limit:
         raise TooManyStreams
 
@@ -161,19 +161,19 @@ class TooManyStreams(errors.ConversationsError):
     status, code, title, retryable, retry_after = 503, "too_many_streams", "Service Unavailable", True, 5
 
 
-def _response(told: Iterable[str], headers: Mapping[str, str] | None) -> Response:
-    answer = Response((text.encode() for text in told), mimetype=MIMETYPE, headers=dict(headers or {}))
+def _response(frames: Iterable[str], headers: Mapping[str, str] | None) -> Response:
+    answer = Response((text.encode() for text in frames), mimetype=MIMETYPE, headers=dict(headers or {}))
     answer.headers["Cache-Control"] = "private, no-store, no-transform"
     answer.headers["X-Accel-Buffering"] = "no"
     return answer
 
 
-def _limited(told: Iterator[str], turns: Any, seconds: float) -> Iterator[str]:
-    """What is told, for so many seconds: then the client comes back, and shows again who it is."""
+def _limited(frames: Iterator[str], turns: Any, seconds: float) -> Iterator[str]:
+    """Yield *frames* for so many seconds: then the client reconnects, and is authenticated again."""
     until = time.monotonic() + seconds
     turns.open_stream()
     try:
-        for text in told:
+        for text in frames:
             yield text
             if time.monotonic() > until:
                 return
@@ -181,7 +181,7 @@ def _limited(told: Iterator[str], turns: Any, seconds: float) -> Iterator[str]:
         turns.open_stream(-1)
 
 
-def _told(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
+def _encode_stream(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
     at = follower.position
     try:
@@ -191,8 +191,8 @@ def _told(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
                 continue
             yield _event(f"{turn_id}:{sent.position}", sent.event, sent.data, case)
     except errors.ConversationsError as error:
-        # the status is sent: that the conversation was deleted, say, can only be told as an event. The reader may come back, and
-        # goes on behind the position that was reached.
+        # the status line is already sent, so that an error (a deleted conversation, for example) is sent as an event. A reader that
+        # reconnects goes on behind the position that was reached.
         cuts = cuts if follower.position == at else 0
         problem = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
         for n, (event, data) in enumerate((("error", problem), ("done", {})), cuts + 1):
@@ -200,14 +200,14 @@ def _told(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
 
 
 def _event(event_id: str, event: str, data: Any, case: str) -> str:
-    return f"id: {event_id}\nevent: {event}\ndata: {_spelt(data, case)}\n\n"
+    return f"id: {event_id}\nevent: {event}\ndata: {_encoded(data, case)}\n\n"
 
 
-def _spelt(data: Any, case: str) -> str:
+def _encoded(data: Any, case: str) -> str:
     return encoded(to_camel(data) if case == "camel" else data).decode()
 
 
-_UNANSWERED_END = 3
+_UNANSWERED_LAST = 3
 
 
 def _unanswered(question: Mapping[str, Any], case: str, after: int = 0) -> Iterator[str]:

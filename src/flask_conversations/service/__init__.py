@@ -1,4 +1,4 @@
-"""The rules: one service bound to one identity, the only thing that hosts, routes, commands and adapters talk to."""
+"""The service layer: one service bound to one identity, the only interface for hosts, routes, commands and adapters."""
 
 from .facade import AsyncBranches, AsyncConversationService, Branches, ConversationService
 from .guards import GuardContext

@@ -1,4 +1,4 @@
-"""One app's side of the service: its database, its settings, and the hooks of the host."""
+"""The shared state of the services of one app: database, settings, and the hooks of the host."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ConnectionLock:
 
 @dataclasses.dataclass(frozen=True)
 class Backend:
-    """What every service of one app shares."""
+    """The state that all services of one app share."""
 
     app: Flask
     scoped_session: Any
@@ -46,18 +46,18 @@ class Backend:
     secrets: Callable[[], list[str]]
     """Keys that sign cursors, the newest first."""
     set_up: Callable[[sa.Connection], None]
-    """Makes a connection of the host's ready for what we do on it."""
+    """Prepares a connection of the host for the package's statements."""
     turns: Registry
     """The turns that this process executes."""
     service_of: Callable[[Any], Any]
-    """Makes the service on some `Units`: what a responder gets as `turn.service`."""
+    """Makes the service on some `Units`, for `turn.service`."""
     titler: Callable[[str], str | None] | None = None
     token_counter: Callable[[str], int] | None = None
     counters: Counters = dataclasses.field(default_factory=Counters)
     cache: Cache | None = None
     """The newest messages in Redis; None without one."""
     connection_lock: contextlib.AbstractContextManager[None] = dataclasses.field(default_factory=contextlib.nullcontext)
-    """Held by one thread at a time where all share one connection, as with SQLite in memory."""
+    """Serializes the threads that share one connection, as with SQLite in memory."""
     shares_one_connection: bool = False
     guards: Callable[[], Sequence[Guard]] = tuple
-    """Those in force: each may change or refuse a message before it is stored."""
+    """The configured guards: each may change or refuse a message before it is stored."""

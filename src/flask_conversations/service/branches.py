@@ -1,4 +1,4 @@
-"""The rules of branches: messages form a tree, a branch is a name for where a path through it ends, and one is active."""
+"""The rules of branches. Messages form a tree, a branch names the end of a path in it, and one branch is active."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .unit_of_work import UnitOfWork
 
 
 def branches_of(work: UnitOfWork, conversation: Any) -> list[Branch]:
-    """The branches of a row that the store has found, `main` first; one that never branched costs no statement."""
+    """The branches of a conversation row, `main` first. A conversation that never branched costs no statement."""
     found = [_branch(conversation, conversation.branch, conversation.head_id, None, conversation.preview)]
     for row in rows.of_conversation(work.store, conversation) if conversation.branched else ():
         if row.name == conversation.branch:
@@ -32,9 +32,9 @@ def branches_of(work: UnitOfWork, conversation: Any) -> list[Branch]:
 
 
 def siblings_of(work: UnitOfWork, conversation_id: Any, messages: Iterable[Mapping[str, Any]]) -> dict[str, Siblings]:
-    """By id, the place of each of *messages* among those that answer the same one; alone among them, it is left out.
+    """By id, the place of each of *messages* among its siblings; a message without siblings is left out.
 
-    One statement, which finds nothing in a conversation that is not the identity's own.
+    It takes one statement, which finds nothing in a conversation of another identity.
     """
     shown = {message["id"]: message["parent_id"] for message in messages}
     if not shown:
@@ -51,7 +51,7 @@ def siblings_of(work: UnitOfWork, conversation_id: Any, messages: Iterable[Mappi
 
 
 def create(work: UnitOfWork, conversation_id: str, from_message_id: str, name: str | None) -> Branch:
-    """Give a name to the path that ends with a message; the active branch stays the active one."""
+    """Name the path that ends with a message; the active branch stays active."""
     if name is not None:
         rules.check("name", rules.branch_name, name)
     conversation = work.store.lock(conversation_id)
@@ -62,8 +62,8 @@ def create(work: UnitOfWork, conversation_id: str, from_message_id: str, name: s
     at = now()
     if name == conversation.branch or not rows.insert(work.store, conversation, name, message.id, at):
         raise BranchExists
-    # a conversation that has not branched is one path with one name
-    _changed(work, conversation, branched=True)
+    # the conversation has more than one branch from now on
+    _change(work, conversation, branched=True)
     return _branch(conversation, name, message.id, at, _preview(message.content), active=False)
 
 
@@ -79,7 +79,7 @@ def list_all(work: UnitOfWork, conversation_id: str, *, min_version: int | None)
 
 
 def switch(work: UnitOfWork, conversation_id: str, name: str) -> Conversation:
-    """Make a branch the active one, or show the newest path that leads through the message with that id."""
+    """Make a branch active, or show the newest path through the message with that id."""
     wanted = rules.uuid_or_none(name) or name
     if not isinstance(wanted, str):
         raise ValidationFailed({"name": ["Not a valid string."]})
@@ -88,44 +88,44 @@ def switch(work: UnitOfWork, conversation_id: str, name: str) -> Conversation:
         return conversation_schema.dump(conversation)
     branch = rows.named(work.store, conversation, wanted) if _is_name(wanted) else None
     if branch is not None:
-        return _entered(work, conversation, branch)
+        return _activate(work, conversation, branch)
     message = message_rows.one(work.store, conversation.id, wanted)
     if message is None:
         raise BranchNotFound("There is no such branch, and no such message, in this conversation.")
     head_id = rows.newest_leaf(work.store, conversation, message)
     if head_id == conversation.head_id:
         return conversation_schema.dump(conversation)
-    return _moved(work, conversation, head_id)
+    return _move_head(work, conversation, head_id)
 
 
-def _entered(work: UnitOfWork, conversation: Any, branch: Any) -> Conversation:
+def _activate(work: UnitOfWork, conversation: Any, branch: Any) -> Conversation:
     left, tip = conversation.branch, conversation.head_id
     if not rows.point(work.store, conversation, left, tip):
         rows.insert(work.store, conversation, left, tip, conversation.created_at)
-    # where the active branch ends, only the conversation says
+    # the head of the active branch is stored in the conversation only
     rows.point(work.store, conversation, branch.name, None)
-    return _moved(work, conversation, branch.head_id, branch=branch.name)
+    return _move_head(work, conversation, branch.head_id, branch=branch.name)
 
 
-def _moved(work: UnitOfWork, conversation: Any, head_id: str | None, **also: Any) -> Conversation:
-    """Let the active path end elsewhere. The counters are of all messages, and stay."""
+def _move_head(work: UnitOfWork, conversation: Any, head_id: str | None, **also: Any) -> Conversation:
+    """Set the head of the active path. The counters cover all messages, and stay."""
     head = message_rows.one(work.store, conversation.id, head_id) if head_id else None
     preview = latest = None
     if head is not None:
         preview = _preview(head.content)
         latest = max(filter(None, (conversation.last_message_at, head.created_at)))
     shown = {"head_id": head_id, "branched": True, "preview": preview, "last_message_at": latest}
-    return _changed(work, conversation, **shown, **also)
+    return _change(work, conversation, **shown, **also)
 
 
-def _changed(work: UnitOfWork, conversation: Any, **values: Any) -> Conversation:
+def _change(work: UnitOfWork, conversation: Any, **values: Any) -> Conversation:
     changed = conversation_schema.dump(conversation_rows.change(work.store, conversation.id, values))
     work.announce(signals.conversation_updated, conversation=changed)
     return changed
 
 
 def delete(work: UnitOfWork, conversation_id: str, name: str) -> Branch:
-    """Forget the name of a branch, and return what it was; its messages stay where they are."""
+    """Delete the name of a branch, and return the branch; its messages stay."""
     if not isinstance(name, str):
         raise ValidationFailed({"name": ["Not a valid string."]})
     conversation = work.store.lock(conversation_id)
@@ -135,7 +135,7 @@ def delete(work: UnitOfWork, conversation_id: str, name: str) -> Branch:
     if branch is None:
         raise BranchNotFound
     rows.forget(work.store, conversation, name)
-    _changed(work, conversation)
+    _change(work, conversation)
     return branch
 
 

@@ -1,4 +1,4 @@
-"""The rules of conversations: create, find, list, change, archive, delete and bring back."""
+"""The rules of conversations: create, get, list, update, archive, delete and restore."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def create(
     fields: Mapping[str, Any],
     idempotency_key: str | None = None,
 ) -> Outcome:
-    """A new conversation with *messages* in it, or the one that was created before with that id or key."""
+    """Create a conversation with *messages*, or return the one that was created before with that id or key."""
     if idempotency_key is None:
         return _create(work, title, id, messages, temporary, fields)
     given = [_as_json(item) for item in messages]
@@ -80,7 +80,7 @@ def _create(
 def _existing(work: UnitOfWork, own_id: str | None, client_id: str | None) -> Conversation:
     found = rows.by_own_id(work.store, own_id, client_id)
     if found is None:
-        # as for any id that cannot be had: nothing is said of whose it is
+        # the same answer as for any unavailable id, so that it does not reveal the owner
         raise ClientIdConflict("This id cannot be used.")
     if found.status == "deleted":
         raise ClientIdConflict("This id belongs to a conversation in your trash: restore it, or delete it permanently.")
@@ -131,7 +131,7 @@ def list_page(
 def page(
     work: UnitOfWork, *, limit: Any, cursor: Any, offset: Any, order: Any, filters: Mapping[str, Any]
 ) -> tuple[list[Any], str | None]:
-    """The rows of one page, and the cursor of the next."""
+    """The rows of one page, and the cursor of the next page."""
     problems = rules.Problems()
     size = problems.take("limit", rules.page_limit(MAX_PAGE), limit)
     skipped = problems.take("offset", rules.optional(rules.offset), offset) or 0
@@ -172,16 +172,16 @@ def update(
 
 
 def set_fields(work: UnitOfWork, before: Any, values: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """Set columns of a locked conversation, and remember at which version the fields *names* were set."""
-    marks = {**schema.field_versions(before), **dict.fromkeys(names, before.version + 1)}
-    row = rows.change(work.store, before.id, {**values, "field_versions": marks})
+    """Set columns of a locked conversation, and record the version at which the fields *names* were set."""
+    versions = {**schema.field_versions(before), **dict.fromkeys(names, before.version + 1)}
+    row = rows.change(work.store, before.id, {**values, "field_versions": versions})
     if "tags" in values:
         rows.set_tags(work.store, row, values["tags"])
     return row
 
 
 def move(work: UnitOfWork, conversation_id: str, status: str, sources: tuple[str, ...]) -> Conversation:
-    """Bring a conversation from one of the statuses *sources* to *status*; in any other it stays as it is."""
+    """Move a conversation from one of the statuses *sources* to *status*; with any other status it stays unchanged."""
     before = work.store.lock(conversation_id)
     if before.status not in sources:
         return schema.dump(before)
@@ -191,7 +191,7 @@ def move(work: UnitOfWork, conversation_id: str, status: str, sources: tuple[str
 
 
 def restore(work: UnitOfWork, conversation_id: str) -> Conversation:
-    """Out of the trash, into the status it had before; one that is not in the trash stays as it is."""
+    """Restore a conversation from the trash to its earlier status; any other stays unchanged."""
     row = rows.restore(work.store, conversation_id)
     if row is None:
         return schema.dump(work.store.get(conversation_id))
@@ -201,7 +201,7 @@ def restore(work: UnitOfWork, conversation_id: str) -> Conversation:
 
 
 def delete(work: UnitOfWork, conversation_id: str, *, permanent: bool) -> bool:
-    """Into the trash, or for good with *permanent* or without a trash; True if it was there."""
+    """Move to the trash, or delete permanently with *permanent* or without a trash; True if it existed."""
     permanent = rules.check("permanent", rules.boolean, permanent) or work.config.trash_days == 0
     try:
         row = work.store.lock(conversation_id, trash=permanent)
@@ -216,7 +216,7 @@ def delete(work: UnitOfWork, conversation_id: str, *, permanent: bool) -> bool:
 
 
 def claim(work: UnitOfWork, anonymous_user_id: str) -> int:
-    """Move a guest's conversations to the identity that has logged in; how many they were."""
+    """Move a guest's conversations to the identity that has logged in, and return their number."""
     if work.identity is None or work.identity.anonymous or not str(anonymous_user_id).startswith("guest:"):
         raise ValidationFailed({"anonymous_user_id": ["Only a guest's conversations can be claimed, by a user."]})
     moved = rows.claim(work.store, {"org_id": "", "user_id": anonymous_user_id})
@@ -226,7 +226,7 @@ def claim(work: UnitOfWork, anonymous_user_id: str) -> int:
 
 
 def prune(work: UnitOfWork, *, limit: int, dry_run: bool) -> int:
-    """Delete for good what has been in the trash, or was temporary, for longer than the settings say; how many they were."""
+    """Permanently delete expired conversations of the trash and temporary ones, and return their number."""
     at = now()
     found = rows.overdue(
         work.store,
@@ -266,7 +266,7 @@ def initial_columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_status_times(values: dict[str, Any]) -> dict[str, Any]:
-    """A status with the times that go with it."""
+    """*values* with the times that belong to a new status."""
     status = values.get("status")
     if status is not None:
         values["archived_at"] = now() if status == "archived" else None

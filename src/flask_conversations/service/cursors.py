@@ -1,4 +1,4 @@
-"""Cursors: a place in a list, sealed so that a changed or foreign one is noticed."""
+"""Cursors: signed positions in a list, so that a changed or foreign cursor is refused."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..identity.base import Identity
 from ..schemas.rules import Invalid
 
 MARK = "~"
-"""Begins every cursor, and no client id."""
+"""The first character of every cursor. No client id begins with it."""
 
 
 class Cursors:
-    """Seals and opens the cursors of one identity."""
+    """Signs and verifies the cursors of one identity."""
 
     def __init__(self, secrets: Callable[[], list[str]], identity: Identity | None) -> None:
         self._secrets = secrets
         self._owner = f"{identity.org_id or ''}\n{identity.user_id}" if identity else "\n\n"
 
     def seal(self, kind: str, place: list[Any]) -> str:
-        """A cursor that `open` takes for the same *kind* and identity only."""
+        """A cursor that `open` accepts for the same *kind* and identity only."""
         return MARK + str(self._serializer(kind).dumps(place))
 
     def open(self, kind: str, cursor: Any) -> list[Any]:
-        """The place that was sealed. Raises `Invalid` for anything else."""
+        """The position in a cursor. Raises `Invalid` for an invalid or foreign one."""
         if not isinstance(cursor, str) or not cursor.startswith(MARK) or len(cursor) > 4096:
             raise Invalid("Not a valid cursor.")
         try:

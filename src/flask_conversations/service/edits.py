@@ -1,4 +1,4 @@
-"""The rules of changing messages that are there: edit, rate, delete, pop, clear."""
+"""The rules of changing stored messages: edit, rate, delete, pop, clear."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .guards import GuardContext, guarded
 from .unit_of_work import UnitOfWork
 
 UNCHANGED: Any = object()
-"""A field that an edit leaves alone, where None clears it."""
+"""The value of a field that an edit does not change; None clears it."""
 
 
 def update(
@@ -52,9 +52,9 @@ def _columns(work: UnitOfWork, content: Any, metadata: Any) -> dict[str, Any]:
     problems = rules.Problems()
     values: dict[str, Any] = {}
     if content is not None:
-        longest = work.config.max_content_length
+        max_length = work.config.max_content_length
         problems.errors.update(schema.too_many({"content": content}, work.config.max_parts))
-        checked = problems.take("content", rules.content(longest), content)
+        checked = problems.take("content", rules.content(max_length), content)
         if not problems.errors:
             values.update({"parts": None, **schema.content_columns(checked)})
     if metadata is not UNCHANGED:
@@ -71,7 +71,7 @@ def rate(
     reason: str | None,
     comment: str | None,
 ) -> Message:
-    """Keep what the owner thinks of a message."""
+    """Store the owner's rating of a message."""
     problems = rules.Problems()
     values = {
         "rating": problems.take("rating", rules.optional(rules.rating), rating),
@@ -105,16 +105,16 @@ def _edit(
 
 
 def change(work: UnitOfWork, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> Message:
-    """Set columns of one message of a locked conversation, and bring the conversation in line; one version further."""
+    """Set columns of one message of a locked conversation, update its totals, and increment its version."""
     at = now()
     columns = {**values, "version": conversation.version + 1, "updated_at": at}
     totals: dict[str, Any] = {}
     if edited:
         columns["edited_at"] = at
-        # a framework's own item would go on saying the old text
+        # the stored item of a framework would still have the old text
         columns["raw"] = None
         if not (values["content_is_parts"] or message.content_is_parts):
-            # parts that stand beside a text, tool calls say, are not what was edited
+            # parts beside a text, tool calls for example, were not edited
             columns.pop("parts", None)
         columns["digest"] = schema.digest_of({**values, "role": message.role}, message.id)
         totals["checksum"] = conversation.checksum ^ message.digest ^ columns["digest"]
@@ -136,7 +136,7 @@ def get(work: UnitOfWork, conversation: Any, message_id: Any) -> Any:
 
 
 def delete_one(work: UnitOfWork, conversation_id: str, message_id: str) -> Message:
-    """Remove a message for good and return it as it was."""
+    """Remove a message permanently and return it as it was."""
     conversation = work.store.lock(conversation_id)
     return delete(work, conversation, [get(work, conversation, message_id)])[0]
 
@@ -151,21 +151,23 @@ def pop(work: UnitOfWork, conversation_id: str) -> Message | None:
 def delete(work: UnitOfWork, conversation: Any, messages: Sequence[Any]) -> list[Message]:
     """Delete messages of a locked conversation as one step of its version."""
     parents = {message.id: message.parent_id for message in messages}
-    heirs = {message_id: _living(message_id, parents) for message_id in parents}
-    rows.soft_delete(work.store, conversation, messages, heirs, version=conversation.version + 1, at=now())
+    new_parents = {message_id: _remaining_ancestor(message_id, parents) for message_id in parents}
+    rows.soft_delete(work.store, conversation, messages, new_parents, version=conversation.version + 1, at=now())
     checksum = functools.reduce(operator.xor, (message.digest for message in messages), conversation.checksum)
-    head_id = heirs.get(conversation.head_id, conversation.head_id)
+    head_id = new_parents.get(conversation.head_id, conversation.head_id)
     if conversation.branched:
-        branch_rows.follow(work.store, conversation, heirs)
-    _settle(work, conversation, head_id, checksum, conversation.message_count - len(messages))
-    gone = [schema.dump(message) for message in messages]
-    for message in gone:
+        branch_rows.follow(work.store, conversation, new_parents)
+    _update_totals(work, conversation, head_id, checksum, conversation.message_count - len(messages))
+    deleted = [schema.dump(message) for message in messages]
+    for message in deleted:
         work.announce(signals.message_deleted, message=message)
-    return gone
+    return deleted
 
 
-def _settle(work: UnitOfWork, conversation: Any, head_id: str | None, checksum: int, count: int, **also: Any) -> Any:
-    """Bring a conversation's counters, head and preview in line after a deletion; one version further."""
+def _update_totals(
+    work: UnitOfWork, conversation: Any, head_id: str | None, checksum: int, count: int, **also: Any
+) -> Any:
+    """Update a conversation's counters, head and preview after a deletion, and increment its version."""
     newest = rows.one(work.store, conversation.id, head_id) if head_id else None
     totals = {
         "head_id": head_id,
@@ -179,20 +181,20 @@ def _settle(work: UnitOfWork, conversation: Any, head_id: str | None, checksum: 
 
 
 def clear(work: UnitOfWork, conversation_id: str) -> int:
-    """Remove all messages and all branches but `main`, and keep the conversation; how many messages they were."""
+    """Remove all messages and all branches but `main`, keep the conversation, and return the number of messages."""
     conversation = work.store.lock(conversation_id)
     count = rows.soft_delete_all(work.store, conversation, version=conversation.version + 1, at=now())
     if conversation.branched:
         branch_rows.forget_all(work.store, conversation)
     if count or conversation.branched:
-        # announced as an update of the conversation: naming each message would cost as much as reading it
-        cleared = _settle(work, conversation, None, 0, 0, branched=False, branch=MAIN)
+        # announced as an update of the conversation: a signal for each message would have to read them all
+        cleared = _update_totals(work, conversation, None, 0, 0, branched=False, branch=MAIN)
         work.announce(signals.conversation_updated, conversation=conversation_schema.dump(cleared))
     return count
 
 
-def _living(message_id: str | None, parents: Mapping[str, str | None]) -> str | None:
-    """The nearest ancestor that is not among those about to go."""
+def _remaining_ancestor(message_id: str | None, parents: Mapping[str, str | None]) -> str | None:
+    """The nearest ancestor that is not deleted."""
     while message_id is not None and message_id in parents:
         message_id = parents[message_id]
     return message_id

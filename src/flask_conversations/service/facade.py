@@ -1,4 +1,4 @@
-"""The service: everything that hosts, routes, commands and adapters can ask for one identity. Each call is one unit of work."""
+"""The service of one identity, for hosts, routes, commands and adapters. Each call is one unit of work."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ Call = Callable[Concatenate["ConversationService", P], R]
 
 
 def _reads(verb: Verb[P, R]) -> Call[P, R]:
-    """Make *verb* a call that reads in one unit of work, and has its name in the logs."""
+    """Make *verb* a call that reads in one unit of work and is logged by name."""
     return _call(Units.read_as, verb.__name__, verb)
 
 
 def _writes(verb: Verb[P, R]) -> Call[P, R]:
-    """Make *verb* a call that writes in one unit of work, committed before it returns, and has its name in the logs."""
+    """Make *verb* a call that writes in one unit of work, is committed before it returns, and is logged by name."""
     return _call(Units.write_as, verb.__name__, verb)
 
 
@@ -70,7 +70,7 @@ def _call(run: Any, name: str, verb: Verb[P, R]) -> Call[P, R]:
 
 
 class ConversationService:
-    """What one identity can do. Each call is one short transaction on the host's `db.session`, committed before it returns.
+    """The operations of one identity. Each call is one short transaction on the host's `db.session`, committed before it returns.
 
     Results are plain JSON-ready dicts. Everything is filtered by the identity: another user's conversation does not exist.
     """
@@ -80,7 +80,7 @@ class ConversationService:
 
     @property
     def identity(self) -> Identity | None:
-        """Whose service this is; None for the system."""
+        """The identity of this service; None for the system."""
         return self._units.identity
 
     # -- conversations
@@ -96,10 +96,10 @@ class ConversationService:
         idempotency_key: str | None = None,
         **fields: Unpack[ConversationFields],
     ) -> Conversation:
-        """A new conversation, with *messages* in it if given; its `["id"]` is a UUIDv7 unless *id* is a UUID.
+        """Create a conversation with *messages*; its `["id"]` is a UUIDv7 unless *id* is a UUID.
 
-        Any other *id* becomes the `client_id`. Creating again with one's own id, or with the same *idempotency_key*, returns the
-        first conversation. Raises `ClientIdConflict` for an id of another owner or in the owner's trash, `ValidationFailed`.
+        Any other *id* becomes the `client_id`. A second call with the same id or the same *idempotency_key* returns the first
+        conversation. Raises `ClientIdConflict` for an id of another owner or in the owner's trash, `ValidationFailed`.
         """
         outcome = self._units.write_as(
             "create_conversation", conversations.create, title, id, messages, temporary, fields, idempotency_key
@@ -115,9 +115,9 @@ class ConversationService:
 
     @_writes
     def lock_conversation(self, work: UnitOfWork, conversation_id: str, *, trash: bool = False) -> Conversation:
-        """The conversation, held until the group or host transaction around this call ends: no other may change it.
+        """The conversation, locked until the group or host transaction around this call ends.
 
-        *trash* finds a deleted one too.
+        *trash* finds a deleted conversation too.
         """
         return conversations.lock(work, conversation_id, trash=trash)
 
@@ -173,61 +173,61 @@ class ConversationService:
     ) -> Conversation:
         """Set fields: title, starred, folder, tags, context_*, page_context, metadata, status.
 
-        A title of None is the default one again. With *expected_version*, raises `VersionConflict` (which carries the current
+        A title of None resets it to the default. With *expected_version*, raises `VersionConflict` (which carries the current
         conversation) if it has changed since. Raises `ValidationFailed`, `ConversationNotFound`.
         """
         return conversations.update(work, conversation_id, expected_version=expected_version, fields=fields)
 
     @_writes
     def archive_conversation(self, work: UnitOfWork, conversation_id: str) -> Conversation:
-        """Out of the list of active conversations, unchanged otherwise. Once archived, stays as it is."""
+        """Archive an active or resolved conversation; any other stays unchanged."""
         return conversations.move(work, conversation_id, "archived", ("active", "resolved"))
 
     @_writes
     def unarchive_conversation(self, work: UnitOfWork, conversation_id: str) -> Conversation:
-        """Back among the active conversations, from the archive or from resolved."""
+        """Make an archived or resolved conversation active again; any other stays unchanged."""
         return conversations.move(work, conversation_id, "active", ("archived", "resolved"))
 
     @_writes
     def resolve_conversation(self, work: UnitOfWork, conversation_id: str) -> Conversation:
-        """Settled: it leaves the active list and carries `resolved_at`."""
+        """Resolve an active or archived conversation: it leaves the active list and gets `resolved_at`."""
         return conversations.move(work, conversation_id, "resolved", ("active", "archived"))
 
     @_writes
     def restore_conversation(self, work: UnitOfWork, conversation_id: str) -> Conversation:
-        """Out of the trash, into the status it had before. One that is not in the trash stays as it is."""
+        """Restore a conversation from the trash to its earlier status; any other stays unchanged."""
         return conversations.restore(work, conversation_id)
 
     @_writes
     def delete_conversation(self, work: UnitOfWork, conversation_id: str, *, permanent: bool = False) -> bool:
-        """Into the trash, or for good with *permanent* or without a trash; True if it was there."""
+        """Move a conversation to the trash, or delete it permanently with *permanent* or without a trash; True if it existed."""
         return conversations.delete(work, conversation_id, permanent=permanent)
 
     @_writes
     def fork_conversation(
         self, work: UnitOfWork, conversation_id: str, at_message_id: str | None = None, *, title: str | None = None
     ) -> Conversation:
-        """A new conversation with copies of the messages up to and including one, the newest if none is named.
+        """Create a conversation with copies of the messages up to and including *at_message_id*, by default the newest.
 
-        The copies have ids of their own and the times of the originals; an answer that is still being written is copied as
-        `interrupted`. `metadata["forked_from"]` says where it comes from. Raises `ConversationNotFound`, `ValidationFailed`.
+        The copies have new ids and the times of the originals; an unfinished answer is copied as `interrupted`.
+        `metadata["forked_from"]` names the source. Raises `ConversationNotFound`, `ValidationFailed`.
         """
         return forks.fork(work, conversation_id, at_message_id, title=title)
 
     @_writes
     def claim(self, work: UnitOfWork, anonymous_user_id: str) -> int:
-        """Move a guest's conversations to the identity that has logged in; how many they were.
+        """Move a guest's conversations to the identity that has logged in, and return their number.
 
-        Over HTTP the guest comes from its own signed cookie only: a caller of this vouches for the id.
+        Over HTTP the guest id comes from the signed cookie only. Other callers must check the id themselves.
         """
         return conversations.claim(work, anonymous_user_id)
 
     @_writes
     def prune(self, work: UnitOfWork, *, limit: int = 1000, dry_run: bool = False) -> int:
-        """Delete for good what has been in the trash, or was temporary, for longer than the settings say.
+        """Permanently delete conversations that were in the trash, or temporary, for longer than the settings allow.
 
-        At most *limit* conversations a call; how many they were. As the system it covers all users. Answers kept for an
-        Idempotency-Key go when their time is over.
+        It deletes at most *limit* conversations and returns their number. As the system it covers all users. Expired answers of
+        Idempotency-Keys are deleted too.
         """
         return conversations.prune(work, limit=limit, dry_run=dry_run)
 
@@ -269,11 +269,11 @@ class ConversationService:
         force_overwrite: bool = False,
         refuse_conflicts: bool = False,
     ) -> SaveOutcome:
-        """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
+        """Save a client's copy of a conversation, merged with the changes of other clients since *base_version*.
 
-        Fields merge one by one; messages the server lacks are appended, none is deleted by omission. A field or message that both
-        sides changed stays as the server has it and is reported in `conflicts` with both values; with *refuse_conflicts* nothing is
-        saved and `VersionConflict` is raised. *force_overwrite* makes the snapshot the truth. A conversation that does not exist is
+        Fields merge one by one; new messages are appended, missing ones are not deleted. A field or message that both sides
+        changed keeps the server's value and is reported in `conflicts` with both values; with *refuse_conflicts* nothing is saved
+        and `VersionConflict` is raised. *force_overwrite* replaces the stored conversation. A conversation that does not exist is
         created. `outcome` is `saved`, `merged` or `overwritten`.
         """
         return snapshots.save(
@@ -288,9 +288,10 @@ class ConversationService:
     def replace_messages(
         self, work: UnitOfWork, conversation_id: str, messages: Sequence[Mapping[str, Any]]
     ) -> list[Message]:
-        """Make *messages* the conversation's messages, as one step of its version.
+        """Replace the conversation's messages by *messages*, as one step of its version.
 
-        Messages already there, by id or by role and content in the same order, keep their ids; the others are removed or appended.
+        Messages that match stored ones, by id or by role and content in the same order, keep their ids; the others are removed or
+        appended.
         """
         return snapshots.replace(work, conversation_id, messages)
 
@@ -307,10 +308,10 @@ class ConversationService:
         parent_id: str | None = None,
         **fields: Unpack[MessageFields],
     ) -> Message:
-        """Append a message; committed, it is seen by every worker when this returns.
+        """Append a message. It is committed, and visible to every worker, when this returns.
 
         The same *client_id* with the same message returns the first one, with another message it raises `ClientIdConflict`.
-        *parent_id* answers an older message instead of the newest. Raises `ConversationNotFound`, `ValidationFailed`.
+        *parent_id* appends below an older message instead of the newest. Raises `ConversationNotFound`, `ValidationFailed`.
         """
         item = {"role": role, "content": content, "client_id": client_id, "parent_id": parent_id, **fields}
         return cast("Message", self._units.write_as("save_message", message_rules.save, conversation_id, item).result)
@@ -321,7 +322,7 @@ class ConversationService:
     ) -> list[Message]:
         """Append messages in order, all or none, as one step of the conversation's version.
 
-        Each is a mapping with the arguments of `save_message`. Messages whose `client_id` was saved before come back as they are.
+        Each is a mapping with the arguments of `save_message`. Messages whose `client_id` was saved before are returned as stored.
         """
         return message_rules.save_many(work, conversation_id, messages)
 
@@ -347,7 +348,7 @@ class ConversationService:
 
     @_reads
     def get_system_prompt(self, work: UnitOfWork, conversation_id: str, *, min_version: int | None = None) -> str:
-        """The text of the system and developer messages at the beginning, for APIs that take it apart (Anthropic)."""
+        """The text of the system and developer messages at the beginning, for APIs that take it separately (Anthropic)."""
         return reading.instructions(work, conversation_id, min_version=min_version)
 
     def get_messages(
@@ -364,8 +365,8 @@ class ConversationService:
         """One page of the conversation, oldest first: the newest messages, or those before or after a place.
 
         *before* and *after* take a page's `next_cursor`, a message id or a seq. Following `next_cursor` with *before* goes back to
-        the beginning; with *after*, on to the newest. *branch* names another branch than the active one. *siblings* adds for each
-        message that is one of several answers to the same one which of them it is. Raises `ValidationFailed`,
+        the beginning; with *after*, on to the newest. *branch* names another branch than the active one. *siblings* adds,
+        for each message with siblings, its place among them. Raises `ValidationFailed`,
         `ConversationNotFound`.
         """
         query = reading.PageQuery(conversation_id, limit, before, after, branch, siblings, min_version)
@@ -413,14 +414,14 @@ class ConversationService:
         reason: str | None = None,
         comment: str | None = None,
     ) -> Message:
-        """Keep what the owner thinks of a message: `up`, `down` or a whole number; None takes it back."""
+        """Store the owner's rating of a message: `up`, `down` or a whole number; None removes it."""
         return edits.rate(work, conversation_id, message_id, rating, reason, comment)
 
     @_writes
     def delete_message(self, work: UnitOfWork, conversation_id: str, message_id: str) -> Message:
-        """Remove a message for good and return it as it was; the messages around it close up.
+        """Remove a message permanently and return it as it was; its children move to its parent.
 
-        Its row stays as an empty tombstone, so that the sequence has no gap and other devices learn of the deletion.
+        Its row stays as an empty tombstone, so that the sequence has no gap and other devices see the deletion.
         """
         return edits.delete_one(work, conversation_id, message_id)
 
@@ -431,17 +432,17 @@ class ConversationService:
 
     @_writes
     def clear_conversation(self, work: UnitOfWork, conversation_id: str) -> int:
-        """Remove all messages and all branches but `main`, and keep the conversation; how many messages they were."""
+        """Remove all messages and all branches but `main`, keep the conversation, and return the number of messages."""
         return edits.clear(work, conversation_id)
 
     @_writes
     def summarize(
         self, work: UnitOfWork, conversation_id: str, text: str, *, up_to_message_id: str | None = None
     ) -> Message:
-        """Save *text* as what was said up to a message: a history has it instead of the messages, which pages go on showing.
+        """Save *text* as the summary of the messages up to one: a history has it in their place, pages still show them.
 
-        Without *up_to_message_id* that is the newest message that is finished and no summary. A caller that needs a while to write
-        the text names the message, since others may come meanwhile. Raises `ConversationNotFound`, `ValidationFailed`.
+        *up_to_message_id* is by default the newest finished message that is not a summary. A caller that writes the text slowly
+        should name the message, because others may be appended meanwhile. Raises `ConversationNotFound`, `ValidationFailed`.
         """
         return summaries.summarize(work, conversation_id, text, up_to_message_id=up_to_message_id)
 
@@ -461,8 +462,8 @@ class ConversationService:
     ) -> TurnOutcome:
         """Store a question and have the responder answer it: `{"question", "answer", "state", "turn", "replayed"}`.
 
-        The question is committed before the responder begins; nothing that happens to the caller ends the turn. With *wait* the
-        call returns when it has ended, or waits for an approval; without, at once. The same *client_id* or *idempotency_key*
+        The question is committed before the responder begins; the turn goes on if the caller disconnects. With *wait* the call
+        returns when the turn has ended or waits for an approval; without, immediately. The same *client_id* or *idempotency_key*
         returns the first turn. Without a responder only the question is stored. Raises `TurnInProgress`, `ClientIdConflict`.
         """
         message = {"role": "user", "content": content, "client_id": client_id, "parent_id": parent_id, **fields}
@@ -476,9 +477,9 @@ class ConversationService:
         idempotency_key: str | None = None,
         wait: bool = True,
     ) -> TurnOutcome:
-        """Have a question answered again, beside the answers that there are. *message_id* is an answer, or the question.
+        """Have a question answered again, as a sibling of the existing answers. *message_id* is an answer, or the question.
 
-        The newest message of the active branch if it is not given. Raises `MessageNotFound`, `NoResponder`.
+        Its default is the newest message of the active branch. Raises `MessageNotFound`, `NoResponder`.
         """
         request = TurnRequest(conversation_id, REGENERATE, message_id=message_id, key=idempotency_key)
         return operations.ask(self._units, request, wait=wait)
@@ -495,7 +496,7 @@ class ConversationService:
         wait: bool = True,
         **fields: Unpack[MessageFields],
     ) -> TurnOutcome:
-        """Ask a question differently, beside the first one, and have it answered. What was there stays, on its own branch."""
+        """Edit a question as a sibling of the first one, and have it answered. The earlier messages stay on their own branch."""
         message = {"role": "user", "content": content, "client_id": client_id, **fields}
         request = TurnRequest(conversation_id, EDIT, message, message_id=message_id, key=idempotency_key)
         return operations.ask(self._units, request, wait=wait)
@@ -510,10 +511,10 @@ class ConversationService:
         idempotency_key: str | None = None,
         wait: bool = True,
     ) -> TurnOutcome:
-        """Allow tool calls, or refuse them. Once all that were asked for are decided, the responder goes on, once.
+        """Approve tool calls, or deny them. Once all pending calls are decided, the responder goes on, once.
 
-        With *message_id* only those of that answer: a model may give the calls of another one the same ids. Raises
-        `ToolCallNotFound`, and `ToolCallSettled` for one that was decided before; then nothing is changed.
+        With *message_id* only calls of that answer are decided: a model may repeat the ids in another answer. Raises
+        `ToolCallNotFound`, and `ToolCallSettled` for a decided call; then nothing is changed.
         """
         return operations.approve_tools(
             self._units,
@@ -526,17 +527,17 @@ class ConversationService:
         )
 
     def cancel(self, conversation_id: str) -> Turn | None:
-        """End the turn under way and keep what was said; the turn, None if there is none."""
+        """End the active turn, keep its answer so far, and return the turn; None if there is none."""
         return cast("Turn | None", operations.cancel(self._units, conversation_id).result)
 
     def get_state(self, conversation_id: str, *, limit: int = 50) -> State:
-        """All that a page needs to show a conversation: its newest messages, what is going on, and what is waited for."""
+        """The data for a page of a conversation: its newest messages, the state of its turn, and the pending approvals."""
         return views.get_state(self._units, conversation_id, limit)
 
     def follow(self, conversation_id: str, turn_id: str, position: int = 0, *, calls: Sequence[str] = ()) -> Follower:
-        """The events of a turn behind *position*, until it ends or waits for an approval; None for a while of silence.
+        """The events of a turn behind *position*, until it ends or waits for an approval; None after a while without events.
 
-        With *calls*, the ids of tool calls, the events from where the turn goes on once they are decided.
+        With *calls*, the ids of tool calls, the events behind the decision about them.
         """
         return operations.follow(self._units, conversation_id, turn_id, position, calls=calls)
 
@@ -557,19 +558,19 @@ class ConversationService:
         return operations.host_turn(self._units, conversation_id, message)
 
     def record_stream(self, /, conversation_id: str, chunks: Any, **fields: Any) -> Iterator[str]:
-        """Store an answer that the caller's model streams: give *chunks* in, hand what comes out to the client.
+        """Store an answer that the caller's model streams as *chunks*, and yield its text for the client.
 
-        *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a thread
-        of their own, without the caller's contexts: a client that goes away does not end the answer. *fields*
-        describe it, as `model` and `usage` do. Raises `ValidationFailed` before the turn begins.
+        *chunks* are texts and events of `flask_conversations.turns`, from an iterable or an async one. They are read in a
+        separate thread, without the caller's contexts: a client that disconnects does not end the answer. *fields* are further
+        members of the message, as `model` and `usage`. Raises `ValidationFailed` before the turn begins.
         """
         return operations.record_stream(self._units, conversation_id, chunks, fields)
 
     def recover(self, limit: int = 100) -> int:
-        """End the turns whose worker is gone; how many they were. As the system it covers all users."""
+        """End the turns whose worker is dead, and return their number. As the system it covers all users."""
         return recovery.recover(self._units, limit)
 
-    # -- further nouns, and ways to call
+    # -- branches, transactions and coroutines
 
     @property
     def branches(self) -> Branches:
@@ -598,13 +599,13 @@ class ConversationService:
 
 
 class Branches:
-    """What an identity can do with the branches of its conversations: `service.branches`."""
+    """The operations on branches: `service.branches`."""
 
     def __init__(self, units: Units) -> None:
         self._units = units
 
     def create(self, conversation_id: str, from_message_id: str, name: str | None = None) -> Branch:
-        """Give a name to the path that ends with a message; the active branch stays the active one.
+        """Name the path that ends with a message; the active branch stays active.
 
         *name* is `branch-2`, `branch-3`, ... if not given. Raises `BranchExists`, `ValidationFailed`, `ConversationNotFound`.
         """
@@ -615,15 +616,15 @@ class Branches:
         return self._units.read_as("list_branches", branches.list_all, conversation_id, min_version=min_version)
 
     def switch(self, conversation_id: str, name: str) -> Conversation:
-        """Make a branch the active one: it is what is read, and what the next message is appended to.
+        """Make a branch active: it is read, and the next message is appended to it.
 
-        *name* may be a message instead: then the active branch keeps its name, and shows the newest path that leads through
-        that message. Nothing is lost either way. Raises `BranchNotFound`, `ConversationNotFound`.
+        *name* may also be a message id: then the active branch keeps its name, and shows the newest path through that message.
+        No message is lost either way. Raises `BranchNotFound`, `ConversationNotFound`.
         """
         return self._units.write_as("switch_branch", branches.switch, conversation_id, name)
 
     def delete(self, conversation_id: str, name: str) -> Branch:
-        """Forget the name of a branch, and return what it was; its messages stay where they are.
+        """Delete the name of a branch, and return the branch; its messages stay.
 
         Raises `BranchInUse` for `main` and for the active branch, `BranchNotFound`, `ConversationNotFound`.
         """
@@ -631,21 +632,21 @@ class Branches:
 
 
 def _coroutine(verb: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[_Async[N], P], Coroutine[Any, Any, R]]:
-    """*verb* as a coroutine, which runs it in a thread."""
+    """*verb* as a coroutine that runs it in a thread."""
 
     @functools.wraps(verb)
     async def coroutine(self: _Async[N], *args: P.args, **kwargs: P.kwargs) -> R:
-        call = functools.partial(verb, self._noun, *args, **kwargs)
+        call = functools.partial(verb, self._target, *args, **kwargs)
         return await asyncio.to_thread(run_without_group, call)
 
     return cast("Callable[Concatenate[_Async[N], P], Coroutine[Any, Any, R]]", coroutine)
 
 
 class _Async(Generic[N]):
-    """The calls of a noun as coroutines."""
+    """The calls of a service object as coroutines."""
 
-    def __init__(self, noun: N) -> None:
-        self._noun = noun
+    def __init__(self, target: N) -> None:
+        self._target = target
 
 
 class AsyncBranches(_Async[Branches]):
@@ -658,15 +659,15 @@ class AsyncBranches(_Async[Branches]):
 
 
 class AsyncConversationService(_Async[ConversationService]):
-    """The calls of the service as coroutines: each runs in a thread, with an app context and a session of its own.
+    """The calls of the service as coroutines: each runs in a thread, with its own app context and session.
 
-    `transaction` and `joined` are not among them: a group belongs to one session.
+    `transaction` and `joined` are missing: a group belongs to one session.
     """
 
     @property
     def branches(self) -> AsyncBranches:
         """The branches of a conversation."""
-        return AsyncBranches(self._noun.branches)
+        return AsyncBranches(self._target.branches)
 
     create_conversation = _coroutine(ConversationService.create_conversation)
     get_conversation = _coroutine(ConversationService.get_conversation)

@@ -1,4 +1,4 @@
-"""The rules of forking: a new conversation that begins with copies of another one's messages."""
+"""The rules of forks: a new conversation that begins with copies of another one's messages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..store import messages as message_rows
 from .conversations import initial_columns
 from .unit_of_work import UnitOfWork
 
-_KEPT = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
+_COPIED_COLUMNS = ("folder", "tags", "context_type", "context_id", "page_context", "temporary", "title", "title_source")
 
 
 def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, title: str | None) -> Conversation:
-    """A new conversation with copies of the messages up to and including one, the newest if none is named."""
+    """Create a conversation with copies of the messages up to and including one, by default the newest."""
     given = schema.changes({} if title is None else {"title": title})
     last = _last_of_fork(work, conversation_id, at_message_id)
-    # looked at afterwards: a conversation that was straight then has no other path to that message
+    # read after the message: a conversation without branches then has no other path to that message
     source = work.store.get(conversation_id)
     if last is None and at_message_id is not None:
         raise ValidationFailed({"at_message_id": ["There is no such message in this conversation."]})
@@ -36,8 +36,8 @@ def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, t
     if isinstance(created.tags, list) and created.tags:
         rows.set_tags(work.store, created, created.tags)
     copies = _Copies(created)
-    for some in branch_rows.path(work.store, source, last) if last is not None else ():
-        _insert_copies(work, copies.of(some))
+    for batch in branch_rows.path(work.store, source, last) if last is not None else ():
+        _insert_copies(work, copies.of(batch))
     forked = schema.dump(rows.complete(work.store, created, copies.totals()))
     work.announce(signals.conversation_created, conversation=forked)
     return forked
@@ -53,7 +53,7 @@ def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None
 def _fork_of(source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = source.metadata if isinstance(source.metadata, dict) else {}
     origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
-    kept = {name: getattr(source, name) for name in _KEPT}
+    kept = {name: getattr(source, name) for name in _COPIED_COLUMNS}
     values = {**kept, **given, "metadata": {**metadata, "forked_from": origin}}
     return {**initial_columns(values), "id": new_id(), "org_id": source.org_id, "user_id": source.user_id}
 
@@ -67,7 +67,7 @@ def _insert_copies(work: UnitOfWork, copies: list[dict[str, Any]]) -> None:
 
 
 class _Copies:
-    """Rows for a new conversation, made of another one's, and what they come to."""
+    """Copies of message rows for a new conversation, and its totals."""
 
     def __init__(self, conversation: Any) -> None:
         self._conversation = conversation
@@ -75,7 +75,7 @@ class _Copies:
         self._last: dict[str, Any] | None = None
         self._title: str | None = None
         self._seqs: list[int] = []
-        """Where the originals stood, which the places of their copies follow from."""
+        """The seqs of the originals, in order: the seq of a copy is its index from 1."""
         self._ids: dict[str, str] = {}
 
     def of(self, messages: Sequence[Any]) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ class _Copies:
             client_id=None,
             fingerprint=None,
             content=message_schema.decode_text(row["content"]),
-            metadata=self._about_copies(row["metadata"]) if row["type"] == SUMMARY else row["metadata"],
+            metadata=self._summary_metadata(row["metadata"]) if row["type"] == SUMMARY else row["metadata"],
             status="interrupted" if row["status"] in ("streaming", "pending") else row["status"],
         )
         row["digest"] = message_schema.digest_of(row, row["id"])
@@ -106,8 +106,8 @@ class _Copies:
         self._last = row
         return row
 
-    def _about_copies(self, metadata: Any) -> Any:
-        """What a summary says of where it ends, said of the copies."""
+    def _summary_metadata(self, metadata: Any) -> Any:
+        """The metadata of a summary, with references to the copies instead of the originals."""
         about = metadata.get("summary") if isinstance(metadata, dict) else None
         if not isinstance(about, dict) or not isinstance(about.get("until_seq"), int):
             return metadata

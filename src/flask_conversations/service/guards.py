@@ -15,7 +15,7 @@ from ..identity.base import Identity
 
 @dataclasses.dataclass(frozen=True)
 class GuardContext:
-    """Where a message is about to go."""
+    """The destination of a message: the second argument of a guard."""
 
     conversation_id: str
     identity: Identity | None
@@ -41,7 +41,7 @@ def _imported(named: Any) -> Callable[..., Any]:
     except ImportError as error:
         raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which cannot be imported: {error}") from error
     if not callable(found):
-        raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which is no function.")
+        raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which is not a function.")
     return found  # type: ignore[no-any-return]
 
 
@@ -57,17 +57,17 @@ def guard(function: Callable[..., Any]) -> Guard:
 
 
 def guarded(guards: Sequence[Guard], message: dict[str, Any], context: GuardContext) -> dict[str, Any]:
-    """The message as the guards leave it.
+    """The message after all guards.
 
-    A guard returns the changed message, its new text, or None for no objection; False or a `ValueError` refuses it with
-    `ValidationFailed`; errors of ours pass through.
+    A guard returns the changed message, its new text, or None to accept it. False or a `ValueError` refuses it with
+    `ValidationFailed`; a `ConversationsError` passes through.
     """
     for each in guards:
-        message = _asked(each, dict(message), context)
+        message = _apply(each, dict(message), context)
     return message
 
 
-def _asked(each: Guard, message: dict[str, Any], context: GuardContext) -> dict[str, Any]:
+def _apply(each: Guard, message: dict[str, Any], context: GuardContext) -> dict[str, Any]:
     original = dict(message)
     try:
         answer = each(message, context)

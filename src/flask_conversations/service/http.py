@@ -1,4 +1,4 @@
-"""What only the REST API needs of the service: rendered JSON, entity tags, and whether an answer is that of an earlier request."""
+"""Service calls for the REST API only: rendered JSON, entity tags, and replayed answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Outcome", "UnknownTurn"]
 
 
 def answer_once(units: Units, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
-    """Do *effect* and keep its JSON-ready answer under *key*, in one transaction; if it was done before, return that answer."""
+    """Call *effect* and store its JSON-ready answer under *key* in one transaction; return the stored answer of a repeated key."""
     return units.write(_answer_once, scope, key, fingerprint, effect)
 
 
@@ -39,12 +39,12 @@ def create_conversation(
     temporary: bool = False,
     **fields: Any,
 ) -> Outcome:
-    """Like the service's, and says whether the conversation was there before."""
+    """Like the service's, with `replayed` if the conversation existed before."""
     return units.write_as("create_conversation", conversations.create, title, id, messages, temporary, fields)
 
 
 def save_message(units: Units, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
-    """Like the service's with one mapping, and says whether the message was there before."""
+    """Like the service's with one mapping, with `replayed` if the message existed before."""
     return units.write_as("save_message", _save_message, conversation_id, message)
 
 
@@ -61,7 +61,7 @@ def save_snapshot(
     refuse_conflicts: bool,
     roles: Collection[str] | None,
 ) -> SaveOutcome:
-    """Save a client's copy of a conversation that is there. Its new or changed messages have one of *roles*, or any if None."""
+    """Save a client's copy of an existing conversation. New or changed messages must have one of *roles*, if given."""
     return units.write_as(
         "save_conversation",
         snapshots.save,
@@ -75,19 +75,19 @@ def save_snapshot(
 
 
 def get_messages(units: Units, conversation_id: str, **query: Any) -> bytes:
-    """A page of messages as JSON text. What the cache holds is handed on as it is, neither decoded nor encoded."""
+    """A page of messages as JSON text. Cached messages are returned without decoding and encoding them."""
     page = views.get_page(units, reading.page_as_json, reading.PageQuery(conversation_id, **query))
     return b'{"messages":[' + b",".join(page.messages) + b"]," + encoded(page.rest)[1:]
 
 
 def get_ui_messages(units: Units, conversation_id: str, **query: Any) -> dict[str, Any]:
-    """A page of messages as the AI SDK shows them."""
+    """A page of messages in the format of the AI SDK."""
     page = views.get_page(units, reading.page_as_dicts, reading.PageQuery(conversation_id, **query))
     return {**page.rest, "messages": render(page.messages, format="ui")}
 
 
 def state_etag(units: Units, conversation_id: str) -> str:
-    """The entity tag of the state of a conversation: as long as it is the same, so is the state."""
+    """The entity tag of the state of a conversation."""
     status = units.read(recovery.poll_status, conversation_id)
     if status.dead:
         recovery.recover(units.own)
@@ -101,7 +101,7 @@ def check_conversation(units: Units, conversation_id: str) -> None:
 
 
 def current_turn(units: Units, conversation_id: str) -> Turn | None:
-    """The turn that is under way, or else the first that waits; None if there is none."""
+    """The active turn, or else the first waiting one; None if there is none."""
     return units.read(views.current_turn, conversation_id)
 
 
@@ -118,7 +118,7 @@ def ask(
 ) -> TurnOutcome:
     """Begin a turn of *kind* `send`, `regenerate` or `edit`.
 
-    *key* is the Idempotency-Key of the request, and its fingerprint.
+    *key* is the Idempotency-Key of the request with its fingerprint.
     """
     name, fingerprint = key or (None, None)
     request = TurnRequest(conversation_id, kind, message, message_id, name, fingerprint, protocol)
@@ -126,7 +126,7 @@ def ask(
 
 
 def cancel(units: Units, conversation_id: str, key: tuple[str, str] | None) -> Outcome:
-    """Like the service's, and says whether that was asked for before with *key*: then it is the turn of that time."""
+    """Like the service's; a repeated *key* returns the turn of the first request, with `replayed`."""
     return operations.cancel(units, conversation_id, key)
 
 
@@ -136,12 +136,12 @@ def turn_to_resume(units: Units, conversation_id: str, turn_id: str, position: i
 
 
 def unanswered_question(units: Units, conversation_id: str, message_id: str) -> Message:
-    """A question that no turn answers. Raises `UnknownTurn` if there is none of that id."""
+    """A question without a turn. Raises `UnknownTurn` if there is no such question."""
     return units.read(views.unanswered_question, conversation_id, message_id)
 
 
 def follow(
     units: Units, conversation_id: str, turn_id: str, position: int = 0, *, calls: Collection[str] = ()
 ) -> Follower:
-    """The events of a turn behind *position*, or from where it goes on once *calls* are decided."""
+    """The events of a turn behind *position*, or behind the decision about *calls*."""
     return operations.follow(units, conversation_id, turn_id, position, calls=calls)

@@ -1,4 +1,4 @@
-"""The rule of Idempotency-Keys: the first request with a key has an effect, an equal later one gets the answer of the first.
+"""Idempotency-Keys: the first request with a key has an effect, an equal later one gets the stored answer.
 
 Format: IETF draft "The Idempotency-Key HTTP Header Field".
 """
@@ -19,7 +19,7 @@ from .unit_of_work import UnitOfWork
 
 
 def answer_once(work: UnitOfWork, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
-    """Do *effect* and keep its JSON-ready answer under *key*; if that was done before, return the answer of that time.
+    """Call *effect* and store its JSON-ready answer under *key*; for a repeated key, return the stored answer.
 
     Raises `IdempotencyKeyReused` if the key was used for a request with another fingerprint.
     """
@@ -37,11 +37,11 @@ def answer_once(work: UnitOfWork, scope: str, key: str, fingerprint: str, effect
 
 
 def horizon(config: Config) -> dt.datetime:
-    """Answers from before this moment are forgotten."""
+    """The moment before which stored answers have expired."""
     return now() - dt.timedelta(hours=config.idempotency_hours)
 
 
 def _conversation_of(answer: Any) -> str | None:
-    """The id of the conversation that an answer is about, as far as it says."""
+    """The conversation id in an answer; None if it has none."""
     named = answer.get("conversation_id") or answer.get("id") if isinstance(answer, Mapping) else None
     return rules.uuid_or_none(named)

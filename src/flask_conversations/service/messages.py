@@ -1,4 +1,4 @@
-"""The rules of saving messages: one or many, each once, guarded and announced."""
+"""The rules of saving messages: validation, guards, client ids, and signals after the commit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .unit_of_work import UnitOfWork
 
 
 def save(work: UnitOfWork, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
-    """Append *message*, a mapping with the arguments of `save_message`; one that was saved before by its client id is found."""
+    """Append *message*, a mapping with the arguments of `save_message`; a repeated client id returns the stored message."""
     row = prepared(work, conversation_id, message)
     saved = append(work, conversation_id, row)
-    # only a message that this call has stored has got its place in the conversation
+    # only an insert by this call sets the seq
     return Outcome(saved, "seq" not in row)
 
 
@@ -85,19 +85,19 @@ def prepared(work: UnitOfWork, conversation_id: str, item: Any) -> dict[str, Any
 
 
 def append(work: UnitOfWork, conversation_id: str, row: dict[str, Any]) -> Message:
-    """Append a row that `prepared` has made, below the message that it names as its parent or below the newest."""
+    """Append a row from `prepared` below its parent, by default the newest message."""
     if row.get("parent_id") is not None:
         return append_many(work, conversation_id, [row])[0]
     row["updated_at"] = row["created_at"]
     if not conversation_rows.append(work.store, conversation_id, row, _step([row])):
         return replayed(work, conversation_id, row)
-    saved = announced(work, [row])
+    saved = announce_saved(work, [row])
     work.appended(row["conversation_id"], row["version"], row, saved)
     return saved[0]
 
 
 def replayed(work: UnitOfWork, conversation_id: str, row: Mapping[str, Any]) -> Message:
-    """The message that was saved with this client id; if there is none, the conversation was not found."""
+    """The stored message with this client id. Raises `ConversationNotFound` if there is none."""
     conversation = work.store.get(conversation_id)
     message = rows.by_client_id(work.store, conversation, row["client_id"]) if row.get("client_id") else None
     if message is None:
@@ -110,7 +110,7 @@ def replayed(work: UnitOfWork, conversation_id: str, row: Mapping[str, Any]) -> 
 
 
 def append_many(work: UnitOfWork, conversation_id: str, batch: list[dict[str, Any]]) -> list[Message]:
-    """Append rows that `prepared_many` has made, each below the one before it; those that were saved before are found."""
+    """Append rows from `prepared_many`, each below the one before it; repeated client ids return the stored messages."""
     conversation = work.store.lock(conversation_id)
     known = {
         row["client_id"]: replayed(work, conversation.id, row)
@@ -136,7 +136,7 @@ def append_many(work: UnitOfWork, conversation_id: str, batch: list[dict[str, An
 
 
 def _parent(work: UnitOfWork, conversation: Any, batch: list[dict[str, Any]]) -> str | None:
-    """The parent that the first message of a batch names; the others follow one another."""
+    """The parent that the first message of a batch names; the others have none."""
     wanted = [row.pop("parent_id", None) for row in batch]
     if any(wanted[1:]):
         raise ValidationFailed({"parent_id": ["Only the first of several messages can name its parent."]})
@@ -151,7 +151,7 @@ def _parent(work: UnitOfWork, conversation: Any, batch: list[dict[str, Any]]) ->
 def insert(
     work: UnitOfWork, batch: list[dict[str, Any]], conversation: Any, *, first_seq: int, parent_id: str | None
 ) -> list[Message]:
-    """Insert rows that `prepared_many` has made, one below the other."""
+    """Insert rows from `prepared_many`, one below the other."""
     if not batch:
         return []
     for place, row in enumerate(batch):
@@ -167,11 +167,11 @@ def insert(
             row["parent_id"] = parent_id
         parent_id = row["id"]
     rows.insert(work.store, batch)
-    return announced(work, batch)
+    return announce_saved(work, batch)
 
 
-def announced(work: UnitOfWork, batch: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """The JSON of messages whose rows were inserted; their signals, and the titler, follow the commit."""
+def announce_saved(work: UnitOfWork, batch: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The JSON of inserted rows. Their signals are sent, and the titler is called, after the commit."""
     saved = [schema.dump([row.get(name) for name in schema.STORED]) for row in batch]
     for message in saved:
         work.announce(signals.message_saved, message=message)
@@ -196,7 +196,7 @@ def _step(batch: Sequence[Mapping[str, Any]]) -> conversation_rows.Step:
 
 
 def with_counters(columns: dict[str, Any], batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of a new conversation with its first messages counted in."""
+    """The columns of a new conversation, including the totals of its first messages."""
     if not batch:
         return columns
     step = _step(batch)

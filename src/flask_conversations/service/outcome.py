@@ -1,4 +1,4 @@
-"""What a call returns, and whether it has returned that before."""
+"""The result of a call that may repeat an earlier one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What a call returns, and whether it is the answer of an earlier, equal call."""
+    """The result of a call; *replayed* if an earlier, equal call has produced it."""
 
     result: Any
     replayed: bool

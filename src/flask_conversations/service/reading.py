@@ -1,4 +1,4 @@
-"""The rules of reading messages: a page of a conversation, one message, or the history that a model is given."""
+"""The rules of reading messages: a page of a conversation, one message, or the history for a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .windows import Window
 MAX_PAGE = 100
 MAX_HISTORY = 1_000_000
 TOKEN_WINDOW = 500
-"""Messages considered for `max_tokens` when no limit is given."""
+"""The number of messages that are read for `max_tokens` without a limit."""
 
 _PAGE = "messages"
 
@@ -38,12 +38,12 @@ class Page(NamedTuple):
     messages: list[Any]
     rest: dict[str, Any]
     has_growing: bool
-    """Whether one of the messages is an answer that is being written."""
+    """Whether one of the messages is an unfinished answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PageQuery:
-    """Which page of a conversation is wanted: see `get_messages`."""
+    """The arguments of `get_messages`."""
 
     conversation_id: str
     limit: int = 50
@@ -63,11 +63,11 @@ def history(
     format: str,
     min_version: int | None,
 ) -> list[dict[str, Any]]:
-    """The newest messages of the active branch, oldest first, as the model's API takes them."""
+    """The newest messages of the active branch, oldest first, in the format of the model's API."""
     size = _history_size(work, limit, max_tokens)
     min_version = conversation_schema.expected(min_version, "min_version")
     columns = rows.NAMED_HISTORY if format in NAMED_FORMATS else rows.HISTORY
-    messages = _for_histories(windows.newest(work, conversation_id, size, min_version, columns))[:size]
+    messages = _history_messages(windows.newest(work, conversation_id, size, min_version, columns))[:size]
     messages.reverse()
     return render(messages, format=format, max_tokens=max_tokens, count_tokens=work.backend.token_counter)
 
@@ -78,7 +78,7 @@ def instructions(work: UnitOfWork, conversation_id: str, *, min_version: int | N
     found = rows.newest(work.store, conversation_id, limit=LEADING, after=0, columns=rows.HISTORY)
     if found is None:
         raise work.store.missing(conversation_id)
-    return system_prompt([_for_history(rows.HISTORY, row) for row in found.rows])
+    return system_prompt([_history_message(rows.HISTORY, row) for row in found.rows])
 
 
 def _history_size(work: UnitOfWork, limit: Any, max_tokens: Any) -> int:
@@ -100,12 +100,12 @@ def page_as_dicts(work: UnitOfWork, query: PageQuery) -> Page:
 
 
 def page_as_json(work: UnitOfWork, query: PageQuery) -> Page:
-    """A page with its messages as JSON text; what the cache holds is handed on as it is."""
-    return _page(work, query, _as_texts)
+    """A page with its messages as JSON text; cached messages are not decoded."""
+    return _page(work, query, _as_json)
 
 
 def _page(work: UnitOfWork, query: PageQuery, shown: Callable[[Entry | None, Sequence[Any]], list[Any]]) -> Page:
-    """A page with its messages as *shown* makes them."""
+    """A page with its messages as *shown* returns them."""
     problems = rules.Problems()
     size = problems.take("limit", rules.page_limit(MAX_PAGE), query.limit)
     problems.take("siblings", rules.boolean, query.siblings)
@@ -141,7 +141,7 @@ def _window(
     branch: str | None,
     min_version: int | None,
 ) -> Window:
-    """The messages of a page and one more, from where they are."""
+    """The messages of a page and one more, from the cache or the database."""
     if branch is not None:
         named = _on_branch(work, conversation_id, size, upper, lower, branch)
         if named is not None:
@@ -155,7 +155,7 @@ def _window(
 
 
 def _on_branch(work: UnitOfWork, conversation_id: str, size: int, upper: Any, lower: Any, name: str) -> Window | None:
-    """A page of a branch by its name; None if there is no other, so that the active one is read like any time."""
+    """A page of the branch *name*; None if the conversation has one branch only, which `_window` reads."""
     found = branch_rows.tip(work.store, conversation_id, name)
     if found is None:
         raise work.store.missing(conversation_id)
@@ -205,7 +205,7 @@ def message(work: UnitOfWork, conversation_id: str, message_id: str, *, min_vers
 
 
 def _is_growing(message: Any) -> bool:
-    """Whether a message has the status of a growing answer. Its text may quote the sign for that, which costs a look."""
+    """Whether a message may be unfinished. JSON text that quotes the status gives a false positive, which costs one statement."""
     return b'"status":"streaming"' in message if isinstance(message, bytes) else message["status"] == "streaming"
 
 
@@ -213,20 +213,20 @@ def _as_dicts(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
     return entry.messages() if entry else [schema.dump(row) for row in found]
 
 
-def _as_texts(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
+def _as_json(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
     return entry.texts() if entry else [encoded(schema.dump(row)) for row in found]
 
 
-def _for_histories(window: Window) -> list[Any]:
-    """The messages of a window, the newest first, with all that a history needs of them."""
+def _history_messages(window: Window) -> list[Any]:
+    """The messages of a window, the newest first, with the members that a history needs."""
     if window.entry is not None:
         return window.entry.compact()
     if window.columns == rows.STORED:
         return [schema.dump(row) for row in window.rows]
-    return [_for_history(window.columns, row) for row in window.rows]
+    return [_history_message(window.columns, row) for row in window.rows]
 
 
-def _for_history(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
+def _history_message(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
     role, content, is_parts, parts, raw, status, seq, summary = row[: len(rows.HISTORY)]
     content = schema.content_of(schema.decode_text(content), is_parts, parts)
     message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status, "seq": seq}

@@ -1,4 +1,4 @@
-"""Undoing what a session has begun, also where the connection has gone: the error that led to it is the one that counts."""
+"""Rollbacks that also work on a lost connection, and keep the error that led to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("flask_conversations")
 
 
 def undo(session: Session) -> None:
-    """Roll back. If that fails the connection has gone, and its transaction with it."""
+    """Roll back. If that fails, the connection is lost, and its transaction with it."""
     try:
         session.rollback()
     except (DBAPIError, InvalidRequestError) as error:
@@ -25,7 +25,7 @@ def undo(session: Session) -> None:
 
 @contextlib.contextmanager
 def savepoint(store: Store) -> Iterator[None]:
-    """A savepoint around a block, rolled back if the block raises, and only the error of the block comes out of it then."""
+    """A savepoint around a block. If the block raises, it is rolled back, and only the error of the block is raised."""
     nested = store.session.begin_nested()
     try:
         store.renew_connection()

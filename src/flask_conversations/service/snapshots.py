@@ -1,4 +1,4 @@
-"""Whole conversations at once: replace the messages, merge a client's snapshot, load everything."""
+"""Whole conversations: replace the messages, merge a client's snapshot, load a page with messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .unit_of_work import UnitOfWork
 
 _FILTERS = frozenset({"status", "starred", "tag", "folder", "context_type", "context_id"})
 _SNAPSHOT = frozenset({"id", "messages", *schema.RULES})
-_ECHOED = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
-"""Members that a client sends back as it got them; what the server keeps itself is not taken from there."""
+_SERVER_MEMBERS = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
+"""Members of a conversation that only the server sets: a snapshot may have them, but they are ignored."""
 
 
 def replace(work: UnitOfWork, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Make *messages* the conversation's messages, as one step of its version."""
+    """Replace the conversation's messages by *messages*, as one step of its version."""
     conversation = work.store.lock(conversation_id)
-    _one_step(work, conversation, _replace(work, conversation, message_schema.listed(messages)))
+    _as_one_version(work, conversation, _replace(work, conversation, message_schema.listed(messages)))
     return [message_schema.dump(row) for row in message_rows.of_conversation(work.store, conversation)]
 
 
@@ -40,39 +40,39 @@ def _replace(
     wanted = message_rules.prepared_many(work, conversation.id, [message_schema.own_members(item) for item in messages])
     kept, edited, fresh = _aligned(stored, wanted, messages)
     taken = message_rows.taken(work.store, conversation, fresh)
-    fresh = [_unclashing(row, taken) for row in fresh]
-    gone = [row for row in stored if row.id not in kept]
+    fresh = [_with_new_id(row, taken) for row in fresh]
+    removed = [row for row in stored if row.id not in kept]
     _refuse_unwritable(roles, [*(row for _, row in edited), *fresh])
-    return _rewrite(work, conversation, gone, edited, fresh)
+    return _rewrite(work, conversation, removed, edited, fresh)
 
 
 def _rewrite(
     work: UnitOfWork,
     conversation: Any,
-    gone: Sequence[Any],
+    removed: Sequence[Any],
     edited: Sequence[tuple[Any, Mapping[str, Any]]],
     fresh: list[dict[str, Any]],
 ) -> list[Message]:
-    """Remove, edit and append messages of a locked conversation; those that were edited or appended."""
-    told = []
-    if gone:
-        edits.delete(work, conversation, gone)
+    """Remove, edit and append messages of a locked conversation; returns the edited and appended ones."""
+    written = []
+    if removed:
+        edits.delete(work, conversation, removed)
     for message, row in edited:
         content = {name: row.get(name) for name in ("content", "content_is_parts", "parts")}
-        told.append(edits.change(work, work.store.get(conversation.id), message, content, edited=True))
+        written.append(edits.change(work, work.store.get(conversation.id), message, content, edited=True))
     if fresh:
-        told += message_rules.append_many(work, conversation.id, fresh)
-    return told
+        written += message_rules.append_many(work, conversation.id, fresh)
+    return written
 
 
-def _one_step(work: UnitOfWork, before: Any, told: Sequence[Message]) -> Any:
-    """Each part has stepped the version; to everyone else, and in the messages *told* of, it is one change."""
+def _as_one_version(work: UnitOfWork, before: Any, written: Sequence[Message]) -> Any:
+    """Set one version for all changes since *before*, also in the messages *written*, although each has incremented it."""
     after = work.store.get(before.id)
     version = before.version + 1
     if after.version > version:
         rows.set_version(work.store, before, version)
         message_rows.set_version(work.store, before, version)
-        for message in told:
+        for message in written:
             message["version"] = version
     return work.store.get(before.id)
 
@@ -87,10 +87,10 @@ def save(
     create: bool = True,
     roles: Collection[str] | None = None,
 ) -> SaveOutcome:
-    """Save a client's copy of a conversation, merging it with what others have saved since *base_version*.
+    """Save a client's copy of a conversation, merged with the changes of other clients since *base_version*.
 
     With *refuse_conflicts* a conflict raises `VersionConflict` and nothing is saved. A conversation that does not exist is created,
-    unless *create* is false. New or changed messages may have these *roles* only, any if None.
+    unless *create* is false. New or changed messages must have one of *roles*, if given.
     """
     snapshot = _checked(snapshot)
     base = schema.expected(base_version, "base_version")
@@ -109,12 +109,12 @@ def save(
         )
         if not created.replayed:
             return {"conversation": created.result, "outcome": "saved", "conflicts": []}
-        # another device has created it at the same moment: its messages and ours belong together
+        # another device has created it at the same moment: merge with its messages
         conversation = work.store.lock(created.result["id"])
     stale = base is not None and base != conversation.version
     if force_overwrite:
-        told = _take(work, conversation, fields, snapshot.get("messages"), roles)
-        return _outcome(work, conversation, told, "overwritten" if stale else "saved", [])
+        written = _overwrite(work, conversation, fields, snapshot.get("messages"), roles)
+        return _outcome(work, conversation, written, "overwritten" if stale else "saved", [])
     return _merge(
         work, conversation, fields, snapshot.get("messages"), base if stale else None, refuse_conflicts, roles
     )
@@ -129,7 +129,7 @@ def _lock_or_none(work: UnitOfWork, conversation_id: Any) -> Any:
         return None
 
 
-def _take(
+def _overwrite(
     work: UnitOfWork,
     conversation: Any,
     fields: Mapping[str, Any],
@@ -160,7 +160,7 @@ def _merge(
             work, conversation.id, [message_schema.own_members(item) for item in messages]
         )
         edited, fresh, more = _merged_messages(stored, wanted, messages, stale_base)
-        # a deletion beats an older copy, and what stands on another branch is there already
+        # a deleted message stays deleted, and a message on another branch is stored already
         taken = message_rows.taken(work.store, conversation, fresh)
         fresh = [row for row in fresh if row["id"] not in taken and row.get("client_id") not in taken]
         conflicts += more
@@ -169,14 +169,14 @@ def _merge(
         raise VersionConflict(current=schema.dump(conversation))
     if changed:
         conversation_rules.set_fields(work, conversation, schema.changes(changed), list(changed))
-    told = _rewrite(work, conversation, (), edited, fresh)
-    return _outcome(work, conversation, told, "merged" if stale_base is not None else "saved", conflicts)
+    written = _rewrite(work, conversation, (), edited, fresh)
+    return _outcome(work, conversation, written, "merged" if stale_base is not None else "saved", conflicts)
 
 
 def _outcome(
-    work: UnitOfWork, before: Any, told: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
+    work: UnitOfWork, before: Any, written: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
 ) -> SaveOutcome:
-    saved = schema.dump(_one_step(work, before, told))
+    saved = schema.dump(_as_one_version(work, before, written))
     if saved["version"] != before.version:
         work.announce(signals.conversation_updated, conversation=saved)
     return {"conversation": saved, "outcome": outcome, "conflicts": conflicts}
@@ -214,7 +214,7 @@ def load_page(
 def _checked(snapshot: Any) -> dict[str, Any]:
     if not isinstance(snapshot, Mapping):
         raise ValidationFailed({"snapshot": ["Not a valid object."]})
-    schema.refuse_unknown(snapshot, _SNAPSHOT | _ECHOED)
+    schema.refuse_unknown(snapshot, _SNAPSHOT | _SERVER_MEMBERS)
     schema.changes({name: value for name, value in snapshot.items() if name in schema.RULES})
     if snapshot.get("messages") is not None:
         message_schema.listed(snapshot["messages"])
@@ -229,29 +229,29 @@ def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str
 def _merged_fields(
     conversation: Any, fields: Mapping[str, Any], stale_base: int | None, *, forced: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The fields to set, and those that another client has set since the base version."""
-    marks = schema.field_versions(conversation)
+    """The fields to set, and the conflicts with fields that another client has set since the base version."""
+    field_versions = schema.field_versions(conversation)
     current = schema.dump(conversation)
     changed: dict[str, Any] = {}
     conflicts = []
     for name, value in fields.items():
-        theirs = current[name]  # type: ignore[literal-required]
-        if value == theirs or (name == "title" and schema.titled(value)[1] == "default" and not forced):
-            # a copy from before the conversation got its title says nothing about it
+        current_value = current[name]  # type: ignore[literal-required]
+        if value == current_value or (name == "title" and schema.titled(value)[1] == "default" and not forced):
+            # the copy is older than the title
             continue
-        if stale_base is not None and marks.get(name, 1) > stale_base:
-            conflicts.append({"field": name, "current": theirs, "yours": value})
+        if stale_base is not None and field_versions.get(name, 1) > stale_base:
+            conflicts.append({"field": name, "current": current_value, "yours": value})
         else:
             changed[name] = value
     return changed, conflicts
 
 
 def _same(stored: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether a stored message says what the wanted one says."""
+    """Whether a stored message has the content of the wanted one."""
     return bool(stored.digest == message_schema.digest_of(wanted, stored.id))
 
 
-def _identity_of(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, Any]) -> Any:
+def _find_stored(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, Any]) -> Any:
     """The stored message that an item names by id or client id; None if it names none."""
     for name in (wanted["id"] if rules.uuid_or_none(item.get("id")) else None, wanted.get("client_id")):
         if name is not None and name in by_id:
@@ -266,7 +266,7 @@ def _by_id(stored: Sequence[Any]) -> dict[str, Any]:
 
 
 def _by_content(stored: Sequence[Any]) -> dict[int, list[int]]:
-    """Where each content stands in the stored list."""
+    """The places in the stored list by content digest."""
     places: dict[int, list[int]] = {}
     for index, row in enumerate(stored):
         places.setdefault(message_schema.digest_of(row._mapping, ""), []).append(index)
@@ -276,30 +276,30 @@ def _by_content(stored: Sequence[Any]) -> dict[int, list[int]]:
 def _aligned(
     stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]]
 ) -> tuple[set[str], list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]]]:
-    """Which stored messages stay, which of them change, and which wanted ones are new.
+    """The ids of the stored messages that stay, the edits of some of them, and the new messages.
 
-    Order is the sequence, so a stored message can stay only while nothing new stands before it.
+    The seq is the order, so a stored message can stay only if no new message comes before it.
     """
     by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
     kept: set[str] = set()
     edited: list[tuple[Any, Mapping[str, Any]]] = []
-    here = 0
+    next_place = 0
     for index, (item, row) in enumerate(zip(items, wanted, strict=True)):
-        found = _identity_of(item, row, by_id)
+        found = _find_stored(item, row, by_id)
         if found is None:
-            ahead = (stored[index] for index in range(here, len(stored)))
+            ahead = (stored[index] for index in range(next_place, len(stored)))
             found = next((one for one in ahead if one.id not in kept and _same(one, row)), None)
-        if found is None or place[found.id] < here or found.role != row["role"]:
+        if found is None or place[found.id] < next_place or found.role != row["role"]:
             return kept, edited, list(wanted[index:])
         kept.add(found.id)
-        here = place[found.id] + 1
+        next_place = place[found.id] + 1
         if not _same(found, row):
             edited.append((found, row))
     return kept, edited, []
 
 
-def _unclashing(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
-    """A message that is wanted behind new ones, or again after its deletion, is stored anew: its old row keeps the id."""
+def _with_new_id(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """The row with a new id if a stored or deleted row has its id: a moved or restored message is stored again."""
     if row["id"] in taken or row.get("client_id") in taken:
         row = {**row, "id": new_id()}
         row.pop("client_id", None)
@@ -311,23 +311,23 @@ def _unclashing(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
 def _merged_messages(
     stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]], stale_base: int | None
 ) -> tuple[list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Messages to edit, messages to append, and edits that collide with another client's.
+    """Messages to edit, messages to append, and edits that conflict with those of another client.
 
-    A message without id is the first equal one further on in the stored list, so that a retried snapshot adds nothing.
+    A message without id matches the next equal one in the stored list, so that a retried snapshot adds nothing.
     """
     by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
     by_content = _by_content(stored)
     edited: list[tuple[Any, Mapping[str, Any]]] = []
     fresh: list[dict[str, Any]] = []
     conflicts: list[dict[str, Any]] = []
-    here = 0
+    next_place = 0
     for item, row in zip(items, wanted, strict=True):
-        found = _identity_of(item, row, by_id)
+        found = _find_stored(item, row, by_id)
         if found is None and not item.get("id") and not item.get("client_id"):
             equal = by_content.get(message_schema.digest_of(row, ""), [])
-            found = next((stored[index] for index in equal[bisect_left(equal, here) :][:1]), None)
+            found = next((stored[index] for index in equal[bisect_left(equal, next_place) :][:1]), None)
         if found is not None:
-            here = max(here, place[found.id] + 1)
+            next_place = max(next_place, place[found.id] + 1)
         if found is None:
             fresh.append(row)
         elif not _same(found, row):

@@ -1,4 +1,4 @@
-"""Automatic titles: the first question becomes the title at once; the host's titler may improve it after the commit."""
+"""Automatic titles: the first question becomes the title; the host's titler may improve it after the commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .unit_of_work import UnitOfWork, Units
 
 
 def improve_later(work: UnitOfWork, batch: Sequence[Mapping[str, Any]]) -> None:
-    """Ask the host's titler after the commit: it may be slow, and holds no lock then."""
+    """Call the host's titler after the commit, because it may be slow and must not hold a lock."""
     titler = work.backend.titler
     if titler is None:
         return
@@ -24,7 +24,7 @@ def improve_later(work: UnitOfWork, batch: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _improve(units: Units, titler: Callable[[str], str | None], conversation_id: str, text: str) -> None:
-    """Replace a title that was made from *text* by the one of the host's titler."""
+    """Replace a title that was made from *text* by the title of the host's titler."""
     if not units.read(_is_titled_by, conversation_id, text):
         return
     title = schema.RULES["title"](titler(text))
@@ -37,7 +37,7 @@ def _is_titled_by(work: UnitOfWork, conversation_id: str, text: str) -> bool:
 
 
 def _set_title(work: UnitOfWork, conversation_id: str, text: str, title: str) -> None:
-    """Set a title unless the one that was made from *text* was changed meanwhile."""
+    """Set a title if it is still the one that was made from *text*."""
     conversation = work.store.lock(conversation_id)
     if _was_made_from(conversation, text):
         row = rows.change(work.store, conversation.id, {"title": title})

@@ -1,4 +1,4 @@
-"""One call, one unit of work: who begins its transaction, who commits it, what is tried again, and what an error leaves behind."""
+"""Each call is one unit of work: how its transaction begins and is committed, retries, and the rollback after an error."""
 
 from __future__ import annotations
 
@@ -32,27 +32,24 @@ logger = logging.getLogger("flask_conversations")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ATTEMPTS = 4
-"""How often a call is tried: once, and three times more after a serialization failure, a deadlock or a taken client id."""
+MAX_ATTEMPTS = 4
+"""Attempts per call: up to three retries after a serialization failure, a deadlock or a duplicate client id."""
 
-PAUSE = 0.01
-"""Seconds, at most and times the number of tries, before a call that lost against another is tried again."""
+RETRY_DELAY = 0.01
+"""Maximum delay in seconds before the first retry after a conflict; it grows by as much with each attempt."""
 
-_opened: contextvars.ContextVar[Any] = contextvars.ContextVar("flask_conversations.opened", default=None)
-"""The app context that a service made with `app=` has opened, which the calls inside a group share."""
+_opened_context: contextvars.ContextVar[Any] = contextvars.ContextVar("flask_conversations.opened", default=None)
+"""The app context that a service with `app=` has opened; the calls inside a group share it."""
 
 
 def run_without_group(call: Callable[[], R]) -> R:
-    """Run *call* outside the caller's open group, in another thread: a session is for one thread."""
-    _opened.set(None)
+    """Run *call* in a new thread outside the caller's open group: a session belongs to one thread."""
+    _opened_context.set(None)
     return call()
 
 
 class UnitOfWork:
-    """What one call works with: the session, the rows that its identity may see, the settings, and what follows the commit.
-
-    A call that is tried again gets another one.
-    """
+    """The session, store and settings of one call, and its actions after the commit. Each attempt gets its own."""
 
     __slots__ = ("backend", "config", "identity", "session", "store", "units")
 
@@ -65,7 +62,7 @@ class UnitOfWork:
         self.store = self.store_of(units.identity)
 
     def store_of(self, identity: Identity | None) -> Store:
-        """The rows that *identity* may see, all for None, on the same session."""
+        """The rows of *identity*, or all rows for None, on the same session."""
         backend = self.backend
         return Store(
             self.session,
@@ -74,16 +71,16 @@ class UnitOfWork:
             set_up=backend.set_up,
             lock_timeout=self.config.lock_timeout,
             foreign_status=self.config.foreign_status,
-            note=None if backend.cache is None else self._note,
+            note=None if backend.cache is None else self._record_change,
         )
 
     def undo(self) -> None:
-        """Roll the session back and begin anew."""
+        """Roll the session back and begin again."""
         undo(self.session)
         self.store = self.store_of(self.identity)
 
     def act_as(self, identity: Identity) -> None:
-        """Go on as another identity, in this call and in those that follow it."""
+        """Change the identity of this call and of all later ones."""
         self.identity = self.units.identity = identity
         self.store = self.store_of(identity)
 
@@ -92,8 +89,8 @@ class UnitOfWork:
         """The cursors of this identity."""
         return Cursors(self.backend.secrets, self.identity)
 
-    def _note(self, conversation_id: str, version: int, rev: int) -> None:
-        """A statement has brought a conversation to *version*: around the commit the cache follows."""
+    def _record_change(self, conversation_id: str, version: int, rev: int) -> None:
+        """Record that a conversation has reached *version*: the cache is invalidated around the commit."""
         cache = self.backend.cache
         assert cache is not None
         transaction.record_change(self.session, self.store.connection, cache, Change(conversation_id, version, rev))
@@ -101,7 +98,7 @@ class UnitOfWork:
     def appended(
         self, conversation_id: str, version: int, owner: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
     ) -> None:
-        """The step to *version*, noted last, did nothing but append *messages* to the active branch: they can be applied."""
+        """Record that the change to *version* only appended *messages*: the cache can apply them to its entry."""
         if self.backend.cache is None:
             return
         for change in transaction.changes(self.session):
@@ -111,14 +108,14 @@ class UnitOfWork:
                 return
 
     def announce(self, signal: Signal, **payload: Any) -> None:
-        """Send *signal* once this unit of work is committed."""
+        """Send *signal* after the commit of this unit of work."""
         if signal.receivers:
             backend, identity = self.backend, self.identity
             transaction.after_commit(self.session, lambda: _send(signal, backend, identity, payload))
 
 
 def _send(signal: Signal, backend: Backend, identity: Identity | None, payload: dict[str, Any]) -> None:
-    """Send to the receivers in an app context of their own: its session is theirs, and what they write is committed."""
+    """Send in a separate app context, and commit the writes of the receivers."""
     with backend.app.app_context():
         backend.counters.add("signals")
         signal.send(backend.app, identity=identity, **payload)
@@ -126,7 +123,7 @@ def _send(signal: Signal, backend: Backend, identity: Identity | None, payload: 
 
 
 class _Call(NamedTuple):
-    """A rule to apply in a unit of work, and the name that the log knows it by."""
+    """A rule to apply in a unit of work, and its name in the log."""
 
     name: str
     rule: Callable[..., Any]
@@ -138,7 +135,7 @@ class _Call(NamedTuple):
 class Units:
     """Opens the units of work of one identity; `identity=None` is the system.
 
-    With *app* each call has an app context and a session of its own, in any thread; without, it uses those of the caller.
+    With *app* each call has its own app context and session, in any thread; without, it uses those of the caller.
     """
 
     def __init__(self, backend: Callable[[], Backend], identity: Identity | None, app: Flask | None = None) -> None:
@@ -147,7 +144,7 @@ class Units:
         self.identity = identity
 
     def read(self, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Apply *rule*, which only reads, and leave no transaction open that was not open before."""
+        """Apply *rule*, which only reads, and end the transaction if this call began it."""
         return self._run(_read, _Call(rule.__name__, rule, args, kwargs, False))  # type: ignore[no-any-return]
 
     def write(self, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -157,13 +154,13 @@ class Units:
     def read_as(
         self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Like `read`, under the *name* of the call that a host has made: it has a row in the query log."""
+        """Like `read`, under the *name* of a public call, which the query log records."""
         return self._run(_read, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]
 
     def write_as(
         self, name: str, rule: Callable[Concatenate[UnitOfWork, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Like `write`, under the *name* of the call that a host has made: it has a row in the query log."""
+        """Like `write`, under the *name* of a public call, which the query log records."""
         return self._run(_write, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]
 
     def _run(self, transact: Callable[[Units, Backend, _Call], Any], call: _Call) -> Any:
@@ -181,7 +178,7 @@ class Units:
 
     @property
     def backend(self) -> Backend:
-        """That of the app, in any context."""
+        """The backend of the app, in any context."""
         if self._app is None and has_app_context():
             return self._get_backend()
         with self.context():
@@ -189,13 +186,13 @@ class Units:
 
     @property
     def own(self) -> Units:
-        """The same with an app context and a session of its own for each call, for use in any thread."""
+        """The same units with a separate app context and session for each call, for use in any thread."""
         backend = self.backend
         return Units(lambda: backend, self.identity, backend.app)
 
     def leaves_commit_to_host(self, session: Session) -> bool:
-        """Whether a call only flushes what it writes to *session*."""
-        # a session that a service with `app=` has opened ends with the call: no host could commit it
+        """Whether a call only flushes its writes to *session*."""
+        # a service with `app=` closes its session at the end of the call, so that a host could not commit it
         if self._app is None and not self._get_backend().config.autocommit:
             return True
         return transaction.work_of(session).joined > 0
@@ -208,7 +205,7 @@ class Units:
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
-        """The app context a call runs in: its own for a service made with `app=`, closed again when the call ends."""
+        """The app context of a call. A service with `app=` opens one and closes it when the call ends."""
         if self._app is None:
             if not has_app_context():
                 raise ConfigurationError(
@@ -216,19 +213,19 @@ class Units:
                     "or call inside `with app.app_context():`."
                 )
             yield
-        elif app_ctx and app_ctx.app is self._app and _opened.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
+        elif app_ctx and app_ctx.app is self._app and _opened_context.get() is app_ctx._get_current_object():  # type: ignore[attr-defined]
             yield
         else:
             with self._app.app_context():
-                token = _opened.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
+                token = _opened_context.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
                 try:
                     yield
                 finally:
-                    _opened.reset(token)
+                    _opened_context.reset(token)
 
     @contextlib.contextmanager
     def group(self) -> Iterator[None]:
-        """Calls inside are one transaction, committed at the end of the outermost group, undone as a whole on an error.
+        """Calls inside are one transaction: committed at the end of the outermost group, rolled back on an error.
 
         A group inside another, or inside a transaction of the host, is a savepoint of it.
         """
@@ -245,7 +242,7 @@ class Units:
 
 
 def _logged(transact: Callable[[Units, Backend, _Call], Any], units: Units, backend: Backend, call: _Call) -> Any:
-    """Log what a call was about, how long it took and how it ended; never what was said."""
+    """Log the conversation, the duration and the outcome of a call; never content."""
     started = time.perf_counter()
     result, outcome = None, "ended"
     try:
@@ -260,7 +257,7 @@ def _logged(transact: Callable[[Units, Backend, _Call], Any], units: Units, back
 
 
 def _subject(call: _Call, result: Any) -> str | None:
-    """The id of the conversation that a call was about, as far as the call shows it."""
+    """The id of the conversation of a call; None if neither result nor arguments have it."""
     result = getattr(result, "result", result)
     if isinstance(result, list) and result:
         result = result[0]
@@ -272,54 +269,56 @@ def _subject(call: _Call, result: Any) -> str | None:
 def _read(units: Units, backend: Backend, call: _Call) -> Any:
     backend.counters.add("reads")
     session = backend.scoped_session()
-    around = transaction.work_of(session)
-    own = not (around.joined or around.depth or session.in_transaction())
-    tries = _Tries()
+    outer = transaction.work_of(session)
+    own = not (outer.joined or outer.depth or session.in_transaction())
+    attempts = _Attempts()
     while True:
         try:
-            result = _apply(call, UnitOfWork(units, backend, session), tries)
+            result = _apply(call, UnitOfWork(units, backend, session), attempts)
             if own and session.in_transaction():
                 session.commit()
             return result
-        except BaseException as error:  # noqa: BLE001 - raised again by `_give_up`
+        except BaseException as error:  # noqa: BLE001 - raised again by `_raise_translated`
             if own:
                 undo(session)
-            if not tries.again(backend.counters, error, *([db_errors.is_transient] if own else [])):
-                _give_up(backend.counters, error)
+            if not attempts.should_retry(backend.counters, error, *([db_errors.is_transient] if own else [])):
+                _raise_translated(backend.counters, error)
 
 
 def _write(units: Units, backend: Backend, call: _Call) -> Any:
-    """Apply a rule in a transaction of its own, or in a savepoint of one that the group or the host has open."""
+    """Apply a rule in its own transaction, or in a savepoint of the transaction of the group or host."""
     backend.counters.add("writes")
     session = backend.scoped_session()
     _flush(session)
     hosted = transaction.work_of(session).depth > 0 or units.leaves_commit_to_host(session)
-    tries = _Tries()
+    attempts = _Attempts()
     while True:
-        alone = not session.in_transaction()
+        own = not session.in_transaction()
         try:
             work = UnitOfWork(units, backend, session)
-            result = _in_savepoint(call, work, tries) if hosted or not alone else _straight(call, work, tries)
-        except BaseException as error:  # noqa: BLE001 - raised again by `_give_up`
-            if alone:
+            result = (
+                _in_savepoint(call, work, attempts) if hosted or not own else _in_own_transaction(call, work, attempts)
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again by `_raise_translated`
+            if own:
                 undo(session)
-            if tries.again(
-                backend.counters, error, db_errors.is_duplicate, *([db_errors.is_transient] if alone else [])
+            if attempts.should_retry(
+                backend.counters, error, db_errors.is_duplicate, *([db_errors.is_transient] if own else [])
             ):
                 continue
-            _give_up(backend.counters, error)
-        if hosted or _committed(session, backend.counters, tries, alone=alone):
+            _raise_translated(backend.counters, error)
+        if hosted or _commit(session, backend.counters, attempts, own=own):
             return result
 
 
-class _Tries:
-    """What has been tried of one call, and whether it is worth trying again."""
+class _Attempts:
+    """The remaining attempts of one call."""
 
-    left = ATTEMPTS - 1
+    left = MAX_ATTEMPTS - 1
     lenient = False
-    """Whether text that is none is read as far as it can be."""
+    """Whether invalid text in the database is read with replacement characters."""
 
-    def again(self, counters: Counters, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
+    def should_retry(self, counters: Counters, error: BaseException, *causes: Callable[[BaseException], bool]) -> bool:
         if not self.lenient and lenient.is_unreadable(error):
             self.lenient = True
             return True
@@ -329,14 +328,14 @@ class _Tries:
             logger.debug("Trying again (%s).", type(error).__name__)
             if db_errors.is_conflict(error):
                 counters.add("conflicts")
-                # the winner gets the time to finish; no lock is held meanwhile
-                time.sleep(random.uniform(0, PAUSE * (ATTEMPTS - self.left)))
+                # the other transaction gets time to finish; no lock is held meanwhile
+                time.sleep(random.uniform(0, RETRY_DELAY * (MAX_ATTEMPTS - self.left)))
             return True
         return False
 
 
-def _give_up(counters: Counters, error: BaseException) -> NoReturn:
-    """Raise our own error for what the database has said, if there is one, else *error* itself."""
+def _raise_translated(counters: Counters, error: BaseException) -> NoReturn:
+    """Raise the package's error for a database error, if there is one, else *error* itself."""
     known = None if isinstance(error, ConversationsError) else db_errors.translated(error)
     if isinstance(known, StorageUnavailable):
         counters.add("unavailable")
@@ -345,20 +344,20 @@ def _give_up(counters: Counters, error: BaseException) -> NoReturn:
     raise known from error
 
 
-def _apply(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
-    around = transaction.work_of(work.session)
-    around.depth += (
+def _apply(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
+    outer = transaction.work_of(work.session)
+    outer.depth += (
         1  # a host's hook that writes through the service is a part of this call, not a transaction in its middle
     )
     try:
-        if tries.lenient:
+        if attempts.lenient:
             with lenient.readable(work.store.connection):
                 return _audited(call, work)
         if call.is_audited and work.config.audit:
             return _audited(call, work)
         return call.rule(work, *call.args, **call.kwargs)
     finally:
-        around.depth -= 1
+        outer.depth -= 1
 
 
 def _audited(call: _Call, work: UnitOfWork) -> Any:
@@ -371,7 +370,7 @@ def _audited(call: _Call, work: UnitOfWork) -> Any:
 
 
 def _flush(session: Session) -> None:
-    """A host's own pending change that fails to flush is the host's error: it passes through unchanged."""
+    """Flush the host's pending changes first: their errors pass through unchanged."""
     try:
         session.flush()
     except BaseException:
@@ -379,20 +378,20 @@ def _flush(session: Session) -> None:
         raise
 
 
-def _straight(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
+def _in_own_transaction(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
     begin(work.store)
-    return _apply(call, work, tries)
+    return _apply(call, work, attempts)
 
 
-def _in_savepoint(call: _Call, work: UnitOfWork, tries: _Tries) -> Any:
-    """Apply a rule so that its failure undoes itself only: what the host or the group did before it stays."""
-    with _lock_undone(work.store), savepoint(work.store):
-        return _apply(call, work, tries)
+def _in_savepoint(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
+    """Apply a rule in a savepoint: its failure does not undo earlier changes of the host or the group."""
+    with _lock_released_on_error(work.store), savepoint(work.store):
+        return _apply(call, work, attempts)
 
 
 @contextlib.contextmanager
-def _lock_undone(store: Store) -> Iterator[None]:
-    """Open the write transaction; after an error in a host's transaction that had only read, release SQLite's lock again."""
+def _lock_released_on_error(store: Store) -> Iterator[None]:
+    """Open the write transaction; after an error in a host's transaction that had only read, release SQLite's lock."""
     began = begin(store)
     try:
         yield
@@ -402,25 +401,25 @@ def _lock_undone(store: Store) -> Iterator[None]:
         raise
 
 
-def _committed(session: Session, counters: Counters, tries: _Tries, *, alone: bool) -> bool:
-    """Commit; False if the database undid it and the call can be tried again."""
+def _commit(session: Session, counters: Counters, attempts: _Attempts, *, own: bool) -> bool:
+    """Commit; False if the database rolled back and the call can be tried again."""
     try:
         session.commit()
     except BaseException as error:
         undo(session)
         if db_errors.is_conflict(error) or db_errors.is_duplicate(error):
             transaction.commit_rolled_back(session)
-        if alone and db_errors.is_conflict(error) and tries.again(counters, error, db_errors.is_conflict):
+        if own and db_errors.is_conflict(error) and attempts.should_retry(counters, error, db_errors.is_conflict):
             return False
         if db_errors.is_duplicate(error):
-            # ours were found out before: this one is the host's own
+            # the rules handle their own duplicates before: this one is the host's
             raise
-        _give_up(counters, error)
+        _raise_translated(counters, error)
     return True
 
 
 def begin(store: Store) -> bool:
-    """Open the write transaction. SQLite takes its lock now, since a reader that turns into a writer fails without waiting.
+    """Open the write transaction. SQLite takes its lock now, because a reader that becomes a writer fails without waiting.
 
     True if it is SQLite and the transaction was not open before.
     """
@@ -437,7 +436,7 @@ def begin(store: Store) -> bool:
 
 
 def _driver(store: Store) -> Any:
-    """The driver's own connection: what is said to it is no statement that a host would count or log."""
+    """The driver's own connection: SQLAlchemy's events do not see its statements."""
     return store.connection.connection.driver_connection
 
 
@@ -446,7 +445,7 @@ def _group(units: Units, backend: Backend) -> Iterator[None]:
     with transaction.grouped(session) as outermost:
         if not outermost or units.leaves_commit_to_host(session):
             store = UnitOfWork(units, backend, session).store
-            with _lock_undone(store), _savepoint_of_group(store, backend.counters):
+            with _lock_released_on_error(store), _savepoint_of_group(store, backend.counters):
                 yield
             return
         try:
@@ -454,12 +453,12 @@ def _group(units: Units, backend: Backend) -> Iterator[None]:
         except BaseException:
             undo(session)
             raise
-    _committed(session, backend.counters, _Tries(), alone=False)
+    _commit(session, backend.counters, _Attempts(), own=False)
 
 
 @contextlib.contextmanager
 def _savepoint_of_group(store: Store, counters: Counters) -> Iterator[None]:
-    """What the caller raises passes through; what the savepoint itself meets with is an error of ours."""
+    """Errors of the block pass through; errors of the savepoint itself are translated."""
     raised = False
     try:
         with savepoint(store):
@@ -471,4 +470,4 @@ def _savepoint_of_group(store: Store, counters: Counters) -> Iterator[None]:
     except DBAPIError as error:
         if raised:
             raise
-        _give_up(counters, error)
+        _raise_translated(counters, error)

@@ -1,4 +1,4 @@
-"""The newest messages of a conversation: from the cache where it may answer, else from the database, which fills the cache."""
+"""The newest messages of a conversation, from the cache or else from the database, which fills the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .unit_of_work import UnitOfWork
 
 
 class Window(NamedTuple):
-    """The newest messages as they were at one moment, the newest first: an entry of the cache, or rows with *columns*."""
+    """The newest messages at one version, the newest first: a cache entry, or rows with *columns*."""
 
     conversation_id: str
     version: int
@@ -27,7 +27,7 @@ class Window(NamedTuple):
     rows: Sequence[Any]
     columns: tuple[str, ...]
     branched: bool | None = None
-    """Whether the conversation has more than one path; None where only the database could say."""
+    """Whether the conversation has more than one branch; None if the cache entry does not say."""
 
 
 def newest(
@@ -41,8 +41,8 @@ def newest(
 ) -> Window:
     """The newest *wanted* messages, or all if there are fewer. Raises `ConversationNotFound`.
 
-    Rows have at least *columns*. *one_more* is for those who ask whether there is one: an entry that ends after *wanted*
-    messages knows by itself.
+    Rows have at least *columns*. *one_more* reads one further row, which shows that there are more messages; a cache entry
+    knows that without it.
     """
     backend, identity = work.backend, work.identity
     cache = backend.cache
@@ -52,22 +52,22 @@ def newest(
         cache is None
         or identity is None
         or own_id is None
-        or not _may_ask_cache(work, backend.scoped_session(), own_id)
+        or not _can_use_cache(work, backend.scoped_session(), own_id)
     ):
         return _from_database(work, conversation_id, limit, columns)
     owner = owner_tag(identity.org_id, identity.user_id)
     found = cache.read(own_id, owner, wanted, limit, min_version or 0)
     if found.entry is not None and cache.strict:
-        found = _confirmed(work, cache, found.entry, owner, wanted)
+        found = _confirm(work, cache, found.entry, owner, wanted)
     if found.entry is not None:
         return Window(own_id, found.entry.version, found.entry, (), ())
     if found.lease is not None:
-        return _filling(work, cache, found.lease, own_id, owner, limit)
+        return _read_and_fill(work, cache, found.lease, own_id, owner, limit)
     return _from_database(work, own_id, limit, columns)
 
 
-def _may_ask_cache(work: UnitOfWork, session: Session, own_id: str) -> bool:
-    """Not where this transaction has changed the conversation itself, or must not see what others have committed."""
+def _can_use_cache(work: UnitOfWork, session: Session, own_id: str) -> bool:
+    """False if this transaction has changed the conversation, or must not see later commits."""
     if not session.in_transaction():
         return True
     if any(change.conversation_id == own_id for change in transaction.changes(session)):
@@ -75,8 +75,8 @@ def _may_ask_cache(work: UnitOfWork, session: Session, own_id: str) -> bool:
     return work.store.sees_commits
 
 
-def _confirmed(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted: int) -> Found:
-    """The entry if the database has this very version; else perhaps the right to make another one."""
+def _confirm(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted: int) -> Found:
+    """The entry if the database has the same version, else the lease to refill it, if one is free."""
     own_id = entry.conversation_id
     now = conversation_rows.version_of(work.store, own_id)
     if now == (entry.version, entry.rev):
@@ -84,7 +84,7 @@ def _confirmed(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted:
     if now is None or now[0] <= entry.version:
         cache.disagrees(own_id)
         return Found()
-    # another writer was faster, or the entry is old; a newer entry would have to be confirmed again
+    # the entry is outdated; its replacement would have to be confirmed again
     return Found(lease=cache.read(own_id, owner, wanted, wanted, now[0]).lease)
 
 
@@ -95,17 +95,17 @@ def _from_database(work: UnitOfWork, conversation_id: str, wanted: int, columns:
     return Window(found.conversation_id, found.version, None, found.rows, columns, found.branched)
 
 
-def _filling(work: UnitOfWork, cache: Cache, lease: Lease, own_id: str, owner: str, wanted: int) -> Window:
-    """Read what the entry needs, and make it; where the transaction is our own, it keeps writers out meanwhile."""
-    alone = not work.session.in_transaction() and transaction.is_outermost(work.session)
+def _read_and_fill(work: UnitOfWork, cache: Cache, lease: Lease, own_id: str, owner: str, wanted: int) -> Window:
+    """Read the messages for an entry, and fill it. A shared lock keeps writers out if the transaction is our own."""
+    own = not work.session.in_transaction() and transaction.is_outermost(work.session)
     limit = max(wanted, cache.limit)
     try:
-        found = rows.newest(work.store, own_id, limit=limit, shared=alone)
+        found = rows.newest(work.store, own_id, limit=limit, shared=own)
     except DBAPIError as error:
         cache.give_back(lease)
-        if not db_errors.is_read_only(error) or not alone:
+        if not db_errors.is_read_only(error) or not own:
             raise
-        # what a replica says may be old: it is good for this answer only
+        # a replica may be behind: its rows do not fill the cache
         work.undo()
         return _from_database(work, own_id, wanted, rows.STORED)
     if found is None:

@@ -1,4 +1,4 @@
-"""A `SESSIONS` dict that survives: `conversations.sessions(maxlen=20)` in place of `defaultdict(lambda: deque(maxlen=20))`."""
+"""A persistent `SESSIONS` dict: `conversations.sessions(maxlen=20)` in place of `defaultdict(lambda: deque(maxlen=20))`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the two halves agree: counts and places, and never what was said."""
+"""The comparison of the two halves: counts and indexes, never content."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from .memory import Cell
 
 
 class Difference(TypedDict):
-    """One deque that is not the same in memory and in the database."""
+    """One deque that differs between memory and database."""
 
     user_id: str
     org_id: str | None
     key: Key
     memory: int | None
-    """How many items; None if there is no such key."""
+    """The number of items; None if there is no such key."""
     database: int | None
     first_difference: int | None
-    """The index of the first item that differs; None if all agree and only changes are owed or were refused."""
+    """The index of the first different item; None if all items are equal, but changes are pending or were refused."""
     owed: int
-    """Changes that the database has not got yet: the next write to this deque, or `sync()`, brings them."""
+    """The number of changes that the next write to this deque, or `sync()`, will send to the database."""
     refused: int
-    """Changes that the database will never take, because it cannot store the item, for instance."""
+    """The number of changes that the database has refused, for example because it cannot store the item."""
 
 
 class Comparison(TypedDict):
-    """What `compare()` answers."""
+    """The result of `compare()`."""
 
     write: str
     read: str
     compared: int
-    """Deques that this process has in memory."""
+    """The number of deques in this process's memory."""
     differences: list[Difference]
     failures: int
-    """How often the database has failed since the process began."""
+    """The number of database failures since the process began."""
 
 
 def difference(
     cell: Cell, items: Sequence[Any] | None, stored: list[Any] | None, *, is_whole: bool
 ) -> Difference | None:
-    """How the *items* of a cell differ from what is *stored*; one that is not whole claims to know the newest only."""
+    """The difference between the *items* of a cell and the *stored* ones. A cell that is not whole has the newest items only."""
     memory = None if items is None else list(items)
     same = memory == stored or (memory is None and not is_whole)
-    if same and not cell.owed and not cell.refused:
+    if same and not cell.pending and not cell.refused:
         return None
     org_id, user_id = cell.owner
     return {
@@ -54,7 +54,7 @@ def difference(
         "memory": None if memory is None else len(memory),
         "database": None if stored is None else len(stored),
         "first_difference": None if same else _first_difference(memory or [], stored or []),
-        "owed": len(cell.owed),
+        "owed": len(cell.pending),
         "refused": cell.refused,
     }
 

@@ -1,4 +1,4 @@
-"""What `SESSIONS[key]` answers: a deque that asks and tells the place where its items are."""
+"""The value of `SESSIONS[key]`: a deque that reads from and writes to its backend."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
-from .items import loose
+from .items import thaw
 from .keys import Key
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ R = TypeVar("R")
 
 @functools.total_ordering
 class SessionDeque(MutableSequence[Any]):
-    """Looks and works like a `collections.deque`. Each call reads or writes once, so that it is as true as the moment.
+    """Works like a `collections.deque`. Each call reads or writes the current state once.
 
-    It belongs to the identity that it was made for, and may be used after the request and in another thread.
+    It belongs to the identity that it was created for, and may be used after the request and in another thread.
     """
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, place: HybridBackend, key: Key) -> None:
-        self._place, self._key = place, key
-        self._asked: Callable[[], _Snapshot | None] = lambda: None
+    def __init__(self, backend: HybridBackend, key: Key) -> None:
+        self._backend, self._key = backend, key
+        self._snapshot: Callable[[], _Snapshot | None] = lambda: None
 
     @property
     def maxlen(self) -> int | None:
-        return self._place.maxlen
+        return self._backend.maxlen
 
     # --- adding: one save, no reading
 
@@ -42,8 +42,8 @@ class SessionDeque(MutableSequence[Any]):
 
     def extend(self, items: Iterable[Any]) -> None:
         """Save all of *items*, or none."""
-        self._asked = lambda: None
-        self._place.extend(self._key, list(items))
+        self._snapshot = lambda: None
+        self._backend.extend(self._key, list(items))
 
     def __iadd__(self, items: Iterable[Any]) -> SessionDeque:  # type: ignore[misc]
         self.extend(items)
@@ -53,7 +53,7 @@ class SessionDeque(MutableSequence[Any]):
 
     def copy(self) -> deque[Any]:
         """A plain deque of the items as they are now."""
-        return deque(self._place.newest(self._key) or (), self.maxlen)
+        return deque(self._backend.newest(self._key) or (), self.maxlen)
 
     __copy__ = copy
 
@@ -64,16 +64,16 @@ class SessionDeque(MutableSequence[Any]):
         raise TypeError("A deque of a session cannot be pickled: pickle a copy of it, SESSIONS[key].copy().")
 
     def __len__(self) -> int:
-        # list(...) asks for an iterator and then for the length: that is one question, not two
-        snapshot = self._asked()
-        return len(self.copy()) if snapshot is None or snapshot.begun else len(snapshot.items)
+        # list(...) calls iter() and then len(): both use one read
+        snapshot = self._snapshot()
+        return len(self.copy()) if snapshot is None or snapshot.started else len(snapshot.items)
 
     def __bool__(self) -> bool:
-        return bool(self._place.newest(self._key, 1))
+        return bool(self._backend.newest(self._key, 1))
 
     def __iter__(self) -> Iterator[Any]:
         snapshot = _Snapshot(self.copy())
-        self._asked = weakref.ref(snapshot)
+        self._snapshot = weakref.ref(snapshot)
         return snapshot
 
     def __reversed__(self) -> Iterator[Any]:
@@ -85,7 +85,7 @@ class SessionDeque(MutableSequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         place = _index(index)
         if place < 0:
-            return _at(self._place.newest(self._key, -place) or [], place)
+            return _at(self._backend.newest(self._key, -place) or [], place)
         return _at(self.copy(), place)
 
     def index(self, item: Any, *bounds: int) -> int:
@@ -115,26 +115,26 @@ class SessionDeque(MutableSequence[Any]):
         # without the items: a repr ends up in logs and error reports
         return f"<SessionDeque, maxlen={self.maxlen}>"
 
-    # --- changing: read, changed and written back while the conversation is locked
+    # --- changing: read, change and write back while the conversation is locked
 
-    def _change(self, change: Callable[[deque[Any]], R], *, fallen: int = 0) -> R:
-        self._asked = lambda: None
-        return self._place.change(self._key, change, fallen=fallen)
+    def _change(self, change: Callable[[deque[Any]], R], *, evicted: int = 0) -> R:
+        self._snapshot = lambda: None
+        return self._backend.change(self._key, change, evicted=evicted)
 
     def pop(self, *nothing: Any) -> Any:
         """Delete the newest item and return it. Raises `IndexError` if there is none."""
         if nothing:
             raise TypeError(f"SessionDeque.pop() takes no arguments ({len(nothing)} given)")
-        return loose(self._change(lambda items: items.pop()))
+        return thaw(self._change(lambda items: items.pop()))
 
     def popleft(self) -> Any:
-        """Take the oldest item out of the deque and return it; like what `maxlen` pushes out, its message stays stored."""
-        return loose(self._change(lambda items: items.popleft(), fallen=1))
+        """Remove the oldest item and return it; its message stays stored, as with items beyond `maxlen`."""
+        return thaw(self._change(lambda items: items.popleft(), evicted=1))
 
     def clear(self) -> None:
-        """Delete all messages of the conversation, those that have left the deque too."""
-        self._asked = lambda: None
-        self._place.clear(self._key)
+        """Delete all messages of the conversation, including those that have left the deque."""
+        self._snapshot = lambda: None
+        self._backend.clear(self._key)
 
     def __setitem__(self, index: Any, item: Any) -> None:
         place = _index(index)
@@ -143,8 +143,8 @@ class SessionDeque(MutableSequence[Any]):
     def __delitem__(self, index: Any) -> None:
         place = _index(index)
         if place == 0:
-            # in place of the popleft() of those who take a list for a deque
-            self._change(lambda items: items.__delitem__(0), fallen=1)
+            # the popleft() of code that was written for a list
+            self._change(lambda items: items.__delitem__(0), evicted=1)
         else:
             self._change(lambda items: items.__delitem__(place))
 
@@ -152,7 +152,7 @@ class SessionDeque(MutableSequence[Any]):
         self._change(lambda items: items.remove(item))
 
     def insert(self, index: int, item: Any) -> None:
-        """Like every change in front of the newest item, this saves all items behind it anew."""
+        """Like every change before the newest item, this saves all later items again."""
         self._change(lambda items: items.insert(index, item))
 
     def appendleft(self, item: Any) -> None:
@@ -173,11 +173,11 @@ class _Snapshot(Iterator[Any]):
     """An iteration over the items as they were when it began."""
 
     def __init__(self, items: deque[Any]) -> None:
-        self.items, self.begun = items, False
+        self.items, self.started = items, False
         self._rest = iter(items)
 
     def __next__(self) -> Any:
-        self.begun = True
+        self.started = True
         return next(self._rest)
 
 

@@ -1,4 +1,4 @@
-"""An item of a deque as a message, and back: what comes out equals what went in."""
+"""Conversion of a deque's items to messages and back, without loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ValidationFailed
 from ..schemas import fields, rules
 
 MEMBER = "session"
-"""The member of a message's metadata that keeps what role and content cannot say of an item."""
+"""The member of a message's metadata with the parts of an item that role and content cannot express."""
 
 _ALIASES = {
     "human": "user",
@@ -24,12 +24,12 @@ _ALIASES = {
 
 
 class Item(dict[str, Any]):
-    """An item as it was read: a dict that cannot be changed in place, since the change would not be saved."""
+    """An item from a deque: a read-only dict, because a change in place would not be saved."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
-            "This item is a copy of what is stored. To change what is stored, assign: SESSIONS[key][-1] = {**item, ...}. "
-            "To change a copy, take one: dict(item)."
+            "This item is a copy of the stored one. To change the stored one, assign: SESSIONS[key][-1] = {**item, ...}. "
+            "To change a copy, make one: dict(item)."
         )
 
     __setitem__ = __delitem__ = __ior__ = _refuse
@@ -39,56 +39,56 @@ class Item(dict[str, Any]):
         return dict(self)
 
     def __reduce__(self) -> Any:
-        # copies and pickles are plain dicts, which may be changed
+        # copies and pickles are plain, mutable dicts
         return dict, (dict(self),)
 
 
 def frozen(item: Any) -> Any:
-    """*item* as the deque shows it."""
+    """*item* with a dict made read-only."""
     return Item(item) if isinstance(item, dict) else item
 
 
-def loose(item: Any) -> Any:
-    """*item* after it has left the deque: its taker may change it."""
+def thaw(item: Any) -> Any:
+    """*item* with a read-only dict made mutable, after it has left the deque."""
     return dict(item) if isinstance(item, Item) else item
 
 
 def message_of(item: Any) -> dict[str, Any]:
-    """The message that keeps *item*: the fields of `save_message`. Raises `ValidationFailed` for what is not JSON."""
-    role, content, note = _taken_apart(item)
+    """The message for *item*: the arguments of `save_message`. Raises `ValidationFailed` for a value that is not JSON."""
+    role, content, note = _split(item)
     message: dict[str, Any] = {"role": role, "content": content}
     if note:
         message["metadata"] = {MEMBER: note}
         extra = note.get("extra", {})
         if "tool_calls" in extra or "tool_call_id" in extra:
-            # where get_conversation_history looks for them
+            # get_conversation_history reads them there
             message["raw"] = extra
     return message
 
 
 def item_of(message: Mapping[str, Any]) -> Any:
-    """The item that a message keeps; of any other message, its role and content."""
+    """The item of a message; for a message without one, its role and content."""
     plain = Item(role=message["role"], content=message["content"])
     note = (message["metadata"] or {}).get(MEMBER)
     if not isinstance(note, Mapping):
         return plain
     try:
-        item = _put_together(plain, note)
-        role, content, _ = _taken_apart(item)
+        item = _join(plain, note)
+        role, content, _ = _split(item)
     except (KeyError, TypeError, ValueError):
         return plain
-    # clients may write metadata: it is believed only as far as it agrees with the role and content that they may write
+    # clients may write metadata: the item is used only if it has the message's role and content
     return frozen(item) if (role, content) == (plain["role"], plain["content"]) else plain
 
 
 def note_of(message: Mapping[str, Any]) -> dict[str, Any]:
-    """What the sessions have noted with a message."""
+    """The sessions' member in a message's metadata."""
     note = (message["metadata"] or {}).get(MEMBER)
     return dict(note) if isinstance(note, Mapping) else {}
 
 
-def _taken_apart(item: Any) -> tuple[str, Any, dict[str, Any]]:
-    """Role and content as every reader understands them, and the note that makes the item of them again."""
+def _split(item: Any) -> tuple[str, Any, dict[str, Any]]:
+    """The role and content of *item* for any reader, and the note that restores the item from them."""
     if isinstance(item, str):
         return "user", item, {"kind": "text"}
     if isinstance(item, Mapping) and "role" in item and "content" in item:
@@ -114,7 +114,7 @@ def _of_dict(item: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
     return role, content, {name: found for name, found in (("extra", extra), ("times", times)) if found}
 
 
-def _put_together(plain: Mapping[str, Any], note: Mapping[str, Any]) -> Any:
+def _join(plain: Mapping[str, Any], note: Mapping[str, Any]) -> Any:
     if "item" in note:
         return tuple(note["item"]) if note.get("kind") == "items" else note["item"]
     match note.get("kind"):
@@ -129,7 +129,7 @@ def _put_together(plain: Mapping[str, Any], note: Mapping[str, Any]) -> Any:
 
 
 def _role(name: Any) -> str | None:
-    """The role that a name stands for, in any spelling; None if it is not known."""
+    """The role for a name or alias, in any case; None if it is unknown."""
     if not isinstance(name, str):
         return None
     known = _ALIASES.get(name.casefold(), name.casefold())
@@ -137,7 +137,7 @@ def _role(name: Any) -> str | None:
 
 
 def _content(given: Any) -> Any:
-    """The content itself where a message can have it, else its JSON; nothing as the empty text."""
+    """The content if a message can store it, else its JSON; None becomes the empty text."""
     if given is None:
         return ""
     try:
@@ -147,7 +147,7 @@ def _content(given: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """A copy of plain JSON types. Raises `ValidationFailed`, naming what is none."""
+    """A copy with plain JSON types. Raises `ValidationFailed` for other types."""
     try:
         return rules.json_value(value)
     except rules.Invalid as problem:

@@ -1,4 +1,4 @@
-"""Which conversation a key of the dict names: any text or whole number as a client id, two keys never the same one."""
+"""The client id of the conversation of a key: any text or whole number has its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CONTEXT = "session"
 """The `context_type` of the conversations; the `context_id` is the client id that the key's first conversation has."""
 
 MEMBER = "session_key"
-"""The member of a conversation's metadata that keeps a key too long for a client id."""
+"""The member of a conversation's metadata with a key that is too long for a client id."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,100}", re.ASCII)
 _CLIENT_ID = re.compile(r"session(?:\.[0-9a-f]{12})?(|-int|-b64|-sha256):(.*)", re.ASCII | re.DOTALL)
-_LONGEST = 75
-"""Bytes of a key whose Base64 fits into a client id."""
+_MAX_BASE64_BYTES = 75
+"""The maximum length of a key in bytes whose Base64 fits into a client id."""
 
 
 def client_id(key: Any) -> str:
@@ -30,33 +30,33 @@ def client_id(key: Any) -> str:
         raise TypeError(f"A key of the sessions is text or a whole number, not {type(key).__name__}.")
     if _PLAIN.fullmatch(key):
         return f"session:{key}"
-    spelled = key.encode("utf-8", "surrogatepass")
-    if len(spelled) <= _LONGEST:
-        return f"session-b64:{_base64(spelled)}"
-    return f"session-sha256:{hashlib.sha256(spelled).hexdigest()}"
+    encoded = key.encode("utf-8", "surrogatepass")
+    if len(encoded) <= _MAX_BASE64_BYTES:
+        return f"session-b64:{_base64(encoded)}"
+    return f"session-sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def next_client_id(key: Key, predecessor_id: str) -> str:
-    """The client id of the conversation that follows one in the trash, the same for all who begin it at the same moment."""
+    """The client id of the conversation after one in the trash; concurrent callers get the same."""
     return client_id(key).replace("session", f"session.{predecessor_id.replace('-', '')[-12:]}", 1)
 
 
 def metadata(key: Key) -> dict[str, Any] | None:
-    """What a new conversation must remember, so that `key_of` finds the key again."""
+    """The metadata of a new conversation from which `key_of` reads the key; None if the client id suffices."""
     if client_id(key).startswith("session-sha256:"):
         return {MEMBER: _base64(str(key).encode("utf-8", "surrogatepass"))}
     return None
 
 
 def key_of(conversation: Mapping[str, Any]) -> Key | None:
-    """The key that a conversation belongs to; None if it was not made through the sessions."""
+    """The key of a conversation; None if the sessions have not created it."""
     match = _CLIENT_ID.fullmatch(conversation["client_id"] or "")
     if match is None:
         return None
     kind, name = match.groups()
     try:
         key = _read(kind, name, conversation["metadata"])
-        # another spelling of the same value, chosen by hand, is no key
+        # another encoding of the same value, chosen by a client, is not a key
         return key if client_id(key) == f"session{kind}:{name}" else None
     except (KeyError, TypeError, ValueError):
         return None
@@ -70,9 +70,9 @@ def _read(kind: str, name: str, remembered: Any) -> Key:
     return name if kind == "" else _text(remembered[MEMBER])
 
 
-def _base64(spelled: bytes) -> str:
-    return base64.urlsafe_b64encode(spelled).decode().rstrip("=")
+def _base64(encoded: bytes) -> str:
+    return base64.urlsafe_b64encode(encoded).decode().rstrip("=")
 
 
-def _text(spelled: str) -> str:
-    return base64.urlsafe_b64decode(spelled + "=" * (-len(spelled) % 4)).decode("utf-8", "surrogatepass")
+def _text(encoded: str) -> str:
+    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")

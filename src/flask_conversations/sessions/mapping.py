@@ -1,4 +1,4 @@
-"""The mapping: from keys of an app to deques of the current identity."""
+"""The mapping from an app's keys to deques of the current identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import keys
 from .comparison import Comparison
 from .deques import SessionDeque
 from .hybrid import HybridBackend
-from .items import loose
+from .items import thaw
 from .keys import Key
 from .memory import Memory, Mode, Owner
 
@@ -34,10 +34,10 @@ _MISSING: Any = object()
 
 
 class Sessions(MutableMapping[Key, SessionDeque]):
-    """What `defaultdict(lambda: deque(maxlen=maxlen))` was to the app, in the database: made by `conversations.sessions(maxlen)`.
+    """A persistent `defaultdict(lambda: deque(maxlen=maxlen))`, created by `conversations.sessions(maxlen)`.
 
-    In a request it holds only the keys of the identity that sent it; elsewhere use `as_user`. A key is one
-    conversation. A missing key reads as an empty deque and is made by the first append.
+    In a request it has only the keys of the identity of the request; elsewhere use `as_user`. A key is one
+    conversation. A missing key reads as an empty deque and is created by the first append.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
     def as_user(self, user_id: str | Identity, org_id: str | None = None, *, app: Flask | None = None) -> Self:
         """The same sessions for one user, outside a request: worker, CLI, shell, test. With *app* no context is needed."""
         if isinstance(user_id, Identity) and hasattr(user_id, "_get_current_object"):
-            # current_identity is another one in the next request
+            # the proxy would be another identity in the next request
             user_id = user_id._get_current_object()
         identity = self._as_user(user_id, org_id, app=app).identity
         assert identity is not None
@@ -67,7 +67,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
 
     def _of(self, identity: Identity, app: Flask | None) -> Self:
         if app is None and has_app_context():
-            # for a thread that is begun here
+            # for threads that are started here
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__, _bound=(identity, app))
@@ -77,27 +77,27 @@ class Sessions(MutableMapping[Key, SessionDeque]):
 
     def __getitem__(self, key: Key) -> SessionDeque:
         keys.client_id(key)
-        return SessionDeque(self._place(), key)
+        return SessionDeque(self._backend(), key)
 
     def __setitem__(self, key: Key, items: Iterable[Any]) -> None:
-        """Make *items* the deque, in one transaction: what goes on from its end keeps its messages, all else is deleted."""
+        """Replace the deque by *items* in one transaction: an overlap with its end keeps its messages, all others are deleted."""
         keys.client_id(key)
-        self._place().put(key, self._listed(items))
+        self._backend().put(key, self._listed(items))
 
     def __delitem__(self, key: Key) -> None:
-        """The conversation goes where `delete_conversation` puts it: into the trash, or away with `forget`."""
+        """Delete the conversation like `delete_conversation`: into the trash, or permanently with `forget`."""
         keys.client_id(key)
-        if not self._place().delete(key):
+        if not self._backend().delete(key):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, (str, int)) and not isinstance(key, bool) and self._place().exists(key)
+        return isinstance(key, (str, int)) and not isinstance(key, bool) and self._backend().exists(key)
 
     def __iter__(self) -> Iterator[Key]:
-        return self._place().keys()
+        return self._backend().keys()
 
     def __reversed__(self) -> Iterator[Key]:
-        return self._place().keys(newest_first=True)
+        return self._backend().keys(newest_first=True)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -115,38 +115,38 @@ class Sessions(MutableMapping[Key, SessionDeque]):
         return f"<Sessions, maxlen={self.maxlen}, write={self.mode.write!r}, read={self.mode.read!r}>"
 
     def get(self, key: Key, default: Any = None) -> Any:
-        """The deque of a key that is there, else *default*."""
+        """The deque of an existing key, else *default*."""
         found = self[key]
         return found if key in self else default
 
     def setdefault(self, key: Key, default: Iterable[Any] | None = None) -> SessionDeque:
-        """The deque of *key*, which is begun with *default* if it is not there."""
+        """The deque of *key*, which is created with *default* if it does not exist."""
         found = self[key]
         if key not in self:
-            self._place().create(key, self._listed(() if default is None else default))
+            self._backend().create(key, self._listed(() if default is None else default))
         return found
 
     def pop(self, key: Key, default: Any = _MISSING) -> Any:
         """Delete *key* as `del` does and return a plain deque of its items."""
-        place = self._place()
-        items = place.newest(key)
-        if items is None or not place.delete(key):
+        backend = self._backend()
+        items = backend.newest(key)
+        if items is None or not backend.delete(key):
             if default is _MISSING:
                 raise KeyError(key)
             return default
-        return deque(map(loose, items), self.maxlen)
+        return deque(map(thaw, items), self.maxlen)
 
     def popitem(self) -> tuple[Key, Any]:
-        """Delete the key that was made last, as a dict does, and return it with a plain deque of its items."""
+        """Delete the newest key, as a dict does, and return it with a plain deque of its items."""
         for key in reversed(self):
             return key, self.pop(key)
         raise KeyError("popitem(): there are no sessions")
 
     def clear(self) -> None:
         """Delete every key of this identity."""
-        place = self._place()
-        for key in list(place.keys()):
-            place.delete(key)
+        backend = self._backend()
+        for key in list(backend.keys()):
+            backend.delete(key)
 
     def copy(self) -> dict[Key, deque[Any]]:
         """A plain dict of plain deques, as they are now."""
@@ -170,25 +170,25 @@ class Sessions(MutableMapping[Key, SessionDeque]):
 
     @property
     def mode(self) -> Mode:
-        """Which halves are written, and which is read."""
+        """The halves that are written, and the half that is read."""
         return self._memory.mode
 
     def switch(self, *, write: str | None = None, read: str | None = None) -> None:
-        """Change the mode of this process, for all users at once. Nothing is lost: each half is brought up before it is read."""
+        """Change the mode of this process, for all users. Nothing is lost: a half is synchronized before it is read."""
         now = self.mode
         self._memory.switch(Mode(write or now.write, read or now.read))
 
     def sync(self, *, everyone: bool = False) -> None:
-        """Bring the database up to date with what this process still owes it. Raises what the database raises.
+        """Send the pending changes of this process to the database. Raises the errors of the database.
 
-        For the identity that asks; with *everyone*, a job of the operator's, for all.
+        It covers the current identity; with *everyone*, for the operator, all identities.
         """
-        for place in self._places(everyone):
-            place.settle()
+        for backend in self._backends(everyone):
+            backend.sync()
 
     def compare(self, *, everyone: bool = False) -> Comparison:
-        """How the deques in this process's memory differ from those in the database: counts and places, no content."""
-        found = [each for place in self._places(everyone) for each in place.differences()]
+        """The differences between the deques in this process's memory and in the database: counts and indexes, no content."""
+        found = [each for backend in self._backends(everyone) for each in backend.differences()]
         differences = [each for each in found if each is not None]
         # a key may be the id of a browser session: no logs
         logger.info("Sessions: %d of %d deques differ between memory and database.", len(differences), len(found))
@@ -200,16 +200,16 @@ class Sessions(MutableMapping[Key, SessionDeque]):
             "failures": self._memory.failures,
         }
 
-    def _places(self, everyone: bool) -> list[HybridBackend]:
+    def _backends(self, everyone: bool) -> list[HybridBackend]:
         if not everyone:
-            return [self._place()]
+            return [self._backend()]
         app = self._bound[1] if self._bound else None
         owners = dict.fromkeys(cell.owner for cell in self._memory.cells())
-        return [self._of(Identity(user_id, org_id), app)._place() for org_id, user_id in owners]
+        return [self._of(Identity(user_id, org_id), app)._backend() for org_id, user_id in owners]
 
-    # --- whose
+    # --- identity
 
-    def _place(self) -> HybridBackend:
+    def _backend(self) -> HybridBackend:
         """The backend of the current identity; it keeps that identity after the request and in other threads."""
         identity, app = self._bound or (_current_identity(), None)
         if app is None and has_app_context():
@@ -222,13 +222,13 @@ class Sessions(MutableMapping[Key, SessionDeque]):
 def _current_identity() -> Identity:
     if not has_request_context():
         raise IdentityRequired(
-            "There is no request here that says whose sessions are meant. Take the deque while there is one, "
+            "There is no request here, and so no current identity. Take the deque during a request, "
             "history = SESSIONS[key], or name the user: SESSIONS.as_user('ada', app=app)[key]."
         )
     return current_identity._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def _service(as_user: Callable[..., ConversationService], identity: Identity, app: Flask | None) -> ConversationService:
-    """The service for a call here and now: on the host's session where the app's context is, else on one of its own."""
+    """The service for one call: on the host's session inside the app's context, else on its own session."""
     is_here = has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
     return as_user(identity, app=None if is_here else app)

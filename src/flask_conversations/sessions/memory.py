@@ -1,4 +1,4 @@
-"""The memory half: the deques of this process, by owner and key, and what the database has not got of them yet."""
+"""The memory half: the deques of this process, by owner and key, and their pending changes for the database."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ logger = logging.getLogger("flask_conversations")
 Owner: TypeAlias = "tuple[str | None, str]"
 Change: TypeAlias = "Callable[[Stored], Any]"
 
-REFUSED = (Conflict, Forbidden, TypeError, ValueError, LookupError)
-"""What the database half says to a change that it will never take: trying again is of no use."""
+PERMANENT_ERRORS = (Conflict, Forbidden, TypeError, ValueError, LookupError)
+"""Errors of a change that the database will never store: it is not retried."""
 
-FAILED = (ConversationsError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
-"""What it says when it cannot take a change now: it is out, has no tables, gives no permission. An error of the host's own pending
-changes is none of these, and passes through."""
+TRANSIENT_ERRORS = (ConversationsError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
+"""Errors of a database that is unavailable, or lacks tables or permissions: the change is retried later. An error of the host's own
+pending changes is not among them, and passes through."""
 
-LONGEST_REST = 60.0
-"""Seconds after a failure that the database is left alone, at most."""
+MAX_BACKOFF_SECONDS = 60.0
+"""The maximum time without calls after a failure."""
 
 _MODES = {("database", "database"), ("both", "database"), ("both", "memory"), ("memory", "memory")}
 
 
 class Mode(NamedTuple):
-    """Where the sessions are written and read."""
+    """The halves in which the sessions are written and read."""
 
     write: str
     read: str
@@ -58,42 +58,42 @@ class Cell:
     owner: Owner
     key: Key
     items: tuple[Any, ...] | None = None
-    """None if there is no such key. Replaced and never changed, so that it can be read without a lock."""
-    loaded: int = 0
-    """The turn to memory at which it was fetched from the database: since then it is whole."""
-    era: int = 0
-    """The era that it belongs to: an older one has missed what was written to the database alone."""
-    owed: list[Change] = dataclasses.field(default_factory=list)
+    """None if there is no such key. The tuple is replaced, never changed, so that it can be read without a lock."""
+    read_epoch: int = 0
+    """The read epoch in which it was last fetched from the database: in that epoch it is whole."""
+    write_epoch: int = 0
+    """The write epoch of its items: a cell of an older one lacks changes that were written to the database only."""
+    pending: list[Change] = dataclasses.field(default_factory=list)
     """Changes that the database lacks, oldest first."""
     refused: int = 0
     lock: Any = dataclasses.field(default_factory=threading.RLock)
-    """Held over a change of both halves, so that both have the same order."""
+    """Held during a change of both halves, so that both have the same order of changes."""
 
 
 class Memory:
-    """What one process remembers of the sessions, and how it gets on with the database."""
+    """The deques of one process, and the availability of the database."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode.checked()
-        self.turn = 1
-        """Goes up when reading turns to memory: what was loaded before may lack what others have written since."""
-        self.era = 1
-        """Goes up when memory is written again, after a time in which it was not."""
+        self.read_epoch = 1
+        """Incremented when reads switch to memory: cells of an earlier epoch may lack changes of other processes."""
+        self.write_epoch = 1
+        """Incremented when writes to memory start again after a time without them."""
         self.failures = 0
         self._cells: dict[tuple[Owner, Key], Cell] = {}
         self._lock = threading.Lock()
-        self._is_out = False
-        self._rests_until = 0.0
+        self._is_unavailable = False
+        self._retry_at = 0.0
 
     def switch(self, mode: Mode) -> None:
         mode.checked()
         with self._lock:
             if mode.read == "memory" and self.mode.read != "memory":
-                self.turn += 1
+                self.read_epoch += 1
             if mode.write != "database" and self.mode.write == "database":
-                self.era += 1
+                self.write_epoch += 1
             self.mode = mode
-            self._rests_until = 0.0
+            self._retry_at = 0.0
 
     def find(self, owner: Owner, key: Key) -> Cell | None:
         return self._cells.get((owner, key))
@@ -103,53 +103,55 @@ class Memory:
             return self._cells.setdefault((owner, key), Cell(owner, key))
 
     def cells(self, owner: Owner | None = None) -> list[Cell]:
-        """The deques of one owner, or of all, in the order in which this process first met them."""
+        """The deques of one owner, or of all, in the order of their first use in this process."""
         with self._lock:
             return [cell for cell in self._cells.values() if owner in (None, cell.owner)]
 
     def move_to_end(self, cell: Cell) -> None:
-        """A key that begins anew is the youngest."""
+        """Make a recreated key the newest."""
         with self._lock:
             self._cells[cell.owner, cell.key] = self._cells.pop((cell.owner, cell.key))
 
-    # --- the database: out, resting, back
+    # --- the availability of the database
 
     @property
-    def rests(self) -> bool:
-        """Whether the database has failed so lately that it is left alone."""
-        return time.monotonic() < self._rests_until
+    def is_backing_off(self) -> bool:
+        """Whether the last failure is so recent that the database is not called."""
+        return time.monotonic() < self._retry_at
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
-        """Around a call to the database: counts a failure and says once, without content, that it is out or back."""
+        """Around a call to the database: count failures, and log each outage and recovery once, without content."""
         started = time.monotonic()
         try:
             yield
-        except REFUSED:
+        except PERMANENT_ERRORS:
             raise
-        except FAILED as error:
+        except TRANSIENT_ERRORS as error:
             ended = time.monotonic()
-            # an outage may cost a tenth of the time: a refused connection next to nothing, a timeout a long rest
-            self._rests_until = ended + min(LONGEST_REST, 10 * (ended - started))
+            # failing calls may take a tenth of the time: after a timeout the pause is long, after a refused connection short
+            self._retry_at = ended + min(MAX_BACKOFF_SECONDS, 10 * (ended - started))
             self.failures += 1
-            if not self._is_out:
-                self._is_out = True
-                logger.warning("Sessions: the database fails with %s; this process keeps what it lacks.", _name(error))
+            if not self._is_unavailable:
+                self._is_unavailable = True
+                logger.warning(
+                    "Sessions: the database fails with %s; this process keeps the pending changes.", _name(error)
+                )
             raise
-        if self._is_out:
-            self._is_out = False
+        if self._is_unavailable:
+            self._is_unavailable = False
             logger.warning("Sessions: the database answers again.")
 
-    def settle(self, cell: Cell, stored: Stored) -> None:
-        """Bring the database up to date with *cell*, whose lock is held; raises what the database raises."""
-        while cell.owed:
+    def sync(self, cell: Cell, stored: Stored) -> None:
+        """Send the pending changes of *cell*, whose lock is held, to the database. Raises the errors of the database."""
+        while cell.pending:
             try:
                 with self.attempt():
-                    cell.owed[0](stored)
-            except REFUSED as error:
+                    cell.pending[0](stored)
+            except PERMANENT_ERRORS as error:
                 cell.refused += 1
                 logger.warning("Sessions: the database refuses a change with %s; see compare().", _name(error))
-            del cell.owed[0]
+            del cell.pending[0]
 
 
 def _name(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The database half: one conversation per key, of which the deque shows the newest messages."""
+"""The database half: one conversation per key; the deque has its newest messages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Message: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Message]
 
 _PAGE = 100
-_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 
 
 class Stored:
-    """The sessions of one identity as its conversations. Nothing is remembered here: each call asks the database.
+    """The sessions of one identity as its conversations. It has no state: each call reads the database.
 
-    A message that has left the deque on the left is kept, unless *forget* is set. Where the deque ends before `maxlen` is reached,
+    A message that has left the deque on the left is kept, unless *forget* is set. If the deque has fewer than `maxlen` items,
     the newest message that has left it is marked: it and all before it are hidden.
     """
 
@@ -37,7 +37,7 @@ class Stored:
     def newest(self, key: Key, count: int | None = None) -> list[Any] | None:
         """The newest *count* items of the deque, oldest first; None if there is no such key."""
         try:
-            found = self._at(key, lambda conversation_id: self._visible(conversation_id, _least(count, self.maxlen)))
+            found = self._at(key, lambda conversation_id: self._visible(conversation_id, _smaller(count, self.maxlen)))
         except ConversationNotFound:
             return None
         return [item_of(message) for message in found]
@@ -46,7 +46,7 @@ class Stored:
         return self.service.conversation_exists(keys.client_id(key)) or self._successor(key) is not None
 
     def keys(self, *, newest_first: bool = False) -> Iterator[Key]:
-        """All keys of the identity in the order in which they were made."""
+        """All keys of the identity in the order of creation."""
         order, cursor = "-created_at" if newest_first else "created_at", None
         seen: set[Key] = set()
         while True:
@@ -61,14 +61,14 @@ class Stored:
 
     # --- writing
 
-    def extend(self, key: Key, items: Sequence[Any], marks: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Append *items*, all or none, to the conversation of the key, which begins with them if need be.
+    def extend(self, key: Key, items: Sequence[Any], extra_fields: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Append *items*, all or none, to the conversation of the key, which is created if it does not exist.
 
-        *marks* are further fields of each message: a client id with which saving again saves once.
+        *extra_fields* are further fields of each message: a client id makes a retry save it once.
         """
         batch = [message_of(item) for item in items]
-        for message, mark in zip(batch, marks, strict=False):
-            message.update(mark)
+        for message, extra in zip(batch, extra_fields, strict=False):
+            message.update(extra)
         if not batch:
             return
         try:
@@ -78,27 +78,27 @@ class Stored:
                 self._save(self._begin(key), batch)
 
     def create(self, key: Key, items: Sequence[Any]) -> None:
-        """Begin the key with *items*, unless it is there."""
+        """Create the key with *items*, unless it exists."""
         with self.service.transaction():
             conversation_id = self._begin(key)
             if items and not self.service.lock_conversation(conversation_id)["message_count"]:
                 self._save(conversation_id, [message_of(item) for item in items])
 
     def put(self, key: Key, items: Sequence[Any]) -> None:
-        """Make *items* the deque: what goes on from the end of the old one keeps its messages, all else is deleted."""
+        """Replace the deque by *items*: an overlap with its end keeps its messages, all others are deleted."""
         with self.service.transaction():
             conversation_id = self._locked(key) or self._begin(key)
             self.service.lock_conversation(conversation_id)
             rows, hidden = self._window(conversation_id)
-            start = _continued([item_of(row) for row in rows], items)
+            start = _overlap_start([item_of(row) for row in rows], items)
             if start is None:
                 self.service.clear_conversation(conversation_id)
                 self._save(conversation_id, [message_of(item) for item in items])
             else:
-                self._settle(conversation_id, rows, hidden, items, fallen=start)
+                self._write_changes(conversation_id, rows, hidden, items, evicted=start)
 
-    def change(self, key: Key, change: Callable[[deque[Any]], R], *, fallen: int = 0) -> R:
-        """Apply *change* to the deque under its lock; *fallen* items leave it on the left."""
+    def change(self, key: Key, change: Callable[[deque[Any]], R], *, evicted: int = 0) -> R:
+        """Apply *change* to the deque under its lock; *evicted* items leave it on the left."""
         with self.service.transaction():
             conversation_id = self._locked(key)
             rows, hidden = self._window(conversation_id) if conversation_id else ([], None)
@@ -107,18 +107,18 @@ class Stored:
             if conversation_id is None and items:
                 conversation_id = self._begin(key)
             if conversation_id is not None:
-                self._settle(conversation_id, rows, hidden, list(items), fallen=fallen)
+                self._write_changes(conversation_id, rows, hidden, list(items), evicted=evicted)
             return result
 
     def clear(self, key: Key) -> None:
-        """Delete all messages, the hidden ones too, and keep the key."""
+        """Delete all messages, including hidden ones, and keep the key."""
         with self.service.transaction():
             conversation_id = self._locked(key)
             if conversation_id is not None:
                 self.service.clear_conversation(conversation_id)
 
     def delete(self, key: Key) -> bool:
-        """Delete the key's conversation as `delete_conversation` does: into the trash, or for good with *forget*."""
+        """Delete the key's conversation like `delete_conversation`: into the trash, or permanently with *forget*."""
         gone = self.service.delete_conversation(keys.client_id(key), permanent=self.forget)
         while (conversation_id := self._successor(key)) is not None:
             gone = self.service.delete_conversation(conversation_id, permanent=self.forget) or gone
@@ -127,7 +127,7 @@ class Stored:
     # --- from a key to its conversation
 
     def _at(self, key: Key, call: Callable[[str], R]) -> R:
-        """Make *call* with the key's conversation. Raises `ConversationNotFound`."""
+        """Call *call* with the id of the key's conversation. Raises `ConversationNotFound`."""
         try:
             return call(keys.client_id(key))
         except ConversationNotFound:
@@ -144,28 +144,28 @@ class Stored:
         return page["conversations"][0]["id"] if page["conversations"] else None
 
     def _locked(self, key: Key) -> str | None:
-        """The key's conversation, held until the transaction ends."""
+        """Lock the key's conversation until the transaction ends; its id, or None if there is none."""
         try:
             return self._at(key, lambda conversation_id: self.service.lock_conversation(conversation_id)["id"])
         except ConversationNotFound:
             return None
 
     def _begin(self, key: Key) -> str:
-        """A new conversation for the key, or the one that another caller has created at the same moment."""
+        """Create a conversation for the key, or get the one of a concurrent caller; its id."""
         chosen = keys.client_id(key)
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             try:
-                begun = self.service.create_conversation(
+                created = self.service.create_conversation(
                     id=chosen, context_type=keys.CONTEXT, context_id=keys.client_id(key), metadata=keys.metadata(key)
                 )
             except ClientIdConflict:
-                # the one before is in the trash, where it stays restorable
+                # the earlier conversation stays restorable in the trash
                 predecessor = self._successor(key, "deleted")
                 if predecessor is None:
                     raise
                 chosen = keys.next_client_id(key, predecessor)
             else:
-                return begun["id"]
+                return created["id"]
         raise ClientIdConflict
 
     # --- from a conversation to its messages
@@ -175,7 +175,7 @@ class Stored:
         return self._read(conversation_id, count)[0]
 
     def _window(self, conversation_id: str) -> tuple[list[Message], Message | None]:
-        """The messages of the deque, and the newest that has left it."""
+        """The messages of the deque, and the newest message that has left it."""
         rows, marked = self._read(conversation_id, None if self.maxlen is None else self.maxlen + 1)
         if self.maxlen is not None and len(rows) > self.maxlen:
             return rows[1:], rows[0]
@@ -200,13 +200,13 @@ class Stored:
         if self.forget and batch:
             with self.service.transaction():
                 self.service.save_messages(conversation_id, batch)
-                self._forget_what_left(conversation_id)
+                self._delete_evicted(conversation_id)
         elif len(batch) == 1:
             self.service.save_message(conversation_id, **batch[0])
         elif batch:
             self.service.save_messages(conversation_id, batch)
 
-    def _forget_what_left(self, conversation_id: str) -> None:
+    def _delete_evicted(self, conversation_id: str) -> None:
         if self.maxlen is None:
             return
         shown = self.service.get_messages(conversation_id, limit=min(self.maxlen, _PAGE))
@@ -218,11 +218,11 @@ class Stored:
                 if kept > self.maxlen:
                     self.service.delete_message(conversation_id, message["id"])
 
-    def _settle(
-        self, conversation_id: str, rows: Messages, hidden: Message | None, items: Sequence[Any], *, fallen: int
+    def _write_changes(
+        self, conversation_id: str, rows: Messages, hidden: Message | None, items: Sequence[Any], *, evicted: int
     ) -> None:
-        """Turn the messages *rows* of the deque into *items*; the first *fallen* of them leave it on the left."""
-        left, rows = rows[:fallen], rows[fallen:]
+        """Save the change of the deque from *rows* to *items*; the first *evicted* rows leave it on the left."""
+        left, rows = rows[:evicted], rows[evicted:]
         gone, fresh = self._difference(conversation_id, rows, items)
         if self.forget:
             gone, left = [*left, *gone], []
@@ -234,9 +234,9 @@ class Stored:
         self._save(conversation_id, [message_of(item) for item in fresh])
 
     def _difference(self, conversation_id: str, rows: Messages, items: Sequence[Any]) -> tuple[Messages, Sequence[Any]]:
-        """The messages that have to go and the items that have to come; messages that can be edited are edited."""
+        """The messages to delete and the items to append, after edits of messages in place where that suffices."""
         before = [item_of(row) for row in rows]
-        same, fewer = _common(before, items), len(before) - len(items)
+        same, fewer = _common_prefix(before, items), len(before) - len(items)
         if fewer > 0 and before[same + fewer :] == items[same:]:
             return rows[same : same + fewer], []
         if fewer == 0 and self._edit(conversation_id, rows, items):
@@ -244,7 +244,7 @@ class Stored:
         return rows[same:], items[same:]
 
     def _edit(self, conversation_id: str, rows: Messages, items: Sequence[Any]) -> bool:
-        """Edit the messages whose items differ, if each can become its item: a message keeps its role."""
+        """Edit the messages whose items differ; False if a role differs, which an edit cannot change."""
         edits = [(row, message_of(item)) for row, item in zip(rows, items, strict=True) if item_of(row) != item]
         if any(row["role"] != message["role"] for row, message in edits):
             return False
@@ -261,17 +261,17 @@ class Stored:
             self.service.update_message(conversation_id, row["id"], metadata=metadata)
 
 
-def _least(count: int | None, maxlen: int | None) -> int | None:
+def _smaller(count: int | None, maxlen: int | None) -> int | None:
     return maxlen if count is None else count if maxlen is None else min(count, maxlen)
 
 
-def _continued(old: Sequence[Any], new: Sequence[Any]) -> int | None:
-    """Where in *old* the longest piece starts that *new* begins with; None if they have nothing in common."""
+def _overlap_start(old: Sequence[Any], new: Sequence[Any]) -> int | None:
+    """The start in *old* of the longest piece that *new* begins with; None if there is none."""
     starts = [start for start in range(len(old)) if new and old[start] == new[0]]
-    return max(starts, key=lambda start: _common(old[start:], new), default=None)
+    return max(starts, key=lambda start: _common_prefix(old[start:], new), default=None)
 
 
-def _common(old: Sequence[Any], new: Sequence[Any]) -> int:
-    """How many items both begin with."""
+def _common_prefix(old: Sequence[Any], new: Sequence[Any]) -> int:
+    """The length of the common prefix."""
     pairs = enumerate(zip(old, new, strict=False))
     return next((place for place, (one, other) in pairs if one != other), min(len(old), len(new)))

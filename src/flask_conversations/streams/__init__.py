@@ -1,4 +1,4 @@
-"""What is told of a turn: its events, each at a position of its own, and Redis as a messenger between workers."""
+"""The events of a turn, each with its own position, and their relay between workers through Redis."""
 
 from .events import (
     Pause,

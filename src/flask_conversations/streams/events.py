@@ -1,7 +1,7 @@
-"""The events of a turn, each at a position of its own.
+"""The events of a turn, each with its own position.
 
 The events follow from the row of a turn and from the parts of its answer, so that memory, Redis and the database give the same
-ones on every worker, during the turn and after it. A reader may come back at any position, in the middle of a text too.
+events on every worker, during the turn and after it. A reader may resume at any position, even in the middle of a text.
 
 | position | event |
 |---|---|
@@ -14,8 +14,8 @@ ones on every worker, during the turn and after it. A reader may come back at an
 | 1,000,000,001 ... 4 | `message.completed`, `error`, `state`: idle, failed or cancelled, `done` |
 
 A wait for an approval takes four positions between two parts: `state` (awaiting_approval), `done`, `state` (processing) and `state`
-(streaming). The positions of the end are fixed, because the readers of an answer that was broken off may have seen more of it than
-was saved.
+(streaming). The positions of the end are fixed, because readers of an interrupted answer may have received more of it than was
+saved.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PAUSE = 4
 """Positions that a wait for an approval takes."""
 COMPLETED, ERROR, ENDED, DONE = (1_000_000_000 + n for n in (1, 2, 3, 4))
 
-_SPOKEN = {"text": "message.delta", "reasoning": "message.reasoning"}
-_WHOLE = {"tool_call": "tool.call", "tool_result": "tool.result", "component": "message.component"}
+_TEXT_EVENTS = {"text": "message.delta", "reasoning": "message.reasoning"}
+_PART_EVENTS = {"tool_call": "tool.call", "tool_result": "tool.result", "component": "message.component"}
 
 Part = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ class Pause(NamedTuple):
 
 
 def pauses_of(calls: Sequence[Mapping[str, Any]] | None, parts: Sequence[Part]) -> list[Pause]:
-    """The pauses of a turn, from the tool calls in its row; those of an answer that was edited since are behind its last part."""
+    """The pauses of a turn, from the tool calls in its row; if the answer was shortened since, they are behind its last part."""
     is_decided: dict[int, bool] = {}
     for call in calls or ():
         place = min(call["parts"], len(parts))
@@ -61,7 +61,7 @@ def pauses_of(calls: Sequence[Mapping[str, Any]] | None, parts: Sequence[Part]) 
 
 
 def parts_of(message: Mapping[str, Any]) -> Sequence[Part]:
-    """The parts of an answer; a plain text is one."""
+    """The parts of an answer; a plain text is one part."""
     if message["parts"]:
         return message["parts"]  # type: ignore[no-any-return]
     content = message["content"]
@@ -69,7 +69,7 @@ def parts_of(message: Mapping[str, Any]) -> Sequence[Part]:
 
 
 def next_position(parts: Sequence[Part], pauses: Sequence[Pause]) -> int:
-    """The position behind which a part begins that follows *parts*, and the pause behind them."""
+    """The position behind which the part after *parts*, and after the pause behind them, begins."""
     return _starts(parts, pauses)[-1]
 
 
@@ -79,16 +79,16 @@ def last_position(parts: Sequence[Part], pauses: Sequence[Pause]) -> int:
 
 
 def part_events(parts: Sequence[Part], pauses: Sequence[Pause], message_id: str, after: int) -> Iterator[StreamEvent]:
-    """The events of *parts* behind the position *after*, which cuts a text that contains it."""
+    """The events of *parts* behind the position *after*; a text that contains it is sent from there."""
     for start, part in zip(_starts(parts, pauses), parts, strict=False):
         end = start + _length(part)
         if end <= after:
             continue
-        if part["type"] in _SPOKEN:
+        if part["type"] in _TEXT_EVENTS:
             text = part["text"][max(after - start, 0) :]
-            yield StreamEvent(end, _SPOKEN[part["type"]], {"message_id": message_id, "delta": text})
+            yield StreamEvent(end, _TEXT_EVENTS[part["type"]], {"message_id": message_id, "delta": text})
         else:
-            yield StreamEvent(end, _WHOLE.get(part["type"], "message.part"), {"message_id": message_id, **part})
+            yield StreamEvent(end, _PART_EVENTS.get(part["type"], "message.part"), {"message_id": message_id, **part})
 
 
 def parts_before(parts: Sequence[Part], pauses: Sequence[Pause], message_id: str, position: int) -> list[StreamEvent]:
@@ -99,7 +99,7 @@ def parts_before(parts: Sequence[Part], pauses: Sequence[Pause], message_id: str
 
 
 class Timeline(NamedTuple):
-    """What the events of a turn follow from."""
+    """The state of a turn, from which its events follow."""
 
     state: str
     """`waiting`, or the state of a conversation whose newest turn this is."""
@@ -118,16 +118,16 @@ class Timeline(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The position of the last event of the turn, or of its stream up to the approval that it waits for; 0 if more may come."""
+        """The position of the last event of the turn, or of the last one before a pending approval; 0 if more may come."""
         if self.is_over:
             return DONE
         return last_position(self.parts, self.pauses) + 2 if self.state == "awaiting_approval" else 0
 
     def behind_pause(self, parts: int) -> int:
-        """The position where the turn goes on after the pause behind so many *parts*: before it while calls are undecided."""
+        """The position where the turn goes on after the pause behind so many *parts*; undecided, the position before it."""
         pause = next((pause for pause in self.pauses if pause.parts == parts), None)
-        told = 2 if pause is not None and pause.is_decided else 0
-        return last_position(self.parts[:parts], self.pauses) + told
+        offset = 2 if pause is not None and pause.is_decided else 0
+        return last_position(self.parts[:parts], self.pauses) + offset
 
     @property
     def next_position(self) -> int:
@@ -173,7 +173,7 @@ class Timeline(NamedTuple):
 
 
 def _starts(parts: Sequence[Part], pauses: Sequence[Pause]) -> list[int]:
-    """The position behind which each of *parts* begins, and the one behind which another would."""
+    """The position behind which each of *parts* begins, and the one for a next part."""
     waits = {pause.parts for pause in pauses}
     reached, starts = FIRST, []
     for place, part in enumerate(parts):
@@ -184,7 +184,7 @@ def _starts(parts: Sequence[Part], pauses: Sequence[Pause]) -> list[int]:
 
 
 def _length(part: Part) -> int:
-    return len(part["text"]) if part["type"] in _SPOKEN else 1
+    return len(part["text"]) if part["type"] in _TEXT_EVENTS else 1
 
 
 def _state(position: int, state: str) -> StreamEvent:

@@ -1,6 +1,6 @@
-"""What is being said, passed on through Redis, so that a reader on another worker need not wait for the next checkpoint.
+"""The events of running turns in Redis, so that readers on other workers need not wait for the next checkpoint.
 
-It holds nothing that is not about to be in the database. If Redis is away, readers on other workers read the checkpoints.
+Everything in it is stored in the database soon. Without Redis, readers on other workers read the checkpoints.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ def open_relay(cache: Cache | None, config: Config) -> Relay | None:
 
 
 END = "end"
-"""The event that says that nothing more comes from here."""
+"""The last event of a relay."""
 
 
 class Relay:
-    """One Redis LIST for each turn under way, in which the worker writes and others read."""
+    """One Redis LIST for each running turn: its worker writes, the other workers read."""
 
     def __init__(self, client: Callable[[], Any], prefix: str = "") -> None:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker()
 
-    def add(self, conversation_id: str, turn_id: str, said: Iterable[StreamEvent], kept: float) -> bool:
-        """Add to what was told; False if that is not known to have happened. Forgotten *kept* seconds after the last."""
+    def add(self, conversation_id: str, turn_id: str, events: Iterable[StreamEvent], ttl: float) -> bool:
+        """Append *events*; False if Redis has not confirmed it. They expire *ttl* seconds after the last addition."""
         key = self._key(conversation_id, turn_id)
-        frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in said]
+        frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in events]
 
         def push(client: Any) -> bool:
             client.rpush(key, *frames)
-            client.pexpire(key, round(kept * 1000))
+            client.pexpire(key, round(ttl * 1000))
             return True
 
-        return bool(frames) and bool(self._try(push))
+        return bool(frames) and bool(self._call(push))
 
     def read(self, conversation_id: str, turn_id: str, start: int) -> list[StreamEvent] | None:
-        """What was told from the *start*-th event on; None if there is nothing to go by."""
+        """The events from the *start*-th one on; None if they cannot be read."""
         key = self._key(conversation_id, turn_id)
-        frames = self._try(lambda client: client.lrange(key, start, -1))
+        frames = self._call(lambda client: client.lrange(key, start, -1))
         if frames is None:
             return None
         try:
@@ -58,23 +58,23 @@ class Relay:
                 StreamEvent(int(position), str(event), dict(data)) for position, event, data in map(json.loads, frames)
             ]
         except (ValueError, TypeError):
-            logger.warning("Redis holds something else where a running answer should be.")
+            logger.warning("Redis has invalid data where the events of a turn should be.")
             return None
 
-    def close(self, conversation_id: str, turn_id: str, lingers: float) -> None:
-        """The turn is over, and the database has it all: those who listen are told to look there, for *lingers* seconds."""
+    def close(self, conversation_id: str, turn_id: str, ttl: float) -> None:
+        """End the relay of a stored turn: readers go on in the database. The list expires after *ttl* seconds."""
         key = self._key(conversation_id, turn_id)
 
         def end(client: Any) -> None:
             client.rpush(key, json.dumps([0, END, {}]))
-            client.pexpire(key, round(lingers * 1000))
+            client.pexpire(key, round(ttl * 1000))
 
-        self._try(end)
+        self._call(end)
 
     def _key(self, conversation_id: str, turn_id: str) -> str:
         return f"{self._prefix}conversation:{{{conversation_id}}}:turn:{turn_id}"
 
-    def _try(self, call: Callable[[Any], Any]) -> Any:
+    def _call(self, call: Callable[[Any], Any]) -> Any:
         if not self._breaker.allows():
             return None
         try:
@@ -82,7 +82,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - the turn goes on without Redis
             timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
             self._breaker.failed(timed_out=timed_out)
-            logger.debug("Redis did not pass on an answer (%s).", type(error).__name__)
+            logger.debug("A call of the relay to Redis failed (%s).", type(error).__name__)
             return None
         self._breaker.succeeded()
         return answer

@@ -1,1 +1,1 @@
-"""The protocol of the AI SDK: what its chat sends, and the stream of chunks that it reads."""
+"""The protocol of the AI SDK: the requests of its chat, and its UI message stream."""

@@ -1,4 +1,4 @@
-"""The AI SDK's UI message stream: the events of a turn as the chunks that its `useChat` reads."""
+"""The AI SDK's UI message stream: the events of a turn as chunks for `useChat`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 
 Chunk = dict[str, Any]
 
-_SPOKEN = {"message.delta": "text", "message.reasoning": "reasoning"}
+_TEXT_KINDS = {"message.delta": "text", "message.reasoning": "reasoning"}
 _METADATA = ("seq", "parent_id", "status", "model", "created_at", "usage", "tokens_used")
 
 _UNFINISHED = "The answer was interrupted before the tool had run."
 
 
-def told(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[str]:
-    """The events of a follower as chunks; *continued* if the page adds them to the message that it shows already."""
+def encode_stream(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[str]:
+    """The events of a follower as chunks; *continued* if the page adds them to a message that it already shows."""
     chunks = Chunks(follower, continued=continued)
     try:
         for sent in follower:
@@ -34,16 +34,16 @@ def told(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[st
     yield "data: [DONE]\n\n"
 
 
-def nothing() -> Iterator[str]:
-    """The chunks of a question that no responder answers."""
+def empty_stream() -> Iterator[str]:
+    """The chunks of a question without a turn."""
     yield from _framed([{"type": "start"}, {"type": "finish"}], None)
     yield "data: [DONE]\n\n"
 
 
 def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
-    """The chunks of one event. Only the last one bears its id: a reader who has not got that gets all of them again.
+    """The frames of one event. Only the last one has its id: a reader without it gets all of them again.
 
-    An event that the protocol has no chunk for is a frame without data: it moves the reader's `Last-Event-ID`.
+    An event without a chunk in the protocol is a frame without data, which updates the reader's `Last-Event-ID`.
     """
     frames = [f"data: {encoded(chunk).decode()}\n\n" for chunk in chunks]
     if event_id is not None:
@@ -53,15 +53,15 @@ def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
 
 
 class Chunks:
-    """The chunks of one stream. It begins with `start` wherever it begins, and opens and closes each text in it."""
+    """The chunks of one stream. It begins with `start` at any position, and has a start and an end for each text."""
 
     def __init__(self, follower: Any, *, continued: bool = False) -> None:
         self._follower, self._continued = follower, continued
-        self._heard, self._position = follower.replayed, follower.position
-        self._knows_all = follower.knows_all
-        self._begun = False
+        self._replayed, self._position = follower.replayed, follower.position
+        self._is_caught_up = follower.is_caught_up
+        self._started = False
         self._open: tuple[str, str] | None = None
-        """The kind and the id of the text that is being told."""
+        """The kind and the id of the open text."""
         self._calls = parts.Calls()
         ended = follower.position >= COMPLETED and follower.answer is not None
         self._status: str | None = follower.answer["status"] if ended else None
@@ -69,12 +69,12 @@ class Chunks:
         self._waits = False
 
     def of(self, sent: Any) -> Iterator[Chunk]:
-        """The chunks that tell one event."""
+        """The chunks of one event."""
         if sent.event == "message.started":
             yield from self._begin(sent.data["id"], metadata_of(sent.data))
-        elif sent.event in _SPOKEN:
+        elif sent.event in _TEXT_KINDS:
             yield from self._begin(sent.data["message_id"])
-            yield from self._say(_SPOKEN[sent.event], sent)
+            yield from self._text(_TEXT_KINDS[sent.event], sent)
         elif sent.event in ("tool.call", "tool.result", "message.component", "message.part"):
             yield from self._begin(sent.data["message_id"])
             yield from self._close()
@@ -92,32 +92,32 @@ class Chunks:
             yield from self._end()
 
     def _begin(self, message_id: str | None, metadata: Chunk | None = None) -> Iterator[Chunk]:
-        if self._begun:
+        if self._started:
             return
-        self._begun = True
+        self._started = True
         start: Chunk = {"type": "start"}
         if message_id is not None:
             start["messageId"] = message_id
         if metadata:
             start["messageMetadata"] = metadata
         yield start
-        yield from self._calls.remember([sent.data for sent in self._heard], seen=self._continued)
-        self._calls.all_known = self._knows_all
+        yield from self._calls.remember([sent.data for sent in self._replayed], seen=self._continued)
+        self._calls.all_known = self._is_caught_up
 
-    def _say(self, kind: str, sent: Any) -> Iterator[Chunk]:
+    def _text(self, kind: str, sent: Any) -> Iterator[Chunk]:
         start = sent.position - len(sent.data["delta"])
         if self._open is None or self._open[0] != kind:
             yield from self._close()
             yield from self._calls.next_step()
-            self._open = kind, f"{kind}-{self._begin_of(kind, start)}"
+            self._open = kind, f"{kind}-{self._start_of(kind, start)}"
             yield {"type": f"{kind}-start", "id": self._open[1]}
         yield {"type": f"{kind}-delta", "id": self._open[1], "delta": sent.data["delta"]}
 
-    def _begin_of(self, kind: str, start: int) -> int:
-        """Where a text began that is told from *start* on: a reader who comes back finds it under the same name."""
-        if start != self._position or not self._heard or _SPOKEN.get(self._heard[-1].event) != kind:
+    def _start_of(self, kind: str, start: int) -> int:
+        """The start of the text that contains *start*, so that a resumed text keeps its id."""
+        if start != self._position or not self._replayed or _TEXT_KINDS.get(self._replayed[-1].event) != kind:
             return start
-        return int(self._heard[-1].position - len(self._heard[-1].data["delta"]))
+        return int(self._replayed[-1].position - len(self._replayed[-1].data["delta"]))
 
     def _close(self) -> Iterator[Chunk]:
         if self._open is not None:
@@ -147,6 +147,6 @@ class Chunks:
 
 
 def metadata_of(message: Mapping[str, Any]) -> Chunk:
-    """What of a message the AI SDK has no place for but its metadata."""
+    """The members of a message that the AI SDK keeps in the metadata only."""
     own = {name: message[name] for name in _METADATA if message.get(name) is not None}
     return {**own, **(message.get("metadata") or {})}

@@ -1,4 +1,4 @@
-"""What the AI SDK's chat sends and gets: its request, and the message in it that is new."""
+"""The requests of the AI SDK's chat, and the new message in them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ...schemas.http_schemas import BranchQuery, Form, Ruled, message_id, own_id
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 
 MEMBER = "trigger"
-"""The member of a body that tells the AI SDK from every other client."""
+"""The member of a body that only the AI SDK sends."""
 
 
 @rules.rule({"type": "array", "minItems": 1, "items": {"type": "object"}})
 def _messages(value: Any) -> list[Any]:
-    """At least one message. What they say is not looked at: only the one that is asked about counts."""
+    """A list of at least one message, each with an id. Their content is not validated, because only one of them is used."""
     if not isinstance(value, list) or not value:
         raise rules.Invalid("Must be a list of at least one message.")
     if not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in value):
@@ -30,32 +30,32 @@ class ChatIn(Form):
 
     id = Ruled(
         own_id,
-        "The chat: the id or client id of the conversation, which is created if it is not there.",
+        "The chat: the id or client id of the conversation, which is created if it does not exist.",
         required=True,
     )
     messages = Ruled(
         _messages,
-        "What the page shows. Only the last message is taken; the server knows the others itself.",
+        "The messages of the page. Only the last one is used; the server has stored the others.",
         required=True,
     )
     trigger = Ruled(rules.one_of((SUBMIT, REGENERATE)), required=True)
     message_id = message_id(
-        "The message that is answered again, put differently, or whose tool calls were decided.", data_key="messageId"
+        "The message that is answered again, edited, or whose tool calls were decided.", data_key="messageId"
     )
 
 
 class ChatOfConversationIn(ChatIn):
-    """The same where the path names the conversation."""
+    """The same request with the conversation in the path."""
 
-    id = Ruled(rules.optional(rules.json_value), "Not taken: the path names the conversation.")
+    id = Ruled(rules.optional(rules.json_value), "Ignored: the path names the conversation.")
 
 
 class UIMessagesQuery(BranchQuery):
-    """Which messages a chat begins with."""
+    """The initial messages of a chat."""
 
 
 class UIMessage(TypedDict):
-    """A message as the AI SDK shows it."""
+    """A message in the format of the AI SDK."""
 
     id: str
     role: Annotated[str, types.Keywords(enum=["system", "user", "assistant"])]
@@ -64,14 +64,14 @@ class UIMessage(TypedDict):
 
 
 class UIMessagePage(types.Page):
-    """Some messages as the AI SDK shows them, oldest first, and where the next ones begin."""
+    """A page of messages in the format of the AI SDK, oldest first, with the cursor of the next page."""
 
     messages: list[UIMessage]
     version: types.Number
 
 
 def question_of(messages: Sequence[Mapping[str, Any]], place: int) -> dict[str, Any]:
-    """The message at *place* as ours. Raises `ValidationFailed` naming it and what is wrong."""
+    """The message at *place* in the format of `save_message`. Raises `ValidationFailed` with its errors."""
     message, problems = messages[place], rules.Problems()
     problems.take("role", rules.one_of(("user",)), message.get("role"))
     client_id = problems.take("id", rules.client_id, message["id"])
@@ -80,17 +80,17 @@ def question_of(messages: Sequence[Mapping[str, Any]], place: int) -> dict[str, 
     if not isinstance(parts, list) or not parts:
         problems.errors["parts"] = ["Must be a list of at least one part."]
         parts = []
-    taken = rules.Problems()
-    content = [taken.take(str(index), _part, part) for index, part in enumerate(parts)]
-    if taken.errors:
-        problems.errors["parts"] = taken.errors
+    part_problems = rules.Problems()
+    content = [part_problems.take(str(index), _part, part) for index, part in enumerate(parts)]
+    if part_problems.errors:
+        problems.errors["parts"] = part_problems.errors
     if problems.errors:
         raise ValidationFailed({"messages": {str(place): problems.errors}})
-    question = {"role": "user", "content": _shortest(content), "client_id": client_id}
+    question = {"role": "user", "content": _simplified(content), "client_id": client_id}
     return {**question, "metadata": metadata} if metadata else question
 
 
-def _shortest(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+def _simplified(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and parts[0]["type"] == "text":
         return str(parts[0]["text"])
     return parts
@@ -99,18 +99,18 @@ def _shortest(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text":
-        return {"type": "text", "text": _of(part, "text")}
+        return {"type": "text", "text": _text_member(part, "text")}
     if kind == "file":
-        file = {"type": "file", "mediaType": _of(part, "mediaType"), "url": _of(part, "url")}
+        file = {"type": "file", "mediaType": _text_member(part, "mediaType"), "url": _text_member(part, "url")}
         if not file["url"].startswith(("https://", "http://", "data:", "/")):
             raise rules.Invalid("The url of a file must begin with https:, http:, data: or a slash.")
-        return {**file, "filename": _of(part, "filename")} if part.get("filename") is not None else file
+        return {**file, "filename": _text_member(part, "filename")} if part.get("filename") is not None else file
     if isinstance(kind, str) and kind.startswith("data-") and "data" in part:
         return {name: rules.json_value(part[name]) for name in ("type", "id", "data") if name in part}
     raise rules.Invalid("A question may have parts of type text, file and data-*.")
 
 
-def _of(part: Mapping[str, Any], name: str) -> str:
+def _text_member(part: Mapping[str, Any], name: str) -> str:
     try:
         return str(rules.text()(part.get(name)))
     except rules.Invalid as problem:
@@ -118,7 +118,7 @@ def _of(part: Mapping[str, Any], name: str) -> str:
 
 
 def decisions_of(messages: Sequence[Mapping[str, Any]], place: int) -> dict[str, bool]:
-    """What the user has decided of the tool calls in a message, by their ids. Raises `ValidationFailed` if that is nothing."""
+    """The user's decisions about the tool calls of a message, by call id. Raises `ValidationFailed` if there are none."""
     parts = messages[place].get("parts")
     found = {}
     for part in parts if isinstance(parts, list) else ():

@@ -1,4 +1,4 @@
-"""Turns of a host that calls its model itself: the question is stored before, the answer after, and one turn runs at a time."""
+"""Turns of a host that calls its model itself. The question is stored before that call, and the answer after it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class HostTurn:
     ) -> None:
         self._execution = execution
         self.message = question
-        """The question as it is stored."""
+        """The stored question."""
         self.answer = answer
-        """The answer, once there is one."""
+        """The answer; None before it is stored."""
         self.replayed = execution is None
-        """Whether this question was asked, with its client id, before: then `answer` is what was answered, if it was."""
+        """Whether the question was stored before with this client id: then `answer` is its stored answer or None."""
         self._turn = execution.turn_for_responder() if execution is not None else None
 
     @property
@@ -41,7 +41,7 @@ class HostTurn:
         return self.render()
 
     def render(self, format: str = "openai", *, max_tokens: int | None = None) -> list[dict[str, Any]]:
-        """The same in another format: see `get_conversation_history`."""
+        """The history in another format: see `get_conversation_history`."""
         return self._turn.render(format, max_tokens=max_tokens) if self._turn is not None else []
 
     @property
@@ -51,14 +51,14 @@ class HostTurn:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the user does not want the answer any more."""
+        """Whether the turn was stopped."""
         return self._execution is not None and self._execution.stopping.is_set()
 
     def reply(self, text: str, *, model: str | None = None, usage: Any = None) -> Mapping[str, Any]:
-        """Store the answer and end the turn. *usage* is a `Usage` or the provider's own numbers as a mapping.
+        """Store the answer, end the turn, and return the message. *usage* is a `Usage` or the provider's numbers as a mapping.
 
-        The message. If the turn was ended before, by the user or by another worker, the stored answer stays as it is and is
-        returned; an empty mapping if there is none.
+        If the user or another worker has ended the turn before, the stored answer stays and is returned; without one, an empty
+        mapping.
         """
         if self._execution is None:
             return self.answer or {}
@@ -91,7 +91,7 @@ class HostTurn:
 
 
 def wait_in_queue(execution: TurnExecution) -> None:
-    """Wait until the turn may begin. Raises `ConversationNotFound` or `Conflict` if it never does."""
+    """Wait until the turn may begin. Raises `ConversationNotFound` or `Conflict` if it was ended before."""
     if execution.turn.state == WAITING:
         try:
             execution.wait_in_queue()
@@ -105,7 +105,7 @@ def wait_in_queue(execution: TurnExecution) -> None:
 
 
 def texts(follower: Follower, execution: TurnExecution) -> Iterator[str]:
-    """The text of an answer as it comes. Raises the error that has ended it, behind all text before it."""
+    """Yield the text of an answer as it arrives. Raises the error of the turn after the last text."""
     for sent in follower:
         if sent is not None and sent.event == "message.delta":
             yield sent.data["delta"]
@@ -114,7 +114,7 @@ def texts(follower: Follower, execution: TurnExecution) -> Iterator[str]:
 
 
 def in_thread(execution: TurnExecution) -> None:
-    """Execute a turn that has begun, whether or not a client reads its events."""
+    """Execute a started turn in its own thread, whether or not a client reads its events."""
     threading.Thread(target=execution.main, name=f"turn-{execution.turn.id}", daemon=True).start()
 
 

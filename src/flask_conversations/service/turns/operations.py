@@ -1,6 +1,6 @@
-"""What an identity can do with turns: ask, have a question answered again, decide about tool calls, cancel, follow.
+"""Operations on turns: ask, regenerate, decide about tool calls, cancel, follow.
 
-Each of these takes several units of work: a turn is committed as it goes.
+Each operation takes several units of work, because a turn is committed step by step.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ T = TypeVar("T")
 
 
 def ask(units: Units, request: TurnRequest, *, wait: bool) -> TurnOutcome:
-    """Begin a turn; with *wait* return when it has ended, or waits for an approval."""
+    """Begin a turn; with *wait* return when it has ended or waits for an approval."""
     if request.key is not None and request.fingerprint is None:
-        asked = {"kind": request.kind, "message": request.message, "message_id": request.message_id}
-        request = dataclasses.replace(request, fingerprint=canonical.fingerprint(asked))
+        payload = {"kind": request.kind, "message": request.message, "message_id": request.message_id}
+        request = dataclasses.replace(request, fingerprint=canonical.fingerprint(payload))
     started = _start(units, request)
     if started.turn is not None and wait:
-        return _outcome(units, started, _ended(units, started.turn))
+        return _outcome(units, started, _wait_until_ended(units, started.turn))
     return _outcome(units, started)
 
 
 def _start(units: Units, request: TurnRequest) -> StartedTurn:
-    """Begin a turn, which goes on whatever becomes of the caller."""
+    """Begin a turn. It goes on if the caller disconnects or fails."""
     registry = units.backend.turns
     responder = registry.responder
     if responder is None and request.kind == REGENERATE:
@@ -71,13 +71,13 @@ def _start(units: Units, request: TurnRequest) -> StartedTurn:
 def _begin(units: Units, request: TurnRequest, token: str) -> StartedTurn:
     if request.only_question:
         return units.write(transitions.begin_turn, request, token)
-    _refuse_in_transaction(units)  # before dead turns are looked for, which could wait for the caller's own locks
+    _refuse_in_transaction(units)  # before the recovery of dead turns, which could wait for the caller's own locks
     units.backend.turns.recover_once()
-    return _committed(units, lambda units: units.write(transitions.begin_turn, request, token))
+    return _run_committed(units, lambda units: units.write(transitions.begin_turn, request, token))
 
 
-def _committed(units: Units, step: Callable[[Units], T]) -> T:
-    """Take a step whose transaction is committed at once; the caller's session holds no connection during a wait."""
+def _run_committed(units: Units, step: Callable[[Units], T]) -> T:
+    """Run *step* and commit it; the caller's session holds no connection meanwhile."""
     with units.session() as session:
         _refuse_in_transaction(units)
         if units.leaves_commit_to_host(session):
@@ -89,25 +89,25 @@ def _committed(units: Units, step: Callable[[Units], T]) -> T:
 def _refuse_in_transaction(units: Units) -> None:
     with units.session() as session:
         if not transaction.is_free(session):
-            raise ConfigurationError("A turn is committed as it goes: it cannot be a part of a transaction.")
+            raise ConfigurationError("A turn is committed step by step: it cannot be a part of a transaction.")
 
 
-def _ended(units: Units, turn: Any) -> TurnView:
-    """A turn once it has ended, or waits for an approval."""
+def _wait_until_ended(units: Units, turn: Any) -> TurnView:
+    """Wait until a turn has ended or waits for an approval, and return it."""
     backend = units.backend
-    execution, timing, longest = backend.turns.find(turn.id), backend.turns.timing, backend.config.turn_timeout * 4
+    execution, timing, timeout = backend.turns.find(turn.id), backend.turns.timing, backend.config.turn_timeout * 4
     if execution is not None:
-        execution.ended.wait(longest)
+        execution.ended.wait(timeout)
         if execution.outcome is not None and execution.outcome["question"] is not None:
             return execution.outcome
-    own, deadline, pause = units.own, time.monotonic() + longest, timing.end
+    own, deadline, pause = units.own, time.monotonic() + timeout, timing.end_poll_interval
     while True:
         view = views.turn_view(own, turn.conversation_id, turn.id)
         state = view["turn"].state
         if state not in LIVE_STATES or state == AWAITING or time.monotonic() > deadline:
             return view
         time.sleep(pause)
-        pause = min(pause * 1.5, timing.end_at_most)
+        pause = min(pause * 1.5, timing.max_end_poll_interval)
 
 
 def _outcome(units: Units, started: StartedTurn, view: TurnView | None = None) -> TurnOutcome:
@@ -140,13 +140,13 @@ def approve_tools(
     idempotency_key: str | None,
     wait: bool,
 ) -> TurnOutcome:
-    """Allow tool calls, or refuse them. Once all that were asked for are decided, the turn goes on, once."""
+    """Approve tool calls, or deny them. Once all pending calls are decided, the turn goes on, once."""
     problems = rules.Problems()
     ids = problems.take("tool_call_ids", rules.tool_call_ids, tool_call_ids)
     decision = "approved" if problems.take("approved", rules.boolean, approved) else "denied"
     problems.raise_any()
     token = new_id()
-    turn, resumed, replayed = _committed(
+    turn, resumed, replayed = _run_committed(
         units,
         lambda units: units.write(
             transitions.decide_calls, conversation_id, ids, decision, token, key=idempotency_key, answer_id=message_id
@@ -157,37 +157,37 @@ def approve_tools(
         registry.start(units.own, StartedTurn(turn, None), token, registry.responder)
     elif resumed:
         units.own.write(transitions.end_turn, turn, token, turn.answer_id, {}, COMPLETED)
-    view = _ended(units, turn) if wait and turn.state != AWAITING else None
+    view = _wait_until_ended(units, turn) if wait and turn.state != AWAITING else None
     return _outcome(units, StartedTurn(turn, None, replayed), view)
 
 
 def cancel(units: Units, conversation_id: str, key: tuple[str, str] | None = None) -> Outcome:
-    """End the turn under way and keep what was said; the turn, None if there is none.
+    """End the active turn, keep its answer so far, and return the turn; None if there is none.
 
-    *key* is the Idempotency-Key of a request, and its fingerprint: if it was used before, the turn is that of the first request.
+    *key* is the Idempotency-Key of a request with its fingerprint. A repeated key returns the turn of the first request.
     """
-    asked = _committed(units, lambda units: units.write(transitions.request_stop, conversation_id, key))
-    return Outcome(_stopped(units, asked.result) if asked.result is not None else None, asked.replayed)
+    requested = _run_committed(units, lambda units: units.write(transitions.request_stop, conversation_id, key))
+    return Outcome(_stop(units, requested.result) if requested.result is not None else None, requested.replayed)
 
 
-def _stopped(units: Units, turn: Any) -> Turn:
-    """End a turn that was asked to stop."""
+def _stop(units: Units, turn: Any) -> Turn:
+    """End a turn that has a stop request."""
     own, execution = units.own, units.backend.turns.find(turn.id)
     if execution is not None:
         execution.stop()
-    elif turn.state in LIVE_STATES and (turn.state == AWAITING or not _stopped_elsewhere(own, turn)):
-        with contextlib.suppress(LeaseLost):  # it may have ended by itself just now
+    elif turn.state in LIVE_STATES and (turn.state == AWAITING or not _wait_for_stop(own, turn)):
+        with contextlib.suppress(LeaseLost):  # it may have ended meanwhile
             own.write(transitions.end_turn, turn, None, turn.answer_id or new_id(), None, CANCELLED)
     return dump(views.turn_view(own, turn.conversation_id, turn.id)["turn"])
 
 
-def _stopped_elsewhere(units: Units, turn: Any) -> bool:
+def _wait_for_stop(units: Units, turn: Any) -> bool:
     timing = units.backend.turns.timing
-    deadline = time.monotonic() + timing.cancel_patience
+    deadline = time.monotonic() + timing.cancel_timeout
     while time.monotonic() < deadline:
         if views.turn_view(units, turn.conversation_id, turn.id)["turn"].state not in LIVE_STATES:
             return True
-        time.sleep(timing.cancel_look)
+        time.sleep(timing.cancel_poll_interval)
     return False
 
 
@@ -199,31 +199,31 @@ def turn_to_resume(units: Units, conversation_id: str, turn_id: str, position: i
         return dump(view["turn"]) if position < timeline.last else None
     execution = units.backend.turns.find(turn_id)
     if execution is not None and not execution.ended.is_set() and position > execution.next_position:
-        raise MalformedRequest("Last-Event-ID is ahead of what was told.")
+        raise MalformedRequest("Last-Event-ID is ahead of the events that were sent.")
     return dump(view["turn"])
 
 
 def follow(
     units: Units, conversation_id: str, turn_id: str, position: int = 0, *, calls: Collection[str] = ()
 ) -> Follower:
-    """The events of a turn behind *position*, or from where it goes on once *calls* are decided."""
+    """The events of a turn behind *position*, or behind the decision about *calls*."""
     return Follower(units.own, conversation_id, turn_id, position, calls)
 
 
 def host_turn(units: Units, conversation_id: str, message: Mapping[str, Any]) -> HostTurn:
-    """A turn that the caller answers, once it may begin."""
+    """Begin a turn that the caller answers, and wait until it may begin."""
     token = new_id()
     started = _begin(units, TurnRequest(conversation_id, HOST, message), token)
     if started.replayed:
         outcome = _outcome(units, started)
         return HostTurn(None, outcome["question"] or {}, outcome["answer"])
-    with _adopted(units, started, token, lambda turn: None) as execution:
+    with _adopt(units, started, token, lambda turn: None) as execution:
         return HostTurn(execution, execution.question or {})
 
 
 @contextlib.contextmanager
-def _adopted(units: Units, started: StartedTurn, token: str, responder: Responder) -> Iterator[TurnExecution]:
-    """The turn of a host once it has begun; ended if the host cannot be given it."""
+def _adopt(units: Units, started: StartedTurn, token: str, responder: Responder) -> Iterator[TurnExecution]:
+    """Register the turn of a host and wait until it may begin; an error in the block ends the turn."""
     execution: TurnExecution = units.backend.turns.adopt(units.own, started, token, responder)
     wait_in_queue(execution)
     try:
@@ -235,11 +235,11 @@ def _adopted(units: Units, started: StartedTurn, token: str, responder: Responde
 
 
 def record_stream(units: Units, conversation_id: str, chunks: Any, fields: Mapping[str, Any]) -> Iterator[str]:
-    """Store an answer that the caller's model streams, and hand on its text."""
+    """Store an answer that the caller's model streams, and yield its text."""
     message_schema.described(fields)
     token = new_id()
     started = _begin(units, TurnRequest(conversation_id, RECORD), token)
-    with _adopted(units, started, token, lambda turn: chunks) as execution:
+    with _adopt(units, started, token, lambda turn: chunks) as execution:
         execution.answer.describe(fields)
         follower = follow(units, execution.turn.conversation_id, execution.turn.id)
         in_thread(execution)

@@ -1,4 +1,4 @@
-"""What the other modules see of the registry and of an execution, so that imports point one way only."""
+"""Protocols of the registry and of an execution, which avoid circular imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Execution(Protocol):
 
     turn: Any
     answer: Answer
-    begun_answer: bool
+    answer_started: bool
     pauses: Sequence[Pause]
     ended: threading.Event
     outcome: TurnView | None
@@ -26,7 +26,7 @@ class Execution(Protocol):
     @property
     def next_position(self) -> int: ...
 
-    def wait_for_more(self, position: int, patience: float) -> None: ...
+    def wait_for_more(self, position: int, timeout: float) -> None: ...
 
     def stop(self) -> None: ...
 

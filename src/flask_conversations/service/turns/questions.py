@@ -1,4 +1,4 @@
-"""The question of a turn: it is new, put differently, or was asked before."""
+"""The question of a turn: a new one, an edited one, or one that is answered again."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def put(work: UnitOfWork, conversation: Any, kind: str, stored: Mapping[str, Any
     if kind in (SEND, HOST) and row is not None:
         return message_rules.append(work, conversation.id, dict(row))
     if kind == EDIT:
-        return _put_differently(work, conversation, edits.get(work, conversation, message_id), dict(row))
+        return _put_edited(work, conversation, edits.get(work, conversation, message_id), dict(row))
     if kind == RECORD:
         newest = rows.newest(work.store, conversation.id, limit=1)
         return schema.dump(newest.rows[0]) if newest and newest.rows else None
     question = _question_before(work, conversation, message_id)
     if question.id != conversation.head_id:
-        _turn_to(work, conversation, question.id, question.content)
+        _move_head(work, conversation, question.id, question.content)
     return schema.dump(question)
 
 
 def check(work: UnitOfWork, conversation: Any, request: TurnRequest, row: Mapping[str, Any] | None) -> None:
-    """Refuse now what could not begin once it is its turn. Raises what it would raise then."""
+    """Check a queued request early. Raises the error that `put` would raise later."""
     if request.kind == EDIT:
         _check_is_question(edits.get(work, conversation, request.message_id))
     elif request.message_id is not None:
@@ -47,11 +47,11 @@ def check(work: UnitOfWork, conversation: Any, request: TurnRequest, row: Mappin
         raise ClientIdConflict("This id is taken.")
 
 
-def _put_differently(work: UnitOfWork, conversation: Any, original: Any, row: dict[str, Any]) -> Message:
-    """A new question beside *original*, which stays with all that came after it."""
+def _put_edited(work: UnitOfWork, conversation: Any, original: Any, row: dict[str, Any]) -> Message:
+    """Store the edited question as a sibling of *original*, which keeps its own branch."""
     _check_is_question(original)
     version = conversation.version + 1
-    _turn_to(work, conversation, original.parent_id, None)
+    _move_head(work, conversation, original.parent_id, None)
     message = message_rules.append(work, conversation.id, row)
     conversation_rows.set_version(work.store, conversation, version)
     rows.set_version(work.store, conversation, version)
@@ -59,14 +59,14 @@ def _put_differently(work: UnitOfWork, conversation: Any, original: Any, row: di
     return message
 
 
-def _turn_to(work: UnitOfWork, conversation: Any, head_id: str | None, content: str | None) -> None:
+def _move_head(work: UnitOfWork, conversation: Any, head_id: str | None, content: str | None) -> None:
     preview = preview_of(content) if content is not None else conversation.preview
     values = {"head_id": head_id, "branched": True, "preview": preview}
     conversation_rows.change(work.store, conversation.id, values)
 
 
 def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None) -> Any:
-    """The message itself if it is a question, else the one that it answers."""
+    """The message itself if it is a question, else the question that it answers."""
     found = edits.get(work, conversation, message_id or conversation.head_id)
     while found.role != "user":
         if found.parent_id is None:
@@ -77,4 +77,4 @@ def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None
 
 def _check_is_question(message: Any) -> None:
     if message.role != "user":
-        raise ValidationFailed({"message_id": ["Only a question can be put differently: this is an answer."]})
+        raise ValidationFailed({"message_id": ["Only a question can be edited: this is an answer."]})

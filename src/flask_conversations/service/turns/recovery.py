@@ -1,4 +1,4 @@
-"""Turns whose worker is gone: their answers so far are kept and marked, and their questions are stored."""
+"""Recovery of turns whose worker is dead: the answer so far is kept as interrupted, and the question is stored."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from .types import SEND
 
 logger = logging.getLogger("flask_conversations")
 
-WENT_AWAY = {"code": "interrupted", "detail": "The worker that was answering went away."}
+WORKER_LOST = {"code": "interrupted", "detail": "The worker that was answering went away."}
 
 
 def recover(units: Units, limit: int = 100) -> int:
-    """End the turns whose worker is gone; how many they were. As the system it covers all users."""
+    """End the turns whose worker is dead, and return their number. As the system it covers all users."""
     ended = 0
     for conversation_id, turn_id in units.read(dead_turns, limit):
         try:
             ended += units.write(recover_turn, conversation_id, turn_id)
         except ConversationNotFound:
-            continue  # deleted for good meanwhile
+            continue  # permanently deleted meanwhile
         except StorageUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
+        except Exception as error:  # noqa: BLE001 - the other turns must be recovered all the same
             logger.error("Turn %s could not be ended: %s", turn_id, redacted_traceback(error))
     return ended
 
 
 def recover_conversation(units: Units, conversation_id: str) -> bool:
-    """Whether a turn of the conversation has just been ended whose worker is gone.
+    """End the dead turns of a conversation; True if there were any.
 
-    Not in a transaction of the caller's own, which may hold the conversation: then the next read sees to it.
+    It does nothing inside a transaction of the caller, which may have locked the conversation: a later read recovers it.
     """
     with units.session() as session:
         if not transaction.is_free(session) or not units.read(poll_status, conversation_id).dead:
@@ -73,25 +73,25 @@ def poll_status(work: UnitOfWork, conversation_id: str) -> Any:
 
 
 def recover_turn(work: UnitOfWork, conversation_id: str, turn_id: str) -> bool:
-    """End a turn whose worker is gone, if it is still so; whether it was."""
+    """End a turn if its worker is still dead; True if it was ended."""
     conversation = work.store.lock(conversation_id, trash=True)
     live = turn_rows.live(work.store, conversation)
-    turn = next((each for each in _gone(work, live) if each.id == turn_id), None)
+    turn = next((each for each in _recoverable(work, live) if each.id == turn_id), None)
     return turn is not None and _interrupt(work, conversation.id, turn, live)
 
 
 def end_orphan(work: UnitOfWork, conversation_id: str) -> None:
-    """End a turn that waits for a decision about an answer that was deleted, if there is one."""
+    """End a turn that waits for an approval, but whose answer was deleted."""
     live_turns(work, work.store.lock(conversation_id))
 
 
 def dead_turns(work: UnitOfWork, limit: int = 100) -> list[tuple[str, str]]:
-    """The conversation and the id of turns whose worker is gone."""
+    """The conversation id and the id of each turn whose worker is dead."""
     return [(turn.conversation_id, turn.id) for turn in turn_rows.dead(work.store, limit=limit)]
 
 
 def renew_leases(work: UnitOfWork, tokens: Sequence[str]) -> dict[str, bool]:
-    """Give the workers with *tokens* their time again; whether each is asked to stop. One that is missing has lost its turn."""
+    """Renew the leases of *tokens*: whether each turn has a stop request. A token that is missing has lost its lease."""
     return turn_rows.renew(work.store, tokens, lease=work.config.turn_lease)
 
 
@@ -101,20 +101,20 @@ def stop_requests(work: UnitOfWork, tokens: Sequence[str]) -> set[str]:
 
 
 def live_turns(work: UnitOfWork, conversation: Any) -> turn_rows.Live:
-    """The live turns of a locked conversation; those whose worker is gone are ended first."""
+    """The live turns of a locked conversation, after dead ones were ended."""
     live = turn_rows.live(work.store, conversation)
     orphan = live.active if live.active is not None and live.active.state == AWAITING else None
     if orphan is not None and rows.one(work.store, conversation.id, orphan.answer_id) is None:
         states.drop(work, work.store.lock(conversation.id), orphan)
-    elif not _gone(work, live):
+    elif not _recoverable(work, live):
         return live
-    for turn in _gone(work, live):
+    for turn in _recoverable(work, live):
         _interrupt(work, conversation.id, turn, live)
     return turn_rows.live(work.store, conversation)
 
 
-def _gone(work: UnitOfWork, live: turn_rows.Live) -> list[Any]:
-    """The turns whose worker is gone. In a database in memory, which renews no leases, that is no turn of this process."""
+def _recoverable(work: UnitOfWork, live: turn_rows.Live) -> list[Any]:
+    """The dead turns. A database in memory renews no leases: there the turns that this process executes are not dead."""
     if not work.backend.shares_one_connection:
         return live.dead
     return [turn for turn in live.dead if work.backend.turns.find(turn.id) is None]
@@ -124,13 +124,13 @@ def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_row
     conversation = work.store.lock(conversation_id, trash=True)
     if turn.state == WAITING:
         if any(each.state != WAITING and not each.dead for each in live):
-            return False  # what it asked is stored once the turn before it has ended
+            return False  # its question is stored after the turn before it has ended
         turn = store_question(work, conversation, turn)
         conversation = work.store.lock(conversation_id, trash=True)
     message_id = turn.answer_id or new_id()
-    values = {"state": INTERRUPTED, "token": None, "ended_at": now(), "error": WENT_AWAY, "answer_id": message_id}
+    values = {"state": INTERRUPTED, "token": None, "ended_at": now(), "error": WORKER_LOST, "answer_id": message_id}
     moved = states.advance(work, turn, values, states=LIVE_STATES)
-    error = {"metadata": {"error": WENT_AWAY}}
+    error = {"metadata": {"error": WORKER_LOST}}
     written = states.update_answer(work, conversation, message_id, error, INTERRUPTED)
     if written is None and turn.answer_id is None:
         written = states.append_answer(work, conversation, moved, message_id, {**EMPTY_ANSWER, **error}, INTERRUPTED)
@@ -140,14 +140,14 @@ def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_row
 
 
 def store_question(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
-    """Store the question of a turn that never began: a message is not lost with a worker."""
+    """Store the question of a turn that never began: no message is lost with its worker."""
     request = dict(turn.request or {"row": None, "message_id": None})
     if request["row"]:
         request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
     try:
         question = _put_if_possible(work, conversation, turn.kind, request)
     except (MessageNotFound, ValidationFailed):
-        # what it referred to was deleted: what was asked is kept all the same
+        # the message that it refers to was deleted: the question is stored without the reference
         row = request["row"] and {name: value for name, value in request["row"].items() if name != "parent_id"}
         question = _put_if_possible(work, conversation, SEND, {**request, "row": row}) if row else None
     values = {"request": None, "question_id": question["id"] if question else None}
@@ -155,7 +155,7 @@ def store_question(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
 
 
 def _put_if_possible(work: UnitOfWork, conversation: Any, kind: str, request: Mapping[str, Any]) -> Message | None:
-    """The question, stored; None where another message has its name by now: its sender is told. What fails leaves nothing."""
+    """Store the question in a savepoint; None if another message has its client id."""
     try:
         with savepoint(work.store):
             return questions.put(work, conversation, kind, request)

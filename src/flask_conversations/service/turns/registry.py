@@ -1,4 +1,4 @@
-"""All turns that one app executes in one process, and the heartbeats that keep their leases."""
+"""All turns that one app executes in one process, and the heartbeats that renew their leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("flask_conversations")
 
 
 class TurnRegistry:
-    """Starts turns, finds them, and renews their leases while there are any."""
+    """Starts and finds turns, and renews their leases."""
 
     def __init__(
         self, system: Callable[[], Units], relay: Relay | None = None, responder: Responder | None = None
@@ -32,22 +32,22 @@ class TurnRegistry:
         self._system = system
         self.relay = relay
         self.responder = responder
-        """The host's function that answers; None if its own routes do."""
+        """The host's responder; None if the host answers in its own routes."""
         self.timing = Timing()
         self.streams = 0
-        """Streams of events that this process keeps open."""
+        """The number of open event streams in this process."""
         self.counters = Counters(*LIVE_STATES, COMPLETED, FAILED, CANCELLED, INTERRUPTED)
-        """How often a turn has reached each state, by the doing of this process."""
+        """How often this process has moved a turn to each state."""
         self._executions: dict[str, TurnExecution] = {}
         self._lock = threading.Lock()
         self._ended = threading.Condition()
         self._heartbeats: dict[str, threading.Thread] = {}
-        self._renewed_at = self._listened_at = time.monotonic()
+        self._renewed_at = self._stops_polled_at = time.monotonic()
         self._recovered = False
         _registries.add(self)
 
     def start(self, units: Units, started: StartedTurn, token: str, responder: Responder) -> TurnExecution:
-        """Answer a turn in a thread of its own."""
+        """Execute a turn in its own thread."""
         execution = self.adopt(units, started, token, responder)
         try:
             threading.Thread(target=execution.main, name=f"turn-{started.turn.id}", daemon=True).start()
@@ -57,7 +57,7 @@ class TurnRegistry:
         return execution
 
     def adopt(self, units: Units, started: StartedTurn, token: str, responder: Responder) -> TurnExecution:
-        """Keep a turn alive whose answer the caller gives."""
+        """Renew the lease of a turn that the caller answers."""
         execution = TurnExecution(self, units, started, token, responder)
         with self._lock:
             self._executions[started.turn.id] = execution
@@ -66,20 +66,20 @@ class TurnRegistry:
         return execution
 
     def stats(self) -> dict[str, int]:
-        """What has become of turns in this process, and what is going on in it."""
+        """The counters of this process: turns by state, running turns and open streams."""
         return {**self.counters.all(), "running": len(self._executions), "streams": self.streams}
 
     def open_stream(self, by: int = 1) -> None:
-        """One stream of events more; with -1 one less."""
+        """Count one more open stream; with *by* = -1 one less."""
         with self._lock:
             self.streams += by
 
     def find(self, turn_id: str) -> TurnExecution | None:
-        """The turn, if this process is answering it."""
+        """The execution of a turn; None if this process does not execute it."""
         return self._executions.get(turn_id)
 
     def forget(self, execution: TurnExecution) -> None:
-        """A turn has ended: those that wait for it may look."""
+        """Remove an ended turn, and wake the threads in `wait`."""
         with self._lock:
             self._executions.pop(execution.turn.id, None)
         with self._ended:
@@ -91,26 +91,28 @@ class TurnRegistry:
             self._ended.wait(seconds)
 
     def recover_once(self) -> None:
-        """The first time that turns matter to this process, end those that a dead one has left behind."""
+        """Recover the turns of dead workers, once in this process."""
         if self._recovered:
             return
         self._recovered = True
         try:
             recovery.recover(self._system())
         except ConversationsError as error:
-            logger.warning("Turns that a dead worker has left behind could not be looked for: %s", error.detail)
+            logger.warning("The recovery of turns failed: %s", error.detail)
 
     def _ensure_heartbeat(self, name: str, target: Callable[[], None]) -> None:
-        """Start that thread unless it is alive. The caller holds the lock."""
+        """Start the thread unless it is alive. The caller holds the lock."""
         thread = self._heartbeats.get(name)
         if thread is None or not thread.is_alive():
-            self._heartbeats[name] = threading.Thread(target=self._beat, args=[name, target], name=name, daemon=True)
+            self._heartbeats[name] = threading.Thread(
+                target=self._run_heartbeat, args=[name, target], name=name, daemon=True
+            )
             self._heartbeats[name].start()
 
-    def _beat(self, name: str, target: Callable[[], None]) -> None:
-        """Call *target* again and again until there are no turns left."""
+    def _run_heartbeat(self, name: str, target: Callable[[], None]) -> None:
+        """Call *target* periodically until there are no turns."""
         while True:
-            time.sleep(self.timing.tick)
+            time.sleep(self.timing.poll_interval)
             if self._executions:
                 log_errors(target)
                 continue
@@ -124,17 +126,17 @@ class TurnRegistry:
             log_errors(execution.poll)
 
     def _poll_leases(self) -> None:
-        # in a thread apart: a save that has to wait for a lock or a connection must cost no other turn its lease
+        # in its own thread: a checkpoint that waits for a lock or a connection must not delay the leases of other turns
         system = self._system()
         if system.backend.shares_one_connection:
-            return  # a database in memory: there is no other process that could ask for anything
+            return  # a database in memory has no other process
         now, executions = time.monotonic(), list(self._executions.values())
         if now - self._renewed_at >= system.backend.config.turn_lease / 3:
-            self._renewed_at = self._listened_at = now
+            self._renewed_at = self._stops_polled_at = now
             log_errors(lambda: self._renew(system, executions))
-        elif now - self._listened_at >= self.timing.listen:
-            self._listened_at = now
-            log_errors(lambda: self._listen(system, executions))
+        elif now - self._stops_polled_at >= self.timing.stop_poll_interval:
+            self._stops_polled_at = now
+            log_errors(lambda: self._poll_stops(system, executions))
 
     def _renew(self, system: Units, executions: list[TurnExecution]) -> None:
         kept = system.write(recovery.renew_leases, [execution.token for execution in executions])
@@ -145,14 +147,14 @@ class TurnRegistry:
             elif kept[execution.token]:
                 execution.stop_in_background(execution.stop)
 
-    def _listen(self, system: Units, executions: list[TurnExecution]) -> None:
+    def _poll_stops(self, system: Units, executions: list[TurnExecution]) -> None:
         cancelled = system.read(recovery.stop_requests, [execution.token for execution in executions])
         for execution in executions:
             if execution.token in cancelled:
                 execution.stop_in_background(execution.stop)
 
     def shut_down(self) -> None:
-        """The process ends: what was said so far is saved and marked."""
+        """Save the answers so far, and end their turns as interrupted, when the process ends."""
         for execution in list(self._executions.values()):
             log_errors(functools.partial(execution.interrupt, "The server was stopped."))
 

@@ -1,4 +1,4 @@
-"""The pieces of each transition of a turn: hold the conversation, move the turn, write the answer."""
+"""The steps of each transition of a turn: lock the conversation, change the turn, write the answer."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _STATUS = {
 EMPTY_ANSWER: dict[str, Any] = {"content": "", "content_is_parts": False, "parts": None}
 
 
-def hold(work: UnitOfWork, turn: Any) -> Any:
-    """The conversation of a turn, locked. Raises `LeaseLost` if it was deleted.
+def lock_conversation(work: UnitOfWork, turn: Any) -> Any:
+    """Lock the conversation of a turn. Raises `LeaseLost` if it was deleted.
 
-    A guest who has logged in meanwhile goes on as that user: the turn's token was given to a worker of theirs.
+    If the guest who began the turn has logged in meanwhile, the unit of work goes on as that user.
     """
     try:
         return work.store.lock(turn.conversation_id)
@@ -63,7 +63,7 @@ def advance_own(work: UnitOfWork, turn: Any, values: Mapping[str, Any], token: s
 
 
 def advance(work: UnitOfWork, turn: Any, values: Mapping[str, Any], **conditions: Any) -> Any:
-    """Set columns of a turn; logged and announced if its state is another. Raises `LeaseLost`."""
+    """Set columns of a turn; a new state is logged and announce_saved. Raises `LeaseLost`."""
     moved = turn_rows.move(work.store, turn, values, **conditions)
     if moved is None:
         raise LeaseLost
@@ -73,7 +73,7 @@ def advance(work: UnitOfWork, turn: Any, values: Mapping[str, Any], **conditions
 
 
 def announce_state(work: UnitOfWork, turn: Any, before: Any | None) -> None:
-    """Write, log and tell, once, that a turn has reached another state."""
+    """Log that a turn has reached another state, and send the signal after the commit."""
     was = before.state if before is not None else None
     seconds = (turn.updated_at - before.updated_at).total_seconds() if before is not None else 0.0
     if work.config.audit:
@@ -84,13 +84,13 @@ def announce_state(work: UnitOfWork, turn: Any, before: Any | None) -> None:
 
 
 def step_version_once(work: UnitOfWork, conversation: Any) -> None:
-    """Step the version of a locked conversation unless something has done so since: a new state is a new version."""
+    """Increment the version of a locked conversation unless a write has done so since: a new state is a new version."""
     if work.store.get(conversation.id).version == conversation.version:
         conversation_rows.change(work.store, conversation.id, {})
 
 
 def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
-    """The answer, or the question of a waiting turn, was deleted: it stays deleted, and the turn ends."""
+    """End a turn whose answer, or waiting question, was deleted."""
     values = {"state": CANCELLED, "token": None, "ended_at": now(), "request": None}
     moved = advance(work, turn, values)
     step_version_once(work, conversation)
@@ -100,7 +100,7 @@ def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
 def write_answer(
     work: UnitOfWork, conversation: Any, turn: Any, moved: Any, columns: Mapping[str, Any]
 ) -> Message | None:
-    """Store the answer in the status that goes with the state that the turn has reached; None if it was deleted."""
+    """Store the answer with the status that belongs to the new state of the turn; None if it was deleted."""
     if moved.error:
         columns = {**columns, "metadata": {"error": moved.error}}
     message = update_answer(work, conversation, moved.answer_id, columns, moved.state)
@@ -129,19 +129,19 @@ def append_answer(
     question = rows.one(work.store, conversation.id, turn.question_id)
     if question is None:
         return None
-    if _leads_to(work, conversation, question):
+    if _is_on_active_branch(work, conversation, question):
         return message_rules.append(work, conversation.id, row)
-    # the user has chosen another branch meanwhile: the answer stays below its question, and that branch stays active
-    return _append_aside(work, conversation, turn.question_id, row)
+    # the user has switched to another branch meanwhile: it stays active, and the answer goes below its question
+    return _append_on_other_branch(work, conversation, turn.question_id, row)
 
 
-def _leads_to(work: UnitOfWork, conversation: Any, question: Any) -> bool:
+def _is_on_active_branch(work: UnitOfWork, conversation: Any, question: Any) -> bool:
     """Whether the question is on the active branch."""
     path = rows.newest(work.store, conversation.id, limit=None, after=question.seq - 1, columns=("id", "seq"))
     return path is not None and bool(path.rows) and path.rows[0].id == question.id
 
 
-def _append_aside(work: UnitOfWork, conversation: Any, parent_id: str, row: dict[str, Any]) -> Message:
+def _append_on_other_branch(work: UnitOfWork, conversation: Any, parent_id: str, row: dict[str, Any]) -> Message:
     row["updated_at"] = row["created_at"]
     values = {
         "last_seq": conversation.last_seq + 1,
@@ -157,7 +157,7 @@ def _append_aside(work: UnitOfWork, conversation: Any, parent_id: str, row: dict
 def update_answer(
     work: UnitOfWork, conversation: Any, message_id: str | None, columns: Mapping[str, Any], state: str
 ) -> Message | None:
-    """Bring an answer to what was said by now; None if it is not there."""
+    """Update a stored answer; None if it does not exist."""
     message = rows.one(work.store, conversation.id, message_id) if message_id else None
     if message is None:
         return None

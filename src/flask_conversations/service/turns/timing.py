@@ -1,4 +1,4 @@
-"""How often turns and their readers look, and how long they wait."""
+"""Poll intervals and timeouts of turns and their readers."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """What turns wait for, in seconds. Each registry holds one; no setting changes it."""
+    """Intervals and timeouts in seconds. Each registry has one; no setting changes it."""
 
-    # -- the worker that answers
+    # -- the worker that executes the turn
 
-    tick: float = 0.25
-    """Seconds between two looks of a worker at its turns: what is to be saved, passed on, or renewed."""
-    listen: float = 1.0
-    """Seconds between two looks whether a user has cancelled a turn through another worker."""
-    checkpoint: float = 0.5
-    """Seconds after which what was said is saved: no more of it can be lost with a worker."""
-    patience: float = 60.0
-    """Seconds for which a turn waits for a database that is out, before it gives up what it could not save."""
-    retry: float = 0.05
-    """Seconds from the first failure of a database that is out to the second try; then twice as long each time."""
-    retry_at_most: float = 2.0
-    """Seconds that two tries to reach a database that is out are apart at most."""
-    line: float = 0.02
-    """Seconds from the first to the second look whether a waiting turn may begin; then half as much again each time."""
-    line_at_most: float = 0.5
-    """Seconds that two looks whether a waiting turn may begin are apart at most."""
+    poll_interval: float = 0.25
+    """Interval at which a worker checks its turns for due checkpoints, new events and lease renewals."""
+    stop_poll_interval: float = 1.0
+    """Interval at which a worker checks whether another worker was asked to cancel one of its turns."""
+    checkpoint_interval: float = 0.5
+    """Interval between two saves of a growing answer: a dead worker loses no more than that."""
+    storage_timeout: float = 60.0
+    """Time for which a turn retries to save during a database outage, before it drops the unsaved rest."""
+    retry_delay: float = 0.05
+    """Delay before the first of these retries; it doubles each time."""
+    max_retry_delay: float = 2.0
+    """Maximum delay between two of these retries."""
+    queue_poll_interval: float = 0.02
+    """First interval at which a waiting turn checks whether it may begin; it grows by half each time."""
+    max_queue_poll_interval: float = 0.5
+    """Maximum of that interval."""
 
-    # -- the worker that was asked to wait for an answer, or to end it
+    # -- the worker whose request waits for an answer, or cancels it
 
-    end: float = 0.05
-    """Seconds from the first to the second look whether another worker has ended a turn; then half as much again each time."""
-    end_at_most: float = 0.5
-    """Seconds that two looks whether another worker has ended a turn are apart at most."""
-    cancel_patience: float = 3.0
-    """Seconds that another worker is given to save what was said, before its turn is ended without that."""
-    cancel_look: float = 0.1
-    """Seconds between two looks whether it has."""
+    end_poll_interval: float = 0.05
+    """First interval at which it checks whether another worker has ended the turn; it grows by half each time."""
+    max_end_poll_interval: float = 0.5
+    """Maximum of that interval."""
+    cancel_timeout: float = 3.0
+    """Time for another worker to save its answer and end a cancelled turn; after that the turn is ended here."""
+    cancel_poll_interval: float = 0.1
+    """Interval at which that is checked."""
 
     # -- the readers of a stream
 
-    heartbeat: float = 15.0
-    """Seconds of silence after which a reader is told that the stream is alive, and is asked for again who they are."""
-    smooth: float = 0.02
-    """Seconds between two events of a text: what comes in between is told at once."""
-    reader_patience: float = 60.0
-    """Seconds that a database may be out before its readers are sent away."""
-    listen_relay: float = 0.1
-    """Seconds between two looks into Redis where another worker answers."""
-    listen_database: float = 0.5
-    """Seconds between two looks into the database where another worker answers."""
-    trust: float = 2.0
-    """Seconds after which the database is asked all the same: the worker that fills Redis may be dead."""
+    keepalive_interval: float = 15.0
+    """Time without an event after which a comment is sent, and the reader's access is checked again."""
+    delta_interval: float = 0.02
+    """Minimum time between two text events: text that arrives in between is sent as one event."""
+    reader_timeout: float = 60.0
+    """Duration of a database outage after which readers are disconnected."""
+    relay_poll_interval: float = 0.1
+    """Interval at which Redis is read if another worker executes the turn."""
+    database_poll_interval: float = 0.5
+    """Interval at which the database is read if another worker executes the turn and Redis has no new events."""
+    relay_timeout: float = 2.0
+    """Time after which the database is read even so: the worker that writes to Redis may be dead."""
 
-    # -- Redis, through which the words reach other workers
+    # -- the relay: events in Redis for readers on other workers
 
-    kept: float = 120.0
-    """Seconds after which what was said is forgotten there, if nothing is added."""
-    lingers: float = 5.0
-    """Seconds after the end of a turn for which those who listen can still hear of it there."""
+    relay_ttl: float = 120.0
+    """Time to live of the events in Redis after the last addition."""
+    closed_relay_ttl: float = 5.0
+    """Time to live of the events in Redis after the end of the turn."""

@@ -1,4 +1,4 @@
-"""The transitions of a turn: each is one transaction under the conversation's lock, and asks for the token of its worker."""
+"""The transitions of a turn. Each is one transaction under the conversation's lock, and checks the worker's token."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from .types import HOST, SEND, LeaseLost, StartedTurn, TurnRequest
 
 
 def begin_turn(work: UnitOfWork, request: TurnRequest, token: str) -> StartedTurn:
-    """Store the question and begin to answer it, or line up behind the turn that is under way.
+    """Store the question and begin a turn, or queue the turn behind the active one.
 
-    A retry of a request finds the turn that the first one began. Raises `TurnInProgress` where no turn may wait.
+    A retry of a request returns the turn of the first one. Raises `TurnInProgress` if the queue is full.
     """
     row = (
         message_rules.prepared(work, request.conversation_id, request.message) if request.message is not None else None
     )
     conversation = work.store.lock(request.conversation_id)
-    known = _known(work, conversation, request, row)
+    known = _earlier_turn(work, conversation, request, row)
     if known is not None:
         return known
     live = live_turns(work, conversation)
@@ -49,7 +49,7 @@ def begin_turn(work: UnitOfWork, request: TurnRequest, token: str) -> StartedTur
     if live and not request.only_question:
         _refuse_to_wait(work, live)
         return StartedTurn(_enqueue(work, conversation, request, live, stored, token), None)
-    # a message that is appended reads the conversation as it is by now, and steps its version
+    # appending a message reads the conversation again, and increments its version
     appends = request.kind in (SEND, HOST)
     question = questions.put(work, conversation if appends else work.store.lock(conversation.id), request.kind, stored)
     if request.only_question:
@@ -67,7 +67,9 @@ def begin_turn(work: UnitOfWork, request: TurnRequest, token: str) -> StartedTur
     return StartedTurn(turn, question)
 
 
-def _known(work: UnitOfWork, conversation: Any, request: TurnRequest, row: dict[str, Any] | None) -> StartedTurn | None:
+def _earlier_turn(
+    work: UnitOfWork, conversation: Any, request: TurnRequest, row: dict[str, Any] | None
+) -> StartedTurn | None:
     """The turn that an earlier, equal request has begun."""
     if request.key is not None and (turn := turn_rows.find(work.store, conversation, "key", request.key)):
         if turn.fingerprint != request.fingerprint:
@@ -141,12 +143,12 @@ def _insert(
 
 
 def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None:
-    """Begin a turn that has waited, if it is its turn now; None if it is not. Raises `LeaseLost` if it is no longer there."""
-    conversation = states.hold(work, turn)
+    """Begin the first turn of the queue; None if *turn* is not the first. Raises `LeaseLost` if it was ended."""
+    conversation = states.lock_conversation(work, turn)
     live = live_turns(work, conversation)
     mine = next((each for each in live if each.id == turn.id and each.token == token), None)
     if mine is not None and mine.state != WAITING:
-        # it has begun: a caller with an unknown outcome calls again
+        # it has begun: the caller retries after an unknown outcome
         return StartedTurn(mine, _question_of(work, conversation, mine))
     if mine is None or mine.cancelled:
         raise LeaseLost
@@ -168,9 +170,9 @@ def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None
 
 
 def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> Any:
-    """Insert the answer with its first words, for readers of the conversation to see; returns the turn. Raises `LeaseLost`."""
-    conversation = states.hold(work, turn)
-    # a caller with an unknown outcome calls again
+    """Insert the answer with its first text, visible to readers; returns the turn. Raises `LeaseLost`."""
+    conversation = states.lock_conversation(work, turn)
+    # STREAMING too: the caller retries after an unknown outcome
     moved = states.advance_own(
         work, turn, {"state": STREAMING, "answer_id": message_id}, token, (PROCESSING, STREAMING)
     )
@@ -182,8 +184,8 @@ def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, colum
 
 
 def checkpoint(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> bool:
-    """Save the answer so far; returns whether the turn shall be cancelled. Raises `LeaseLost`."""
-    conversation = states.hold(work, turn)
+    """Save the answer so far; returns whether the turn has a stop request. Raises `LeaseLost`."""
+    conversation = states.lock_conversation(work, turn)
     moved = states.advance_own(work, turn, {}, token, (STREAMING,))
     if states.update_answer(work, conversation, message_id, columns, STREAMING) is None:
         states.drop(work, conversation, moved)
@@ -200,7 +202,7 @@ def await_approval(
     calls: Sequence[Mapping[str, Any]],
 ) -> None:
     """Wait for the user's decision about *calls*; no worker holds the turn meanwhile. Raises `LeaseLost`."""
-    conversation = states.hold(work, turn)
+    conversation = states.lock_conversation(work, turn)
     parts = len(columns["parts"])
     waiting = [
         {"id": call["id"], "name": call["name"], "arguments": call["arguments"], "decision": None, "parts": parts}
@@ -222,11 +224,11 @@ def decide_calls(
     key: str | None = None,
     answer_id: str | None = None,
 ) -> tuple[Any, bool, bool]:
-    """Settle tool calls, those of *answer_id* if that is given. Once all are decided the turn goes on, with *token*.
+    """Decide tool calls, those of *answer_id* if that is given. Once all are decided the turn goes on, with *token*.
 
-    What comes back is the turn, whether it goes on now, and whether the same was decided before with *key*.
+    Returns the turn, whether it goes on now, and whether an earlier request with *key* made the same decision.
 
-    Raises `NotFound` for a call that is unknown, `Conflict` for one that is settled, and changes nothing then.
+    Raises `NotFound` for an unknown call and `Conflict` for a decided one, and changes nothing then.
     """
     conversation = work.store.lock(conversation_id)
     live_turns(work, conversation)
@@ -242,7 +244,7 @@ def decide_calls(
     if turn is None or any(calls[one]["decision"] for one in ids) or turn.state != AWAITING:
         raise ToolCallSettled
     if answer_id not in (None, turn.answer_id):
-        raise ToolCallSettled  # another turn has calls by the same names
+        raise ToolCallSettled  # another turn has calls with the same ids
     for one in ids:
         calls[one].update(decision=decision, **({"key": key} if key else {}))
     if _decide_in_answer(work, conversation, turn, calls) is None:
@@ -272,14 +274,14 @@ def end_turn(
     state: str,
     error: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Message] | None:
-    """End the turn and store its answer for good; without *token*, for any worker. Raises `LeaseLost`.
+    """End the turn and store its answer. Without *token* the turn may belong to any worker. Raises `LeaseLost`.
 
-    Without *columns* the answer stays as it was saved last. A turn that has not begun yet keeps its question. What comes
-    back is the turn and its answer; None if that was deleted.
+    Without *columns* the answer stays as the last checkpoint saved it. The question of a waiting turn is stored. Returns
+    the turn and its answer; None if the answer was deleted.
     """
-    conversation = states.hold(work, turn)
+    conversation = states.lock_conversation(work, turn)
     if token is None or turn.state == WAITING:
-        conversation, turn = _as_it_is(work, conversation, turn)
+        conversation, turn = _reload(work, conversation, turn)
     if columns is None:
         columns = {} if turn.answer_id else EMPTY_ANSWER
     values = {"state": state, "token": None, "ended_at": now(), "error": error, "request": None}
@@ -293,8 +295,8 @@ def end_turn(
     return moved, answer
 
 
-def _as_it_is(work: UnitOfWork, conversation: Any, turn: Any) -> tuple[Any, Any]:
-    """The conversation, and a turn that may have gone on since it was read: it has asked its question. Raises `LeaseLost`."""
+def _reload(work: UnitOfWork, conversation: Any, turn: Any) -> tuple[Any, Any]:
+    """Read the conversation and the turn again; the question of a waiting turn is stored. Raises `LeaseLost`."""
     live = turn_rows.live(work.store, conversation)
     turn = next((each for each in live if each.id == turn.id), None)
     if turn is None:
@@ -302,15 +304,15 @@ def _as_it_is(work: UnitOfWork, conversation: Any, turn: Any) -> tuple[Any, Any]
     if turn.state != WAITING:
         return conversation, turn
     if live.active is not None or live[0].id != turn.id:
-        raise LeaseLost  # those before it have not ended: its lease will, and its question is stored then
+        raise LeaseLost  # the turns before it have not ended: recovery stores its question once its lease has expired
     turn = store_question(work, conversation, turn)
     return work.store.lock(conversation.id), turn
 
 
 def request_stop(work: UnitOfWork, conversation_id: str, key: tuple[str, str] | None = None) -> Outcome:
-    """Tell the worker of the turn under way to end it; the turn, None if there is none.
+    """Ask the worker of the active turn to end it, and return the turn; None if there is none.
 
-    Under a *key* that was used before, the turn that was meant then: one that has begun since is not ended.
+    With a repeated *key* it returns the turn of the first request: a turn that has begun since is not ended.
     """
     if key is None:
         return Outcome(_request_stop(work, conversation_id), False)
@@ -324,7 +326,7 @@ def request_stop(work: UnitOfWork, conversation_id: str, key: tuple[str, str] | 
 
 
 def _stored_stop(turn: Any | None) -> dict[str, Any]:
-    """What is kept of a request to end a turn."""
+    """The stored answer of an idempotent stop request."""
     return {"turn_id": turn.id, "conversation_id": turn.conversation_id} if turn is not None else {"turn_id": None}
 
 

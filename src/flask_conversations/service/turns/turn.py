@@ -1,4 +1,4 @@
-"""What a responder is given: the question, the messages before it, and whether the answer is still wanted."""
+"""The argument of a responder: the question, the messages before it, and whether the user has cancelled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .views import TurnContext
 
 
 class Turn:
-    """One question that is to be answered.
+    """One question that a responder answers.
 
-    A responder runs without an app context and without a database connection: `with turn.app.app_context():` gives it the one,
-    each call of `turn.service` takes the other for as long as it lasts.
+    A responder runs without an app context and without a database connection. `with turn.app.app_context():` opens the context;
+    each call of `turn.service` takes a connection until it returns.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class Turn:
         answer: list[dict[str, Any]],
         stopping: threading.Event,
     ) -> None:
-        self._units, self._stopping, self._before = units, stopping, context.messages
+        self._units, self._stopping, self._messages = units, stopping, context.messages
         self.conversation: Mapping[str, Any] = context.conversation
         self.message: Mapping[str, Any] | None = context.question
         """The question; None where the host records an answer to none."""
         self.answer = answer
-        """What this turn has said before the user decided about tool calls; empty at first."""
+        """The parts of the answer before the user decided about tool calls; empty in a new turn."""
         self.approved: list[ToolCall] = _decided(calls, answer, "approved")
         self.denied: list[ToolCall] = _decided(calls, answer, "denied")
 
@@ -45,13 +45,13 @@ class Turn:
         return self.render()
 
     def render(self, format: str = "openai", *, max_tokens: int | None = None) -> list[dict[str, Any]]:
-        """The same in another format: see `get_conversation_history`."""
+        """The history in another format: see `get_conversation_history`."""
         count = self._units.backend.token_counter
-        return render(self._before, format=format, max_tokens=max_tokens, count_tokens=count)
+        return render(self._messages, format=format, max_tokens=max_tokens, count_tokens=count)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the rest of the answer is not wanted: a responder that sees it should return."""
+        """Whether the turn was stopped: then the responder should return."""
         return self._stopping.is_set()
 
     @property
@@ -71,7 +71,7 @@ class Turn:
 
 
 def _decided(calls: Sequence[Mapping[str, Any]], answer: Sequence[Mapping[str, Any]], decision: str) -> list[ToolCall]:
-    """The calls that were decided so, and have no result yet."""
+    """The tool calls with this *decision* that have no result yet."""
     done = {part["tool_call_id"] for part in answer if part["type"] == "tool_result"}
     return [
         ToolCall(call["id"], call["name"], call["arguments"], True)

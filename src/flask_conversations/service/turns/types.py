@@ -1,4 +1,4 @@
-"""What a turn is begun with, what is shown of it, and the errors of its worker."""
+"""The request that begins a turn, the public JSON of a turn, and the errors of its worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...tables import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...turns import ResponderError
 
 SEND, REGENERATE, EDIT, HOST, RECORD = "send", "regenerate", "edit", "host", "record"
-"""How a turn begins: with a new question, an old one again, one put differently, or in a route of the host."""
+"""How a turn begins: a new question, a second answer to one, an edited one, or a route of the host."""
 
 
 class LeaseLost(Exception):
@@ -22,32 +22,32 @@ class LeaseLost(Exception):
 
 
 class Interrupted(ResponderError):
-    """The answer was broken off, by neither the responder nor the user."""
+    """The answer was interrupted, neither by the responder nor by the user."""
 
     code = "interrupted"
 
 
 @dataclasses.dataclass(frozen=True)
 class TurnRequest:
-    """A turn that is to begin."""
+    """A request to begin a turn."""
 
     conversation_id: str
     kind: str
     message: Mapping[str, Any] | None = None
-    """The question, as `save_message` takes it; None if it is there already."""
+    """The question, as `save_message` takes it; None if it is already stored."""
     message_id: str | None = None
-    """The message that is answered again, or put differently."""
+    """The message that is answered again, or edited."""
     key: str | None = None
     fingerprint: str | None = None
-    """The Idempotency-Key of the request, and what tells it from another with that key."""
+    """The Idempotency-Key of the request, and the fingerprint of its body."""
     protocol: str | None = None
     only_question: bool = False
-    """Whether the question is only stored, because there is no responder."""
+    """True if there is no responder: the question is only stored."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StartedTurn:
-    """A turn that has begun, now or by an earlier equal request; None for a question that no turn answers."""
+    """A turn that this request or an earlier equal one has begun. `turn` is None for a question without a turn."""
 
     turn: Any
     question: Message | None
@@ -55,7 +55,7 @@ class StartedTurn:
 
 
 class TurnView(TypedDict):
-    """A turn with the messages that belong to it, as they are stored."""
+    """A turn with its stored question and answer."""
 
     turn: Any
     """The row: see `store.turns`."""
@@ -71,7 +71,7 @@ def public_state(state: str | None) -> str:
 
 
 def timeline_of(view: TurnView) -> Timeline:
-    """What the events of a turn follow from, as far as it is stored."""
+    """The stored state of a turn, from which its events follow."""
     turn, answer = view["turn"], view["answer"]
     parts = parts_of(answer) if answer is not None else []
     return Timeline(
@@ -87,7 +87,7 @@ def timeline_of(view: TurnView) -> Timeline:
 
 
 def _problem(error: Mapping[str, Any]) -> dict[str, Any]:
-    """The error of a turn as any other error of ours is told."""
+    """The error of a turn as problem details (RFC 9457)."""
     return {
         "type": "about:blank",
         "title": ResponderError.title,
@@ -118,5 +118,5 @@ def dump(turn: Any) -> Turn:
 
 
 def stored_error(error: ConversationsError) -> dict[str, Any]:
-    """What is kept of a failure: for the person who asked, and without anything that other code has said."""
+    """The part of an error that the user may see: no text of an exception that host code has raised."""
     return {"code": error.code, "detail": error.detail}

@@ -1,4 +1,4 @@
-"""Looking at turns: the state of a conversation, one turn with its messages, and what a responder is given."""
+"""Reading turns: the state of a conversation, one turn with its messages, and the context of a responder."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ class UnknownTurn(MalformedRequest):
 
 
 class TurnContext(NamedTuple):
-    """What a responder is given of the database."""
+    """The stored data that a responder gets."""
 
     conversation: Conversation
     question: Mapping[str, Any] | None
     messages: list[Message]
-    """Those up to the question, the oldest first."""
+    """The messages up to the question, the oldest first."""
 
 
 def get_state(units: Units, conversation_id: str, limit: int) -> State:
-    """The newest messages of a conversation, what goes on in it, and what is waited for."""
+    """The newest messages of a conversation, the state of its turn, and the pending approvals."""
     recovery.recover_conversation(units, conversation_id)
     found = units.read_as("get_state", state, conversation_id, limit)
     if found is None:
         with units.session() as session:
-            if transaction.is_free(session):  # else the caller may hold the conversation: the next read sees to it
+            # otherwise the caller may have locked the conversation: a later read ends the turn
+            if transaction.is_free(session):
                 units.own.write(recovery.end_orphan, conversation_id)
         found = units.read(state, conversation_id, limit, orphaned=True)
     assert found is not None
@@ -48,7 +49,7 @@ def get_state(units: Units, conversation_id: str, limit: int) -> State:
 
 
 def state(work: UnitOfWork, conversation_id: str, limit: int, *, orphaned: bool = False) -> State | None:
-    """None if a turn waits for a decision about an answer that was deleted, unless that is known."""
+    """None if a turn waits for an approval, but its answer was deleted; *orphaned* ignores such a turn."""
     conversation = work.store.get(conversation_id)
     page = reading.page_as_dicts(work, reading.PageQuery(conversation.id, limit))
     turn = turn_rows.newest(work.store, conversation)
@@ -66,7 +67,7 @@ def state(work: UnitOfWork, conversation_id: str, limit: int, *, orphaned: bool 
         "state": public_state(turn.state if turn is not None else None),
         "turn": dump(turn) if turn is not None else None,
         "pending_actions": _pending_actions(turn),
-        "waiting": [_waiting(each) for each in waiting],
+        "waiting": [_waiting_turn(each) for each in waiting],
         "siblings": siblings,
         "branches": branch_rules.branches_of(work, conversation),
         "version": shown["version"],
@@ -77,7 +78,7 @@ def state(work: UnitOfWork, conversation_id: str, limit: int, *, orphaned: bool 
 def get_page(
     units: Units, rule: Callable[[UnitOfWork, reading.PageQuery], reading.Page], query: reading.PageQuery
 ) -> reading.Page:
-    """A page of messages; read again if an answer in it seemed to grow, and its worker is gone."""
+    """A page of messages; read again if it had a growing answer whose worker is dead."""
     page = units.read_as("get_messages", rule, query)
     if page.has_growing and recovery.recover_conversation(units, page.conversation_id):
         page = units.read(rule, query)
@@ -85,7 +86,7 @@ def get_page(
 
 
 def turn_view(units: Units, conversation_id: str, turn_id: str) -> TurnView:
-    """A turn with its question and answer; one whose worker is gone is ended first."""
+    """A turn with its question and answer, after a dead one was ended."""
     view = units.read(_turn_view, conversation_id, turn_id)
     turn = view["turn"]
     if turn.dead and turn.state in LIVE_STATES and units.backend.turns.find(turn_id) is None:
@@ -113,7 +114,7 @@ def _turn_view(work: UnitOfWork, conversation_id: str, turn_id: str) -> TurnView
 
 
 def unanswered_question(work: UnitOfWork, conversation_id: str, message_id: str) -> Message:
-    """A question that no turn answers. Raises `UnknownTurn` if there is none of that id."""
+    """A question without a turn. Raises `UnknownTurn` if there is no such question."""
     conversation = work.store.get(conversation_id)
     question = rows.one(work.store, conversation.id, message_id)
     if question is None or question.role != "user":
@@ -124,7 +125,7 @@ def unanswered_question(work: UnitOfWork, conversation_id: str, message_id: str)
 
 
 def current_turn(work: UnitOfWork, conversation_id: str) -> types.Turn | None:
-    """The turn that is under way, or else the first that waits; None if there is none."""
+    """The active turn, or else the first waiting one; None if there is none."""
     conversation = work.store.get(conversation_id)
     live = turn_rows.live(work.store, conversation)
     turn = live.active or (live[0] if live else None)
@@ -132,7 +133,7 @@ def current_turn(work: UnitOfWork, conversation_id: str) -> types.Turn | None:
 
 
 def turn_context(work: UnitOfWork, turn: Any, question: Mapping[str, Any] | None) -> TurnContext:
-    """The conversation, the question, and the messages up to it. *question* may be known."""
+    """The conversation, the question, and the messages up to it. *question* is read if it is None."""
     conversation = work.store.get(turn.conversation_id)
     if question is None and turn.question_id is not None:
         row = rows.one(work.store, conversation.id, turn.question_id)
@@ -144,7 +145,7 @@ def turn_context(work: UnitOfWork, turn: Any, question: Mapping[str, Any] | None
 
 
 def answer_parts(work: UnitOfWork, turn: Any) -> list[dict[str, Any]]:
-    """The parts of a turn's answer before it is taken up again."""
+    """The stored parts of the answer of a resumed turn."""
     answer = rows.one(work.store, turn.conversation_id, turn.answer_id) if turn.answer_id else None
     if answer is None:
         return []
@@ -168,7 +169,7 @@ def _pending_actions(turn: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _waiting(turn: Any) -> dict[str, Any]:
+def _waiting_turn(turn: Any) -> dict[str, Any]:
     row = (turn.request or {}).get("row") or {}
     content = schema.content_of(row.get("content", ""), row.get("content_is_parts", False), row.get("parts"))
     return {"turn_id": turn.id, "kind": turn.kind, "client_id": turn.client_id, "content": content}
