@@ -175,8 +175,8 @@ class Verification:
             return None
         if entry.state in ("absent", "reserved", "leased"):
             return None
-        if entry.state == "rubbish":
-            return "The key holds something that is no entry of ours."
+        if entry.state == "corrupt":
+            return "The key holds no valid entry."
         held = self._units.read(_held, conversation_id, len(entry.messages))
         if held is None:
             return "There is an entry of a conversation that is deleted."

@@ -82,7 +82,7 @@ def _confirmed(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted:
     if now == (entry.version, entry.rev):
         return Found(entry)
     if now is None or now[0] <= entry.version:
-        cache.disagrees(own_id)
+        cache.forget_disagreeing(own_id)
         return Found()
     # another writer was faster, or the entry is old; a newer entry would have to be confirmed again
     return Found(lease=cache.read(own_id, owner, wanted, wanted, now[0]).lease)
@@ -102,18 +102,18 @@ def _filling(work: UnitOfWork, cache: Cache, lease: Lease, own_id: str, owner: s
     try:
         found = rows.newest(work.store, own_id, limit=limit, shared=alone)
     except DBAPIError as error:
-        cache.give_back(lease)
+        cache.release(lease)
         if not db_errors.is_read_only(error) or not alone:
             raise
         # what a replica says may be old: it is good for this answer only
         work.undo()
         return _from_database(work, own_id, wanted, rows.STORED)
     if found is None:
-        cache.give_back(lease)
+        cache.release(lease)
         raise work.store.missing(own_id)
     if found.exact:
         messages = [schema.dump(row) for row in found.rows[: cache.limit]]
         cache.fill(lease, own_id, owner, found.version, found.rev, messages)
     else:
-        cache.give_back(lease)
+        cache.release(lease)
     return Window(own_id, found.version, None, found.rows[:wanted], rows.STORED, found.branched)
