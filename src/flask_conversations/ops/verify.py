@@ -235,7 +235,7 @@ def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
         message_rows.change(work.store, conversation, message, values)
     changed = conversation_rows.change(work.store, conversation.id, {**audit.totals(), "version": version})
     for branch in audit.wrong_branches:
-        branch_rows.mend(work.store, changed, branch.name, audit.tip_of(branch))
+        branch_rows.repair(work.store, changed, branch.name, audit.tip_of(branch))
     if audit.wrong_tags:
         conversation_rows.set_tags(work.store, changed, audit.tags)
     if work.config.audit:
