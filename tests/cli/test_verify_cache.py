@@ -40,7 +40,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch) -> None:
     """Until the second look nobody has to wait: no writer is at work here."""
-    monkeypatch.setattr(verify, "SETTLING", 0.0)
+    monkeypatch.setattr(verify, "RECHECK_DELAY", 0.0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`flask conversations doctor`: is everything around the conversations set up as it should be, and if not, what to do."""
+"""`flask conversations doctor`: checks of the whole set-up, each with its remedy."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def stamp(step: str) -> None:
 
 
 def _step(name: str) -> str | None:
-    """What the operator calls a step, as the migrations call it."""
+    """The step of the migrations that the operator's *name* stands for."""
     if name == "base":
         return None
     step = migrations.HEAD if name == "head" else name
