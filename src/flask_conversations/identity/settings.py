@@ -1,4 +1,4 @@
-"""What a resolver needs of the app it runs in: its settings, its signature, and whether it may be lenient."""
+"""The current app for resolvers: its settings, its signer, and whether it may be lenient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite changes a table by making it anew. With foreign keys on, that would take every message with it."""
+"""SQLite changes a table by making it anew. With foreign keys on, that would delete every message."""
 
 from __future__ import annotations
 
