@@ -263,7 +263,7 @@ class BranchMixin:
 
 
 class TurnMixin:
-    """One turn of a conversation: a question, and what became of answering it."""
+    """One turn of a conversation: a question, and the state of its answer."""
 
     __names__: Names
     __conversation_key__: sa.Column[Any]
@@ -374,7 +374,7 @@ class IdempotencyMixin:
 
 
 class QueryLogMixin:
-    """One call of the service, for auditing: who did what to which conversation, and how long it took."""
+    """One call of the service, for auditing: its identity, action, conversation and duration."""
 
     __names__: Names
 

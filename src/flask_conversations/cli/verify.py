@@ -20,11 +20,15 @@ PROGRESS_INTERVAL = 2.0
 
 
 @group.command("verify")
-@click.option("--repair", is_flag=True, help="Put right what follows from the messages; never touch the messages.")
+@click.option(
+    "--repair", is_flag=True, help="Correct the values that follow from the messages; never touch the messages."
+)
 @click.option(
     "--accept-content", is_flag=True, help="With --repair: take messages changed by other means as they are now."
 )
-@click.option("--dry-run", is_flag=True, help="With --repair: say what it would put right, and change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --repair: report the findings that it would repair, and change nothing."
+)
 @click.option("--yes", is_flag=True, help="With --repair: do not ask.")
 @click.option("--user", metavar="ID", help="Only the conversations of this user.")
 @click.option("--org", metavar="ID", help="Only those of this organisation; with --user, of the user in it.")

@@ -1,6 +1,6 @@
 """The numbers of `conversations.get_stats()` for Prometheus and OpenTelemetry, if their packages are installed.
 
-They count what this process has done since it began. docs/howto/metrics.md says what that means with several workers.
+They count the work of this process since it began; for several workers see docs/howto/metrics.md.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def _read(message: Any) -> ParsedMessage | None:
 
 
 def _answer_calls(history: list[ParsedMessage]) -> None:
-    """Give each result to the call before it that waits for it, whatever messages lie between; the first result counts."""
+    """Give each result to the call before it that waits for it, even with other messages between; the first result counts."""
     waiting: dict[str, Call] = {}
     for parsed in history:
         waiting.update((call.id, call) for call in parsed.calls if call.result is None)
@@ -162,14 +162,14 @@ def _for_a_model(history: list[ParsedMessage]) -> list[ParsedMessage]:
 
 def _settle_calls(history: list[ParsedMessage]) -> None:
     """Leave out calls without an answer; spell the ids and names of the others so that every provider takes them."""
-    seen: Counter[str] = Counter()
+    uses: Counter[str] = Counter()
     taken: set[str] = set()
     for parsed in history:
         if calls := parsed.calls:
             parsed.entries = [entry for entry in parsed.entries if not isinstance(entry, Call) or entry.result]
             for call in calls:
                 if call.result:
-                    call.id = _wire_id(call.id, seen, taken)
+                    call.id = _wire_id(call.id, uses, taken)
                     call.name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64]
 
 
@@ -190,15 +190,15 @@ def _steps(parsed: ParsedMessage) -> Iterator[ParsedMessage]:
         yield dataclasses.replace(parsed, entries=entries, results=[], step=number)
 
 
-def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
+def _wire_id(call_id: str, uses: Counter[str], taken: set[str]) -> str:
     """The id itself if it is short, plain and new, else one made of it.
 
     OpenAI refuses more than 40 characters, Anthropic any other alphabet and an id that comes twice.
     """
     wire_id = call_id
     while wire_id in taken or not _WIRE_ID.fullmatch(wire_id):
-        seen[call_id] += 1
-        digest = hashlib.sha256(f"{call_id}\0{seen[call_id]}".encode(errors="surrogatepass"))
+        uses[call_id] += 1
+        digest = hashlib.sha256(f"{call_id}\0{uses[call_id]}".encode(errors="surrogatepass"))
         wire_id = f"call_{digest.hexdigest()[:32]}"
     taken.add(wire_id)
     return wire_id

@@ -31,7 +31,7 @@ def until_of(message: Any) -> int | None:
 
 
 def summarized(messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages with the newest summary before them, in place of what it sums up and of all other summaries.
+    """The messages with the newest summary before them, in place of the messages that it sums up and of all other summaries.
 
     Instructions at the beginning are no conversation, and stay.
     """

@@ -11,7 +11,7 @@ from .parsing import JSON, Call, Component, Entry, Media, Other, ParsedMessage, 
 
 
 def render(history: list[ParsedMessage]) -> list[JSON]:
-    """UI messages: what a chat page shows, calls that still wait for an answer or an approval included."""
+    """UI messages for a chat page, calls that still wait for a result or an approval included."""
     messages = (_message(parsed, index) for index, parsed in enumerate(history))
     return [message for message in messages if message["parts"]]
 

@@ -1,4 +1,4 @@
-"""Several ways to log in, asked in order."""
+"""Several identity resolvers, tried in order."""
 
 from __future__ import annotations
 

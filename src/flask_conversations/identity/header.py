@@ -21,7 +21,7 @@ class HeaderIdentity:
     """The user in *user_header*, if the request comes straight from a *trusted* address or network; otherwise None.
 
     *trusted* overrides `CONVERSATIONS_TRUSTED_PROXIES`. With *org_header* the proxy must send both. The proxy has to
-    remove these headers from what it receives.
+    remove these headers from requests that it receives.
     """
 
     knows_source: ClassVar[bool] = True

@@ -95,7 +95,7 @@ def check_address(url: str, algorithms: Sequence[str], *, lenient: bool) -> None
     if not all(name in ASYMMETRIC for name in algorithms):
         raise ConfigurationError(
             f"CONVERSATIONS_JWT_JWKS_URL gives public keys, but CONVERSATIONS_JWT_ALGORITHMS is {list(algorithms)!r}."
-            " Set it to what the login server signs with, for example RS256 or ES256."
+            " Set it to the algorithms of the login server, for example RS256 or ES256."
         )
     address = urlsplit(url)
     if address.scheme not in ("http", "https") or not address.hostname:

@@ -33,7 +33,7 @@ def is_lenient(app: Flask) -> bool:
 
 
 def signer(purpose: str) -> URLSafeTimedSerializer:
-    """Signs for one *purpose* with the app's SECRET_KEY, and still reads what SECRET_KEY_FALLBACKS signed."""
+    """Signs for one *purpose* with the app's SECRET_KEY, and still accepts signatures of SECRET_KEY_FALLBACKS."""
     require_secret_key(current_flask_app(), purpose)
     fallbacks: list[str | bytes] = list(current_app.config.get("SECRET_KEY_FALLBACKS") or ())
     assert current_app.secret_key is not None

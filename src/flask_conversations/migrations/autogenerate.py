@@ -158,7 +158,7 @@ def _is_ours(ours: Ours, table: ops.ModifyTableOps, op: Any) -> bool:
 
 
 def _subject(op: Any) -> tuple[str, str | None]:
-    """The kind and the name of what an operation within a table is about."""
+    """The kind and the name of the object of an operation within a table."""
     if isinstance(op, ops.AddColumnOp):
         return "column", op.column.name
     if isinstance(op, (ops.DropColumnOp, ops.AlterColumnOp)):

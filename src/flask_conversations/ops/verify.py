@@ -155,11 +155,11 @@ class Verification:
         """Contradictions of the cache and the database. An entry that a writer is about to replace is left out."""
         if self._cache is None:
             return []
-        seen = [(own_id, text) for own_id in ids if (text := self._contradiction(own_id))]
-        if seen:
+        suspects = [(own_id, text) for own_id in ids if (text := self._contradiction(own_id))]
+        if suspects:
             time.sleep(RECHECK_DELAY)
         findings = []
-        for own_id, first in seen:
+        for own_id, first in suspects:
             text = self._contradiction(own_id)
             if text is not None and text == first:
                 repaired = repair and _forget(self._cache, own_id) and self._contradiction(own_id) is None

@@ -184,7 +184,7 @@ class ConversationsWithMessages(Page):
 
 
 class Turn(TypedDict):
-    """One turn: a question, and what became of answering it."""
+    """One turn: a question, and the state of its answer."""
 
     id: Id
     conversation_id: Id

@@ -20,7 +20,7 @@ local function fits()
   return bytes <= MAX_BYTES
 end
 
--- the new elements on top of what is there, below the reservations of others
+-- the new elements on top of the old ones, below the reservations of others
 local function push()
   local empty = base[1]:match(EMPTY)
   if #marks == 1 then
