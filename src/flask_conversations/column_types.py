@@ -1,4 +1,4 @@
-"""Column types that behave the same on SQLite and PostgreSQL, and read a spoilt value as absent instead of failing."""
+"""Column types that behave the same on SQLite and PostgreSQL, and read a corrupt value as absent instead of failing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UUIDString(TypeDecorator[str]):
 
 
 class UTCDateTime(TypeDecorator[dt.datetime]):
-    """A moment: always aware and in UTC in Python, whatever the database keeps."""
+    """A time that is aware and in UTC in Python, on every database."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -76,7 +76,7 @@ def _dashed(value: Any) -> str | None:
 
 
 def _moment(value: dt.datetime | None) -> dt.datetime | None:
-    # a server that keeps UTC, as most do, is not asked to convert each time again
+    # most servers use UTC: those values need no conversion
     if value is None or getattr(value.tzinfo, "key", None) in ("UTC", "Etc/UTC"):
         return value
     return value.astimezone(dt.timezone.utc)
@@ -88,7 +88,7 @@ def _moment_from_text(value: Any) -> dt.datetime | None:
     try:
         return dt.datetime.fromisoformat(value + "+00:00")
     except (TypeError, ValueError):
-        logger.warning("A row holds something that is no time; it is read as absent.")
+        logger.warning("A row holds an invalid time; it is read as absent.")
         return None
 
 
@@ -98,9 +98,9 @@ def _json_from_text(value: Any) -> Any:
     try:
         return json.loads(value, parse_constant=_absent)
     except (TypeError, ValueError, RecursionError):
-        logger.warning("A row holds something that is no JSON; it is read as absent.")
+        logger.warning("A row holds invalid JSON; it is read as absent.")
         return None
 
 
 def _absent(constant: str) -> None:
-    """NaN and Infinity are no JSON, although Python writes them."""
+    """NaN and Infinity are not JSON, although Python writes them."""

@@ -80,7 +80,7 @@ class Config:
     require_preconditions: bool = False
     """Answer 428 to a PATCH or PUT without If-Match or expected version."""
     csrf: str = "origin"
-    """Who proves that a request with a cookie comes from this site: `origin` (we do), `host` (the app does), `exempt`."""
+    """The check that a request with a cookie comes from this site: `origin` (ours), `host` (the app's own) or `exempt` (none)."""
     trusted_origins: Sequence[str] = ()
     """Further origins, as `https://chat.example`, that may send requests with cookies."""
     idempotency_hours: int = 24
@@ -90,7 +90,7 @@ class Config:
     send_limit: str | None = None
     """How often one user may send messages over HTTP, likewise. Both limits need Flask-Limiter, or the extra `limits`."""
     rate_storage: str | None = None
-    """Where an app without Flask-Limiter counts, as `redis://host/1`; by default in `redis_url`, else in each process apart."""
+    """Storage of the counts without Flask-Limiter, as `redis://host/1`; by default `redis_url`, else each process counts alone."""
 
     # -- conversations and messages -----------------------------------------------------------------------------------
     history_limit: int = 20
@@ -118,11 +118,11 @@ class Config:
     turn_lease: float = 30.0
     """Seconds without a heartbeat of its worker after which a turn counts as dead; its answer so far is kept."""
     turn_timeout: float = 300.0
-    """Seconds that a responder may say nothing before its turn is ended."""
+    """Seconds without output of a responder after which its turn is ended."""
     turn_queue: int = 20
     """Turns that may wait for another one in a conversation, in order; 0 answers 409 instead."""
     stream_seconds: float = 300.0
-    """Seconds after which a stream of events is closed; the client takes it up where it was."""
+    """Seconds after which a stream of events is closed; the client resumes it."""
     stream_limit: int = 1000
     """Streams of events that one process keeps open at a time; more are answered 503, and clients poll."""
 
@@ -156,7 +156,7 @@ class Config:
     guest_days: int = 7
     """Days a guest's cookie lasts."""
     trusted_proxies: Sequence[str] = ()
-    """Addresses or networks of the proxies whose headers HeaderIdentity believes."""
+    """Addresses or networks of the proxies whose headers HeaderIdentity trusts."""
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], **options: Any) -> Config:
@@ -169,7 +169,7 @@ class Config:
         for key, value in mapping.items():
             if key.startswith(PREFIX):
                 values[_field_name(key, fields)] = value
-        for key, name in _ALSO.items():
+        for key, name in _UNPREFIXED_KEYS.items():
             if name not in values and mapping.get(key) is not None:
                 values[name] = mapping[key]
         values.update({name: value for name, value in options.items() if value is not None})
@@ -179,7 +179,7 @@ class Config:
         return config
 
     def _check(self) -> None:
-        at_least = {
+        minimums = {
             "lock_timeout": 0.001,
             "max_request_bytes": 1024,
             "idempotency_hours": 24,
@@ -198,7 +198,7 @@ class Config:
             "stream_seconds": 1,
             "stream_limit": 0,
         }
-        for name, least in at_least.items():
+        for name, least in minimums.items():
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but must be at least {least}.")
         for name in ("max_content_length", "max_parts"):
@@ -206,9 +206,9 @@ class Config:
                 raise ConfigurationError(f"{_key(name)} must be at least 1, or unset.")
         if self.jwt_leeway > 30:
             raise ConfigurationError(f"{_key('jwt_leeway')} is {self.jwt_leeway!r}, but may be 30 seconds at most.")
-        most = {"cache_limit": 1000, "cache_ttl": 30 * 86400, "cache_max_staleness": 86400, "redis_timeout": 60}
-        most |= {"turn_lease": 3600, "turn_timeout": 86400, "turn_queue": 1000, "stream_seconds": 86400}
-        for name, limit in most.items():
+        maximums = {"cache_limit": 1000, "cache_ttl": 30 * 86400, "cache_max_staleness": 86400, "redis_timeout": 60}
+        maximums |= {"turn_lease": 3600, "turn_timeout": 86400, "turn_queue": 1000, "stream_seconds": 86400}
+        for name, limit in maximums.items():
             if getattr(self, name) > limit:
                 raise ConfigurationError(f"{_key(name)} is {getattr(self, name)!r}, but may be at most {limit}.")
         if self.redis_url is not None and not isinstance(self.redis_url, str):
@@ -224,22 +224,22 @@ class Config:
         _one_of("json_case", self.json_case, ("snake", "camel"))
         _one_of("foreign_status", self.foreign_status, (403, 404))
         _one_of("csrf", self.csrf, ("origin", "host", "exempt"))
-        from_wire = set(self.client_roles) - {"user", "assistant", "system", "tool", "developer"}
-        if from_wire:
-            raise ConfigurationError(f"{_key('client_roles')} names unknown roles: {sorted(from_wire)}.")
+        unknown_roles = set(self.client_roles) - {"user", "assistant", "system", "tool", "developer"}
+        if unknown_roles:
+            raise ConfigurationError(f"{_key('client_roles')} names unknown roles: {sorted(unknown_roles)}.")
         if self.url_prefix and not self.url_prefix.startswith("/"):
             raise ConfigurationError(
                 f"{_key('url_prefix')} is {self.url_prefix!r}, but must be empty or start with '/'."
             )
 
 
-_ALSO = {
+_UNPREFIXED_KEYS = {
     "MAX_HISTORY": "history_limit",
     "REDIS_URL": "redis_url",
     "REDIS_CACHE_LIMIT": "cache_limit",
     "REDIS_CACHE_TTL": "cache_ttl",
 }
-"""Keys without our prefix that hosts have already, and what they set where ours is not there."""
+"""Keys without our prefix that hosts may have already, with the field that each sets unless our own key does."""
 
 
 def _key(name: str) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 
 
 class Counters:
-    """Named numbers that threads raise together."""
+    """Named numbers that all threads raise."""
 
     def __init__(self, *names: str) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The host's database: found or made, and prepared so that a wait for a lock is a short wait."""
+"""The host's database: found or made, and set up so that waits for locks are short."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def metadata_for(db: SQLAlchemy, bind_key: str | None) -> sa.MetaData:
 
 
 def engine_of(db: SQLAlchemy, config: Config) -> sa.Engine:
-    """The engine of our tables on the current app. Raises `ConfigurationError` if there is none that serves."""
+    """The engine of our tables on the current app. Raises `ConfigurationError` if there is none, or an unsupported one."""
     try:
         engine = db.engines[config.bind_key]
     except RuntimeError as error:

@@ -184,7 +184,7 @@ class ValidationFailed(ConversationsError, ValueError):
         self.errors: dict[str, Any] = _by_legible_names(errors or {})
 
     def rename_fields(self, spelled: Callable[[Any], Any]) -> None:
-        """Give the fields the names that the caller knows them by."""
+        """Rename the fields to the spelling of the caller."""
         errors = spelled(self.errors)
         if self.detail == self._naming(self.errors):
             self.detail = self._naming(errors) or self.detail
@@ -202,7 +202,7 @@ def _by_legible_names(errors: FieldErrors) -> dict[str, Any]:
 
 
 def _legible(name: Any) -> str:
-    """The name of a field as an answer may repeat it: it may be any text that a client made up."""
+    """The name of a field, fit to be repeated in an answer: a client may have sent any text."""
     text = str(name).encode("utf-8", "replace").decode()
     return text if len(text) <= 100 else f"{text[:99]}…"
 
@@ -249,9 +249,9 @@ class SchemaMissing(StorageUnavailable):
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """For logs: the type of an error, what has caused it, and the places it came through.
+    """For logs: the type of an error, its causes, and the lines of its traceback.
 
-    What it says is left out, since it may repeat what people have written.
+    The messages of errors are left out, since they may repeat content of users.
     """
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
@@ -260,7 +260,7 @@ def redacted_traceback(error: BaseException) -> str:
 
 
 def _type_and_places(error: BaseException) -> str:
-    # not traceback.format_tb: to mark columns it parses the source, at which some CPython 3.11 fail if two threads do so at once
+    # not traceback.format_tb: it parses the source to mark columns, and in some CPython 3.11 two threads cannot do that at once
     places = (
         f'\n  File "{place.filename}", line {place.lineno}, in {place.name}\n    {place.line}'
         for place in traceback.extract_tb(error.__traceback__)

@@ -55,7 +55,7 @@ class Conversations:
     def init_app(self, app: Flask, db: SQLAlchemy | None = None, **options: Any) -> None:
         """Set the extension up on *app*. May come before or after `db.init_app(app)`.
 
-        Raises `ConfigurationError`, saying what to do, for every mistake that can be seen now.
+        Raises `ConfigurationError` with the remedy for every mistake that is visible now.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError("Flask-Conversations is already set up on this app: call init_app once.")
@@ -133,7 +133,7 @@ class Conversations:
         return api.create_blueprint(name=name, resource=resource, url_prefix=url_prefix, json_case=json_case)
 
     def identity_loader(self, function: F) -> F:
-        """Use *function* as the identity resolver: it answers an `Identity`, a user id, or None."""
+        """Use *function* as the identity resolver: it returns an `Identity`, a user id, or None."""
         self._identity_loader = function
         if self._app is not None:
             state = self._app.extensions[EXTENSION]
@@ -141,12 +141,12 @@ class Conversations:
         return function
 
     def get_stats(self, *, app: Flask | None = None) -> dict[str, Any]:
-        """What this process has counted: `calls` (reads, writes, retries, conflicts), `turns`, `identities`, `limits`, and `cache`
+        """The counters of this process: `calls` (reads, writes, retries, conflicts), `turns`, `identities`, `limits`, and `cache`
         (hits, misses, refused entries, the circuit breaker; None without one). Numbers only rise until the process ends.
         """
         bound = app or (current_app if has_app_context() else self._app)
         if bound is None:
-            raise ConfigurationError("There is no app here whose numbers could be told: get_stats(app=app).")
+            raise ConfigurationError("There is no app here whose counters could be returned: call get_stats(app=app).")
         return cast("dict[str, Any]", bound.extensions[EXTENSION].stats())
 
     def check_csrf(self) -> None:
@@ -157,7 +157,7 @@ class Conversations:
         current_app.extensions[EXTENSION].check_csrf()
 
     def refresh_identity(self) -> None:
-        """Ask the resolver anew in this request: for a login or logout in the middle of it."""
+        """Call the resolver anew in this request, after a login or logout in the middle of it."""
         current_app.extensions[EXTENSION].forget()
 
     def guard(self, function: F) -> F:
@@ -199,7 +199,7 @@ class Conversations:
     ) -> ConversationService:
         """The service of one user, outside a request: worker, CLI, shell, test.
 
-        With *app* it works without any context, from any thread. Raises `ValueError` for an id that cannot name one person.
+        With *app* it works without any context, from any thread. Raises `ValueError` for an invalid id.
         """
         identity = user_id if isinstance(user_id, Identity) else Identity(user_id, org_id, anonymous=_is_guest(user_id))
         return self._service(identity, app)
@@ -219,7 +219,7 @@ class Conversations:
         """A durable stand-in for `SESSIONS = defaultdict(lambda: deque(maxlen=maxlen))`, for the identity that sends the request.
 
         Its deques show the newest *maxlen* items; the database keeps all, or with *forget* those only. *write* `both` keeps them in
-        this process's memory too, and *read* says which half to believe: `memory` or `database`.
+        this process's memory too, and *read* chooses the half that is read: `memory` or `database`.
         """
         return Sessions(self.as_user, maxlen, write=write, read=read, forget=forget)
 

@@ -2,8 +2,8 @@
 
     Conversations(db, guards=[remove_invisible])        # or CONVERSATIONS_GUARDS = "flask_conversations.guards.remove_invisible"
 
-Text can carry characters that no screen shows and that a model reads all the same. They are removed; whatever a script or an emoji
-needs stays. This is no defence against what is written in plain sight.
+Text can carry characters that no screen shows but a model reads. They are removed, except where a script or an emoji needs them.
+This is no defence against visible text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def remove_invisible(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def visible(text: str) -> str:
-    """*text* without what cannot be seen. A text that has nothing of the kind comes back unchanged.
+    """*text* without invisible characters. A text that has none comes back unchanged.
 
     Removed are control characters but tab and line breaks, lone surrogates, tags, bidirectional embeddings, overrides and isolates,
     joiners, selectors and fillers where they join, select or fill nothing. A control character that breaks a line becomes "\\n".
@@ -36,20 +36,20 @@ def visible(text: str) -> str:
     if not _SUSPECT.search(text):
         return text
     reads_leftwards = _RIGHT_TO_LEFT.search(text) is not None
-    seen: list[str] = []
+    kept: list[str] = []
     before, place = "", 0
     for found in _SUSPECT.finditer(text):
         here = found.start()
         if here < place:
-            continue  # a tag of a flag, which has stayed with it
+            continue  # a tag that was kept with its flag
         if here > place:
-            seen.append(text[place:here])
+            kept.append(text[place:here])
             before = text[here - 1]
-        if shown := _shown(text, here, before, reads_leftwards):
-            seen.append(shown)
+        if shown := _replacement(text, here, before, reads_leftwards):
+            kept.append(shown)
             before = shown[-1]
         place = here + max(len(shown), 1)
-    return "".join([*seen, text[place:]])
+    return "".join([*kept, text[place:]])
 
 
 def _content(content: Any) -> Any:
@@ -73,7 +73,7 @@ def _cleaned(item: Any, names: tuple[str, ...]) -> Any:
 _CLEANERS = {"content": _content, "parts": _parts, "attachments": _attachments}
 
 
-# --- which of the suspects are needed where they stand
+# --- which suspects are needed at their place
 
 _SUSPECT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters
@@ -87,7 +87,7 @@ _SUSPECT = re.compile(
 _SYMBOLS = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 _SYMBOL = re.compile(f"[{_SYMBOLS}]")
 _EMOJI = re.compile(f"[{_SYMBOLS}\ufe0e\ufe0f]")
-"""What an emoji sequence may go on from: a symbol, of whatever skin, perhaps with its selector."""
+"""Characters that an emoji sequence may continue: a symbol, of any skin, or its selector."""
 
 _KEYS = re.compile("[0-9#*]")
 _KEYCAP = "\u20e3"
@@ -96,7 +96,7 @@ _FLAG_TAGS = tuple("".join(chr(0xE0000 + ord(c)) for c in name) + "\U000e007f" f
 
 _IDEOGRAPH = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _VARIED = re.compile("[\u2200-\u22ff\u2a00-\u2aff\u3001\u3002\uff01-\uff1f\u1000-\u109f\uaa60-\uaa7f\ua840-\ua877]")
-"""Besides ideographs and symbols, what has standardised variants: operators, punctuation, Myanmar, Phags-pa."""
+"""Characters with standardised variants, besides ideographs and symbols: operators, punctuation, Myanmar, Phags-pa."""
 
 _JOINING = re.compile(
     "[\u0600-\u0605\u0608\u060b\u060e-\u061b\u061d-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17b3\u17b6-\u180a\u1810-\u18af"
@@ -114,8 +114,8 @@ _RIGHT_TO_LEFT = re.compile(
 _MARKS = re.compile("[\u061c\u200e\u200f]")
 
 
-def _shown(text: str, place: int, before: str, reads_leftwards: bool) -> str:
-    """What stays of the character at *place*, behind *before*, the last one that has stayed: it, a line break, or nothing."""
+def _replacement(text: str, place: int, before: str, reads_leftwards: bool) -> str:
+    """The replacement of the character at *place*, behind *before*, the last one kept: itself, a line break, or nothing."""
     one, after = text[place], text[place + 1 : place + 2]
     if one in "\r\x0b\x0c\x85":
         return "\r" if one == "\r" and after == "\n" else "\n"
@@ -126,8 +126,8 @@ def _shown(text: str, place: int, before: str, reads_leftwards: bool) -> str:
     return (_selector(one, before, after) or _joiner(one, before, after)) if before else ""
 
 
-# Each is decided by the last character that has stayed, and by the next one if that stays for certain: a second look finds
-# the same.
+# Each decision depends on the last character kept, and on the next one if that is kept for certain: a second run changes
+# nothing.
 
 
 def _selector(one: str, before: str, after: str) -> str:
@@ -144,7 +144,7 @@ def _selector(one: str, before: str, after: str) -> str:
 
 
 def _joiner(one: str, before: str, after: str) -> str:
-    """What joins or parts the letters of a script that needs it, or the parts of an emoji."""
+    """A character that joins or separates letters of a script that needs it, or parts of an emoji."""
     if one == "\u200d" and _EMOJI.match(before):
         joins: Any = _SYMBOL.match(after)
     elif one in "\u200c\u200d":

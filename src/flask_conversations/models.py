@@ -37,7 +37,7 @@ class Models:
 
     @property
     def of_conversations(self) -> list[Any]:
-        """The classes whose rows go with their conversation."""
+        """The classes whose rows are deleted with their conversation."""
         return [getattr(self, table.model) for table in TABLES if table.orphans]
 
 
@@ -83,7 +83,7 @@ def _build(metadata: sa.MetaData, names: Names, conversation: Any, message: Any)
     classes: dict[str, Any] = {}
     for table in TABLES:
         extra = extras.get(table.model)
-        # the conversation is the first; the others refer to it
+        # the first class is the conversation, which the others refer to
         attributes = {"__conversation_key__": classes["Conversation"].__table__.c.id} if classes else {}
         bases = (extra, table.mixin, base) if extra is not None else (table.mixin, base)
         mapped = _is_mapped(extra)

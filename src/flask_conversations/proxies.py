@@ -1,4 +1,4 @@
-"""What a request sees: `current_conversations` is to conversations what `current_user` is to a user."""
+"""Proxies for the current request, like Flask-Login's `current_user`: `current_conversations` and `current_identity`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often one person may create conversations and send messages: counted by the app's Flask-Limiter, else by `limits` alone."""
+"""Limits on creating conversations and sending messages, counted by the app's Flask-Limiter, else by the package `limits`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from limits.strategies import RateLimiter  # type: ignore[import-not-found, unused-ignore]
 
 PAUSE = 1.0
-"""Seconds in which nothing is counted after the storage has failed: a dead one shall not delay each request."""
+"""Seconds without counting after the storage has failed: a dead one must not delay each request."""
 
 UNREACHABLE = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 
 _KINDS = {"create": "create_limit", "send": "send_limit"}
 _SINGLE_REDIS = ("redis", "rediss", "unix", "redis+unix")
-"""Schemes of one Redis, which can be told not to try twice."""
+"""Schemes of a single Redis, whose client can be set not to retry."""
 
 logger = logging.getLogger("flask_conversations")
 
@@ -39,7 +39,7 @@ logger = logging.getLogger("flask_conversations")
 class RateLimits:
     """The limits of one app.
 
-    Raises `ConfigurationError` for a limit or a storage that cannot be, and for a limit without the package that counts.
+    Raises `ConfigurationError` for an invalid limit or storage, and for a limit without the package `limits`.
     """
 
     def __init__(self, app: Flask, config: Config) -> None:
@@ -47,19 +47,19 @@ class RateLimits:
         self._limits = {kind: _parsed(name, getattr(config, name)) for kind, name in _KINDS.items()}
         self._counters = Counters("allowed", "refused", "uncounted")
         self._own: RateLimiter | None = None
-        self._out_until: float | None = None
+        self._paused_until: float | None = None
         if any(self._limits.values()) and self._hosts_limiter() is None:
             self._open_own()
 
     def hit(self, kind: str, identity: Identity) -> int | None:
-        """Count one request of *identity*; if it is one too many, the seconds until another is not.
+        """Count one request of *identity*; if the limit is exceeded, the seconds until the next one is allowed.
 
-        Nothing is refused while the storage does not answer: that is said once in the log.
+        No request is refused while the storage does not answer, which is logged once.
         """
         items = self._limits[kind]
         if not items or not self._is_enabled():
             return None
-        if self._out_until is not None and time.monotonic() < self._out_until:
+        if self._paused_until is not None and time.monotonic() < self._paused_until:
             self._counters.add("uncounted")
             return None
         return self._hit(items, kind, identity)
@@ -76,12 +76,12 @@ class RateLimits:
         self._works()
         self._counters.add("allowed" if wait is None else "refused")
         if wait is not None and (host := self._hosts_limiter()) is not None:
-            # else it would write the Retry-After of a limit of its own over ours
+            # else Flask-Limiter would replace our Retry-After with that of its own limit
             host.context.view_rate_limit = None
         return wait
 
     def hosts_wait(self) -> int | None:
-        """Where the app's own limits have refused this request, the seconds until they let another one through."""
+        """If the app's own limits have refused this request, the seconds until they allow the next one."""
         host = self._hosts_limiter()
         found = host.current_limit if host is not None else None
         if host is None or found is None or not found.breached:
@@ -101,12 +101,12 @@ class RateLimits:
         return next(iter(hosts), None) if isinstance(hosts, set) else None
 
     def _is_enabled(self) -> bool:
-        # a Flask-Limiter that was switched off before its init_app leaves this setting, and is found nowhere
+        # a Flask-Limiter that was disabled before its init_app leaves no extension, only this setting
         host = self._hosts_limiter()
         return bool(self._app.config.get("RATELIMIT_ENABLED", True) if host is None else host.enabled)
 
     def _counter(self) -> tuple[RateLimiter, str]:
-        """What counts, and what its keys begin with."""
+        """The limiter that counts, and the prefix of its keys."""
         host = self._hosts_limiter()
         if host is not None:
             return host.limiter, getattr(host, "_key_prefix", "")
@@ -122,15 +122,15 @@ class RateLimits:
 
     def _failed(self, error: Exception) -> None:
         self._counters.add("uncounted")
-        if self._out_until is None:
+        if self._paused_until is None:
             logger.warning(
                 "Rate limits are not counted, and no request is refused, until their storage answers again: %s", error
             )
-        self._out_until = time.monotonic() + PAUSE
+        self._paused_until = time.monotonic() + PAUSE
 
     def _works(self) -> None:
-        if self._out_until is not None:
-            self._out_until = None
+        if self._paused_until is not None:
+            self._paused_until = None
             logger.info("Rate limits are counted again.")
 
 
@@ -149,7 +149,7 @@ def _wait(counter: RateLimiter, item: RateLimitItem, key: Sequence[str]) -> int:
         return 1
     left = reset - time.time()
     if left <= 0:
-        # a sliding window that has begun in this millisecond is told as one that ends in it
+        # a sliding window that began in this millisecond is reported to end in it
         left = item.get_expiry()
     # Redis rounds the life of a key to seconds: half a second may be missing
     return math.ceil(left + 0.5)
@@ -166,7 +166,7 @@ def _tag(identity: Identity) -> str:
 
 
 def _failures(counter: RateLimiter) -> tuple[type[Exception], ...]:
-    """What the storage raises when it cannot be asked."""
+    """The errors of a storage that does not answer."""
     from limits.errors import StorageError
 
     own = counter.storage.base_exceptions
@@ -181,7 +181,7 @@ def _parsed(name: str, text: Any) -> list[RateLimitItem]:
         from limits import parse_many
     except ImportError:
         raise ConfigurationError(
-            f'{key} is set, but the package that counts is missing: pip install "flask-conversations[limits]"'
+            f'{key} is set, but the package limits is missing: pip install "flask-conversations[limits]"'
         ) from None
     try:
         items = parse_many(text)
@@ -203,7 +203,7 @@ def _own_counter(config: Config) -> RateLimiter:
     try:
         return SlidingWindowCounterRateLimiter(storage_from_string(uri, **_options(scheme, config.redis_timeout)))
     except (Unusable, ValueError, TypeError, NotImplementedError) as error:
-        # the address may hold a password, and so may what the package says of it
+        # the address may hold a password, and so may the text of the package's error
         why = f": {error}" if isinstance(error, Unusable) and "prerequisite" in str(error) else ""
         raise ConfigurationError(
             f"Rate limits cannot be counted in a storage {scheme}://...{why}. Set CONVERSATIONS_RATE_STORAGE to an address that "
@@ -219,8 +219,8 @@ def _storage_uri(config: Config) -> str:
 
 
 def _options(scheme: str, timeout: float) -> dict[str, Any]:
-    """For Redis: to give up soon. What it has counted, and could not say, must not be counted again."""
+    """For Redis, short timeouts and no retries: a request whose answer is lost may have been counted."""
     if not scheme.startswith(("redis", "unix")):
         return {}
-    patience: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    return {**patience, "retry": Retry(NoBackoff(), 0)} if scheme in _SINGLE_REDIS else patience
+    timeouts: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    return {**timeouts, "retry": Retry(NoBackoff(), 0)} if scheme in _SINGLE_REDIS else timeouts

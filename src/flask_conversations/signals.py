@@ -1,7 +1,7 @@
 """Blinker signals, sent after commit, never before and never on rollback. The sender is the Flask app.
 
 Each is sent with `identity` (an `Identity`, or None for the system) and `conversation`, `message` or `turn` (the JSON-ready dict as
-the service returns it). Receivers run after the transaction has ended and may use the database; what they raise is logged, and not
+the service returns it). Receivers run after the transaction has ended and may use the database; their errors are logged, and not
 raised.
 """
 
@@ -33,7 +33,7 @@ turn_state_changed = _signals.signal("turn-state-changed")
 """A turn went from one state to the next, once for each step; sent with `turn` and `previous_state`, None for a turn that begins.
 
 `turn` has `id`, `conversation_id`, `kind`, `protocol`, `state`, `outcome` (None while the turn lives), `question_id`, `answer_id`,
-`error` (None, or `{"code", "detail"}`), `created_at`, `started_at` (None until its turn has come), `updated_at` and `ended_at`, and
-nothing that was said. Both states are those of a conversation, or `waiting`: a turn that was completed or interrupted is `idle`,
+`error` (None, or `{"code", "detail"}`), `created_at`, `started_at` (None while it waits), `updated_at` and `ended_at`, and
+no content. Both states are those of a conversation, or `waiting`: a turn that was completed or interrupted is `idle`,
 and its `outcome` says which.
 """

@@ -1,4 +1,4 @@
-"""The extension on one app: who asks, where the rows are, and which hooks of the host take part."""
+"""The state of the extension on one app: its identity resolver, its backend, and the hooks of the host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .streams import open_relay
 
 
 class Limiter(Protocol):
-    """Counts what each person asks for: see `rate_limits`."""
+    """Counts the requests of each identity: see `rate_limits`."""
 
     def hit(self, kind: str, identity: Identity) -> int | None: ...
 
@@ -57,7 +57,7 @@ class State:
         self.app, self.db, self.models, self.config, self.resolver = app, db, models, config, resolver
         self._guards = guards
         self._backend: Backend | None = None
-        self._making = threading.RLock()
+        self._backend_lock = threading.RLock()
         self.cache: Cache | None = open_cache(config)
         self.calls = Counters("reads", "writes", "retries", "conflicts", "unavailable", "signals")
         self.identities = Counters("resolved", "refused")
@@ -65,12 +65,12 @@ class State:
 
     @property
     def backend(self) -> Backend:
-        """Where the service of this app keeps its rows; made on first use, since the host may tell us of its `db` first."""
+        """The backend of this app's service, made on first use: the host may initialise its `db` after us."""
         return self._backend or self._shared_backend()
 
     def _shared_backend(self) -> Backend:
         """One backend for all threads; the first caller makes it."""
-        with self._making:
+        with self._backend_lock:
             self._backend = self._backend or self._make_backend()
             return self._backend
 
@@ -101,7 +101,7 @@ class State:
         return Units(lambda: self.backend, None, self.app)
 
     def stats(self) -> dict[str, Any]:
-        """What this process has counted since it began: numbers and states, no contents and no names."""
+        """The counters of this process since it began: numbers and states, no contents and no names."""
         return {
             "calls": self.calls.all(),
             "turns": self.turns.stats(),
@@ -111,7 +111,7 @@ class State:
         }
 
     def resolved(self) -> Resolved:
-        """Who sent the current request: asked once, remembered on the request itself. Raises `IdentityRequired`."""
+        """The identity of the current request, resolved once and kept on the request itself. Raises `IdentityRequired`."""
         if not has_request_context():
             raise IdentityRequired("There is no request here that an identity could come from: use as_user(...).")
         remembered = self._remembered()
@@ -128,7 +128,7 @@ class State:
         return vars(request._get_current_object()).setdefault("_flask_conversations", {})  # type: ignore[attr-defined,no-any-return]
 
     def forget(self) -> None:
-        """Forget who sent the current request."""
+        """Forget the identity of the current request."""
         self._remembered().pop(self, None)
 
     def current_identity(self) -> Identity:
@@ -147,7 +147,7 @@ class State:
 
     @contextlib.contextmanager
     def request_committed(self) -> Iterator[None]:
-        """Around a request to our own API: where the host commits, no other code would commit the changes of the API."""
+        """Around a request to our own API: with `autocommit` off, no code of the host would commit its changes."""
         if self.config.autocommit:
             yield
             return

@@ -1,4 +1,4 @@
-"""Each of our tables, once: its columns and indexes, its owner columns, and what becomes of its rows with their conversation."""
+"""The registry of our tables: columns and indexes, owner columns, and whether rows are deleted with their conversation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ MAIN = "main"
 WAITING, PROCESSING, STREAMING, AWAITING = "waiting", "processing", "streaming", "awaiting_approval"
 COMPLETED, FAILED, CANCELLED, INTERRUPTED = "completed", "failed", "cancelled", "interrupted"
 ACTIVE_STATES = (PROCESSING, STREAMING, AWAITING)
-"""States of a turn of which a conversation has one at most."""
+"""States of a turn in progress: a conversation has at most one such turn."""
 LIVE_STATES = (WAITING, *ACTIVE_STATES)
 """States of a turn that has not ended."""
 NO_ORG = ""
-"""Stored for an identity without organisation, since a unique key takes two NULLs for different."""
+"""Stored for an identity without organisation, since two NULLs are different to a unique key."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What a host may choose about the tables: prefix, schema and foreign keys to its own user and organisation."""
+    """The names that a host may choose: prefix, schema, and foreign keys to its own users and organisations."""
 
     prefix: str = ""
     schema: str | None = None
@@ -238,7 +238,7 @@ class TagMixin:
 
 
 class BranchMixin:
-    """Where a branch of a conversation ends that is not the active one; `conversations.head_id` is where that ends."""
+    """The tip of a branch that is not the active one; that of the active one is `conversations.head_id`."""
 
     __names__: Names
     __conversation_key__: sa.Column[Any]
@@ -263,13 +263,13 @@ class BranchMixin:
 
 
 class TurnMixin:
-    """One turn of a conversation: a question, and what became of answering it."""
+    """One turn of a conversation: a question, and the state of its answer."""
 
     __names__: Names
     __conversation_key__: sa.Column[Any]
 
     number: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
-    """1, 2, 3, ... in the order in which the turns of a conversation were asked for, which is the order they run in."""
+    """1, 2, 3, ... in the order in which the turns of a conversation were requested, and in which they run."""
     id: Mapped[str] = mapped_column(UUIDString, nullable=False, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
     user_id: Mapped[str] = mapped_column(sa.String(255), nullable=False)
@@ -279,9 +279,9 @@ class TurnMixin:
     question_id: Mapped[str | None] = mapped_column(UUIDString)
     answer_id: Mapped[str | None] = mapped_column(UUIDString)
     request: Mapped[Any] = mapped_column(JSONValue, nullable=True)
-    """What a waiting turn will store and do once it begins."""
+    """The request of a waiting turn, carried out once it begins."""
     client_id: Mapped[str | None] = mapped_column(sa.String(MAX_CLIENT_ID))
-    """That of the question: a retry finds the turn by it."""
+    """The client id of the question, by which a retry finds the turn."""
     key: Mapped[str | None] = mapped_column(sa.String(255))
     """The Idempotency-Key of the request that began it."""
     fingerprint: Mapped[str | None] = mapped_column(sa.String(64))
@@ -292,7 +292,7 @@ class TurnMixin:
     cancelled: Mapped[bool] = mapped_column(sa.Boolean, nullable=False, default=False)
     """Whether the worker was asked to stop."""
     calls: Mapped[Any] = mapped_column(JSONValue, nullable=True)
-    """Tool calls that wait, or have waited, for an approval, what was decided, and how many parts the answer had by then."""
+    """Tool calls that wait, or have waited, for an approval, with the decisions and the number of parts of the answer by then."""
     error: Mapped[Any] = mapped_column(JSONValue, nullable=True)
     created_at: Mapped[dt.datetime] = mapped_column(UTCDateTime, nullable=False, default=now)
     started_at: Mapped[dt.datetime | None] = mapped_column(UTCDateTime)
@@ -374,7 +374,7 @@ class IdempotencyMixin:
 
 
 class QueryLogMixin:
-    """One call of the service, for auditing: who did what to which conversation, and how long it took."""
+    """One call of the service, for auditing: its identity, action, conversation and duration."""
 
     __names__: Names
 
@@ -403,7 +403,7 @@ class QueryLogMixin:
 
 
 class SchemaVersionMixin:
-    """The migration step the tables stand at, in a row of its own: the database knows best."""
+    """The migration step of the tables, in a row of its own."""
 
     __names__: Names
 
@@ -420,7 +420,7 @@ class SchemaVersionMixin:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What the rest of the package does with one table."""
+    """One table, and how the rest of the package treats it."""
 
     name: str
     """Without the host's prefix."""
@@ -431,7 +431,7 @@ class Table:
     has_owner: bool = False
     """Whether its rows carry the owner of their conversation: they follow when the conversation is claimed."""
     orphans: str | None = None
-    """What `verify` says of rows whose conversation is gone; such rows are erased with their conversation. None where rows stay."""
+    """Text of `verify` for rows without their conversation, with which rows are deleted. None for rows that are kept then."""
     repairable: bool = True
     """Whether `verify --repair` deletes those rows."""
 

@@ -1,4 +1,4 @@
-"""For the tests of host apps: a test client that is a certain user, whatever login the app has."""
+"""For the tests of host apps: a test client that acts as a given user, without the login of the app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ConversationsClient"]
 class ConversationsClient(FlaskClient):
     """A test client whose requests come from *user*; without a user if that is None.
 
-    The app's identity resolver is not asked, so no token, cookie or login is needed. Requests count as sent by a page of the
+    The app's identity resolver is not called, so no token, cookie or login is needed. Requests count as sent by a page of the
     same site, so that no CSRF token is needed either. Everything else is Flask's test client: `client.post(path, json=...)`.
     """
 
@@ -30,7 +30,7 @@ class ConversationsClient(FlaskClient):
 
     @property
     def service(self) -> ConversationService:
-        """What this user would use in a view, to arrange a test or to look up what a request has done."""
+        """The service of this user, to arrange a test or to check the effect of a request."""
         if self.identity is None:
             raise ValueError("A client without a user has no conversations: make one with a user.")
         app: Flask = self.application

@@ -1,7 +1,8 @@
 """Callbacks around a commit: just before it, and after the commit of the session's root transaction, by the host or by us.
 
 SQLAlchemy's `after_commit` also fires for savepoints, forbids SQL, and lets an exception turn a durable commit into an error.
-This module hides that: a callback runs after the root transaction has ended, may use the database, and cannot hurt the caller.
+This module hides that: a callback runs after the root transaction has ended and may use the database; the caller never gets its
+errors.
 A rolled back savepoint discards the callbacks and changes that were recorded inside it.
 """
 

@@ -384,7 +384,7 @@ class Worker:
 @contextlib.contextmanager
 def _restless_breaker() -> Iterator[None]:
     """It opens and closes often: what happens in between is what is of interest here."""
-    breaker.FIRST_PAUSE, breaker.LONGEST_PAUSE = 0.05, 0.3
+    breaker.FIRST_PAUSE, breaker.MAX_PAUSE = 0.05, 0.3
     yield
 
 

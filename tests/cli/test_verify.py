@@ -396,7 +396,7 @@ def test_no_report_repeats_what_was_said(app, chat):
 
 def test_how_far_it_has_come_goes_to_stderr(app, chat, monkeypatch):
     """A long walk says so, where it is not in the way of whoever reads the report."""
-    monkeypatch.setattr("flask_conversations.cli.verify.SAID_EVERY", -1.0)
+    monkeypatch.setattr("flask_conversations.cli.verify.PROGRESS_INTERVAL", -1.0)
     result = app.test_cli_runner().invoke(args=["conversations", "verify", "--batch", "1"])
     assert "1 conversations with 1 messages, 0 findings ..." in result.stderr
     assert len(result.stderr.splitlines()) > 2

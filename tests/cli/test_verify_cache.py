@@ -40,7 +40,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch) -> None:
     """Until the second look nobody has to wait: no writer is at work here."""
-    monkeypatch.setattr(verify, "SETTLING", 0.0)
+    monkeypatch.setattr(verify, "RECHECK_DELAY", 0.0)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_an_entry_that_lags_behind_is_none_of_the_faults(app, ada, chat, cache, 
 
 def test_rubbish_and_entries_of_what_is_gone(app, chat, cache, right):
     """Of a conversation in the trash, of one that is not there, and something that is no entry of ours."""
-    cache.hold(chat, **{**right, "state": "rubbish"})
+    cache.hold(chat, **{**right, "state": "corrupt"})
     assert kinds(verified(app, code=1)[0]) == {"cache"}
     cache.hold(chat, **right)
     sql(app, "UPDATE conversations SET status = 'deleted' WHERE user_id = 'ada'")

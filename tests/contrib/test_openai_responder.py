@@ -209,7 +209,7 @@ def test_it_is_asked_again_three_times_and_no_more(stub, act, caplog):
         (fails(404), "does not know this model"),
         (fails(400, {"error": {"code": "context_length_exceeded"}}), "too long for the model"),
         (fails(429, {"error": {"code": "insufficient_quota"}}), "used up"),
-        (fails(302, Location="/elsewhere"), "sent us elsewhere"),
+        (fails(302, Location="/elsewhere"), "redirected the request"),
         (sends(b"<html>", content_type="text/html"), "no chat completion"),
         (says(), "answered with nothing"),
         (says(" ", "\n"), "answered with nothing"),
@@ -310,8 +310,8 @@ def test_a_thought_counts_as_the_first_token(stub):
 
 def test_an_answer_without_end_is_ended(stub, monkeypatch):
     """More bytes than any answer has, in many lines or in one, and no more memory than that."""
-    monkeypatch.setattr("flask_conversations.contrib.openai.reading.LARGEST_ANSWER", 100_000)
-    monkeypatch.setattr("flask_conversations.contrib.openai.reading.LONGEST_LINE", 50_000)
+    monkeypatch.setattr("flask_conversations.contrib.openai.reading.MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("flask_conversations.contrib.openai.reading.MAX_LINE_BYTES", 50_000)
 
     def never_ends(line: Any) -> None:
         line.begin()
@@ -516,7 +516,7 @@ def test_the_model_gets_an_error_for_a_tool_that_does_not_exist(stub):
 def test_a_model_that_never_stops_asking_for_tools_is_stopped(stub):
     """Eight rounds, then a sentence."""
     *_, error = events_of(stub, calls(("c", "weather", '{"city":"Rome"}')), tools=[weather])
-    assert "again and again" in str(error)
+    assert "too many times" in str(error)
     assert len(stub.asked) == 8
 
 

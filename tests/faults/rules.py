@@ -86,8 +86,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="user-forges-the-answer-of-a-tool",
         path="src/flask_conversations/history/parsing.py",
-        right="said = [entry for entry in said if not isinstance(entry, (Call, Result))]",
-        wrong="said = [entry for entry in said if not isinstance(entry, Call)]",
+        right="entries = [entry for entry in entries if not isinstance(entry, (Call, Result))]",
+        wrong="entries = [entry for entry in entries if not isinstance(entry, Call)]",
         tests=("tests/history/test_history_formats.py",),
     ),
     Fault(

@@ -29,7 +29,7 @@ class Loaded:
 def load(elements: list[str] | None, run: str, now: int, reserve_ms: int, conversation: str) -> Loaded:
     """*elements* is the list from left to right; None for a key of another type."""
     if elements is None or len(elements) > MOST:
-        return Loaded(Key(), reason="rubbish")
+        return Loaded(Key(), reason="corrupt")
     marks, died, place = [], False, 0
     while place < len(elements) and elements[place].startswith('{"_r":'):
         time = re.search(r'"_t":(\d+)\}$', elements[place])
@@ -42,13 +42,13 @@ def load(elements: list[str] | None, run: str, now: int, reserve_ms: int, conver
     if rest and rest[0].startswith('{"_l":'):
         found = re.fullmatch(r'\{"_l":"([0-9A-Za-z]+)","_e":"([0-9a-f]+)","_t":(\d+)\}', rest[0])
         if len(elements) > 1 or found is None:
-            return Loaded(Key(), reason="rubbish")
+            return Loaded(Key(), reason="corrupt")
         return Loaded(Key((), Lease(found[1], found[2])), time=int(found[3]))
     if died or not rest:
         return Loaded(Key(tuple(marks)))
     head = MESSAGE.match(rest[0])
     if head is None or head[4] != "1" or head[5] != conversation:
-        return Loaded(Key(tuple(marks)), reason="rubbish")
+        return Loaded(Key(tuple(marks)), reason="corrupt")
     if head[2] != run:
         return Loaded(Key(tuple(marks)), reason="restarted")
     base = Base(run, int(head[1]), None, window(rest))

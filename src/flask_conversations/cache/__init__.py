@@ -1,4 +1,4 @@
-"""The Redis tier, the only part that knows of Redis. Its data may be lost at any moment; only the database notices."""
+"""The cache in Redis. Its data may be lost at any time; reads then go to the database."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ logger = logging.getLogger("flask_conversations")
 
 
 def open_cache(config: Config) -> Cache | None:
-    """The cache that the settings ask for; None without one. Nothing is sent to Redis yet.
+    """The configured cache, or None. Nothing is sent to Redis yet.
 
-    An address that cannot be read is said once, and the app works from the database.
+    An invalid address is logged once, and the app works from the database.
     """
     if config.cache is False:
         return None

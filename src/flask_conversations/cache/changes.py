@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from . import entries
 
-IN_TIME = 5.0
-"""Seconds from the reservation to the end of the commit within which no reader can have taken the reservation for dead."""
+APPLY_TIMEOUT = 5.0
+"""Seconds from the reservation to the end of the commit within which no reader can have removed the reservation as expired."""
 
 
 class Commands(Protocol):
@@ -39,9 +39,9 @@ class Change:
     version: int
     rev: int
     owner: str = ""
-    """The owner's tag; known where there are messages."""
+    """The owner's tag; empty without messages."""
     appended: list[bytes] | None = None
-    """The elements of what was appended to the active branch, the oldest first; None if anything else has changed."""
+    """The elements of messages appended to the active branch, the oldest first; None for any other change."""
 
     def append(self, owner: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """This step has appended *messages*. They are encoded now: the caller may change the objects later."""
@@ -61,19 +61,19 @@ class ConversationCommit:
         self._conversation_id = changes[0].conversation_id
         self._from, self._last = changes[0].version - 1, changes[-1]
         versions = [change.version for change in changes]
-        in_a_row = versions == list(range(versions[0], versions[0] + len(versions)))
+        is_consecutive = versions == list(range(versions[0], versions[0] + len(versions)))
         appended = [change.appended for change in changes if change.appended is not None]
         self._appended = [one for some in appended for one in some] if len(appended) == len(changes) else None
-        if not in_a_row:
+        if not is_consecutive:
             self._appended = None
         self._token = ""
-        self._since = 0.0
+        self._reserved_at = 0.0
         self._reserved: bool | None = None
 
     def reserve(self) -> None:
         """Under the row lock, just before the commit."""
         self._token = self._cache.new_token()
-        self._since = time.monotonic()
+        self._reserved_at = time.monotonic()
         inserted = self._from == 0 and self._appended is not None
         empty = entries.empty_tail(self._conversation_id, self._last.owner, self._last.rev) if inserted else b""
         self._reserved = self._cache.reserve(self._conversation_id, self._token, self._from, empty)
@@ -81,13 +81,13 @@ class ConversationCommit:
     def committed(self) -> None:
         """After the commit."""
         tails = self._tails() if self._reserved and self._appended is not None else None
-        in_time = time.monotonic() - self._since <= IN_TIME
+        in_time = time.monotonic() - self._reserved_at <= APPLY_TIMEOUT
         if tails is not None and in_time:
             self._cache.apply(self._conversation_id, self._token, self._from, self._last.version, tails)
         elif self._reserved is None:
             self._cache.mark_stale(self._conversation_id)
         else:
-            # also after a failed reservation: one more time-out is a fair price for no stale read
+            # also after a failed reservation: a stale read would be worse than one more timeout
             self._cache.drop(self._conversation_id, self._token, reserved=self._reserved)
 
     def _tails(self) -> list[bytes] | None:
@@ -95,7 +95,7 @@ class ConversationCommit:
         if not appended:
             return [entries.empty_tail(self._conversation_id, last.owner, last.rev)] if self._from == 0 else None
         newest = appended[-self._cache.limit :]
-        return newest if sum(map(len, newest)) <= entries.MOST_BYTES else None
+        return newest if sum(map(len, newest)) <= entries.MAX_BYTES else None
 
     def unknown(self) -> None:
         """After a commit with an unknown outcome: the reservation stays until it expires."""

@@ -1,4 +1,4 @@
-"""Redis clients as this cache wants them: they give up soon, try nothing twice, and open a bounded number of connections."""
+"""Redis clients with short timeouts, without retries, and with a bounded number of connections."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from redis.sentinel import Sentinel
 
 from ..errors import ConfigurationError
 
-MOST_CONNECTIONS = 50
-"""Connections of one process; who finds none free within the time-out works from the database."""
+MAX_CONNECTIONS = 50
+"""Connections of one process; a call that gets none within the timeout works from the database."""
 
 Connect = Callable[[], Any]
 """Makes a client. Nothing is sent to a server before it is called."""
 
-_SHAPES = (
+_FORMS = (
     "redis://[user:password@]host:port/db, rediss://... with TLS, unix:///path?db=0, "
     "redis+sentinel://[user:password@]host:port,host:port/service[/db], redis+cluster://[user:password@]host:port,host:port, "
     "rediss+sentinel://... or rediss+cluster://..."
@@ -28,9 +28,9 @@ _SHAPES = (
 
 
 def connector(url: str, timeout: float) -> Connect:
-    """How to reach the server, the Sentinel or the cluster at *url*; *timeout* in seconds is for each step.
+    """A maker of clients for the server, the Sentinels or the cluster at *url*; *timeout* in seconds is for each step.
 
-    Raises `ConfigurationError` for an address that cannot be read, without repeating it: it may hold a password.
+    Raises `ConfigurationError` for an invalid address, without repeating it: it may hold a password.
     """
     scheme = url.partition("://")[0]
     makers: dict[str, Callable[[str, float], Connect]] = {
@@ -43,20 +43,20 @@ def connector(url: str, timeout: float) -> Connect:
         "rediss+cluster": _cluster,
     }
     if scheme not in makers:
-        raise ConfigurationError(f"The Redis URL has none of the forms {_SHAPES}.")
+        raise ConfigurationError(f"The Redis URL has none of the forms {_FORMS}.")
     try:
         return makers[scheme](url, timeout)
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"The Redis URL cannot be read. Its form must be one of {_SHAPES}.") from error
+        raise ConfigurationError(f"The Redis URL cannot be read. Its form must be one of {_FORMS}.") from error
 
 
-def _patience(timeout: float) -> dict[str, Any]:
-    """No retries: a command that has been executed, and whose answer is lost, must not be executed again."""
+def _timeouts(timeout: float) -> dict[str, Any]:
+    """No retries: a command whose answer is lost may have been executed."""
     return {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
 
 
 def _single(url: str, timeout: float) -> Connect:
-    own_pool = {"max_connections": MOST_CONNECTIONS, "timeout": timeout, **_patience(timeout)}
+    own_pool = {"max_connections": MAX_CONNECTIONS, "timeout": timeout, **_timeouts(timeout)}
     parts = urlsplit(url)
     if parts.scheme == "rediss":
         own_pool["ssl_check_hostname"] = _checks_name(dict(parse_qsl(parts.query)))
@@ -73,8 +73,8 @@ def _sentinel(url: str, timeout: float) -> Connect:
     own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
 
     def connect() -> Any:
-        sentinel = Sentinel(nodes, sentinel_kwargs={**_patience(timeout), **own})  # type: ignore[no-untyped-call]
-        own_pool = {"max_connections": MOST_CONNECTIONS, **options, **_patience(timeout)}
+        sentinel = Sentinel(nodes, sentinel_kwargs={**_timeouts(timeout), **own})  # type: ignore[no-untyped-call]
+        own_pool = {"max_connections": MAX_CONNECTIONS, **options, **_timeouts(timeout)}
         return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]
 
     return connect
@@ -84,21 +84,21 @@ def _cluster(url: str, timeout: float) -> Connect:
     nodes, path, options = _several(url, 6379)
     if path:
         raise ValueError("a cluster has no database numbers")
-    # before version 6 the client counts its tries apart from the policy for them
-    tries = {"cluster_error_retry_attempts": 0} if int(redis.__version__.split(".")[0]) < 6 else {}
+    # before version 6 the client has a number of retries besides the retry policy
+    retries = {"cluster_error_retry_attempts": 0} if int(redis.__version__.split(".")[0]) < 6 else {}
     return lambda: RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]
         require_full_coverage=False,
-        max_connections=MOST_CONNECTIONS,
-        **{**tries, **options, **_patience(timeout)},
+        max_connections=MAX_CONNECTIONS,
+        **{**retries, **options, **_timeouts(timeout)},
     )
 
 
 def _checks_name(query: dict[str, Any]) -> bool:
-    """Whether a certificate must be for the host of the address: unless the address says otherwise, in old clients too."""
-    said = query.get("ssl_check_hostname")
-    if said is not None:
-        return str(said).lower() not in ("0", "f", "false", "n", "no")
+    """Whether a certificate must be for the host of the address: the default, which old clients lack."""
+    option = query.get("ssl_check_hostname")
+    if option is not None:
+        return str(option).lower() not in ("0", "f", "false", "n", "no")
     return str(query.get("ssl_cert_reqs", "required")).lower() != "none"
 
 

@@ -1,8 +1,8 @@
 """The cache of the newest messages: reserve, commit, apply; a read that misses fills it under a lease.
 
-What it promises, and what it cannot, stands in docs/explanation/cache.md. Leases are those of Nishtala et al., "Scaling
-Memcache at Facebook" (NSDI 2013); that a key is closed before the commit and opened after it is how Google's NDB does it;
-versions chain the appends, so that an entry is only ever brought from one committed state to the next.
+docs/explanation/cache.md states its guarantees and their limits. Leases are those of Nishtala et al., "Scaling Memcache at
+Facebook" (NSDI 2013). Like Google's NDB, it closes a key before the commit and opens it afterwards. Versions chain the
+appends: an entry moves from one committed state to the next only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .scripts import APPLY, DROP, POPULATE, READ, RELEASE, RESERVE, UNRESERVE, S
 from .server import Server
 
 LEASE_SECONDS = 3
-"""How long a reader may take from its miss to filling the key."""
+"""Seconds that a reader has from its miss to filling the key."""
 
 RESERVE_SECONDS = 10
-"""Seconds that a reservation closes a key if no commit ends it; see also `changes.IN_TIME`."""
+"""Seconds that a reservation closes a key if no commit ends it; see also `changes.APPLY_TIMEOUT`."""
 
-CLEARED_AT_ONCE = 20
-"""Stale keys that one call clears on its way."""
+CLEAR_BATCH_SIZE = 20
+"""Stale keys that one answered call also clears."""
 
 
 class Lease(NamedTuple):
-    """The right to fill one key, until something happens to it."""
+    """The right to fill one key, until the key changes."""
 
     key: str
     token: str
@@ -41,7 +41,7 @@ class Lease(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a read has found: an entry that may be served, or the right to fill the key, or neither."""
+    """The result of a read: an entry that may be served, a lease to fill the key, or neither."""
 
     entry: Entry | None = None
     lease: Lease | None = None
@@ -51,7 +51,7 @@ NOTHING = Found()
 
 
 class Cache:
-    """The newest messages of conversations in Redis. Whatever Redis does, no call raises and none waits for long."""
+    """The newest messages of conversations in Redis. No call raises an error of Redis or waits for it for long."""
 
     def __init__(self, connect: Connect, config: Config) -> None:
         self.connect, self._config = connect, config
@@ -59,7 +59,7 @@ class Cache:
         self.strict = config.cache_strict
         self._prefix = config.cache_prefix
         self._ttl_ms = config.cache_ttl * 1000
-        # what is checked against the database may be as old as it likes
+        # strict mode checks each entry against the database, so its age does not matter
         self._max_age_ms = 0 if config.cache_strict else round(config.cache_max_staleness * 1000)
         self.counters = Counters(
             *("hits", "misses", "foreign", "refused", "filled", "filled_late", "reserved", "not_reserved"),
@@ -72,7 +72,7 @@ class Cache:
     # -- reading
 
     def read(self, conversation_id: str, owner: str, wanted: int, limit: int, min_version: int = 0) -> Found:
-        """An entry of this *owner* with the newest *wanted* messages, or *limit* of them, else perhaps the right to make one."""
+        """An entry of *owner* with the newest *wanted* to *limit* messages, else perhaps a lease to fill the key."""
         key = self._key(conversation_id)
         if not self._is_clear(key):
             return NOTHING
@@ -94,12 +94,12 @@ class Cache:
                 return self._checked(elements, conversation_id, owner, wanted)
             case [b"lease", run, reason]:
                 self.counters.add("misses")
-                if reason == b"rubbish":
+                if reason == b"corrupt":
                     self.counters.add("refused")
                 return Found(lease=Lease(key, token, run))
             case [b"foreign"]:
                 self.counters.add("foreign")
-                # a lease that Redis knows nothing of: who asks for another's pays what one pays for what is not there
+                # a lease unknown to Redis: a foreign conversation must cost as much as a missing one
                 return Found(lease=Lease(key, token, b""))
             case _:
                 self.counters.add("misses")
@@ -109,7 +109,7 @@ class Cache:
         try:
             entry = entries.read(elements, conversation_id, owner)
         except CorruptEntry:
-            self.refuse(conversation_id)
+            self.forget_corrupt(conversation_id)
             return NOTHING
         if len(entry.bodies) < wanted and not entry.is_whole:
             self.counters.add("misses")
@@ -117,12 +117,12 @@ class Cache:
         self.counters.add("hits")
         return Found(entry)
 
-    def refuse(self, conversation_id: str) -> None:
-        """Forget an entry that turned out to be none."""
+    def forget_corrupt(self, conversation_id: str) -> None:
+        """Forget a corrupt entry."""
         self.counters.add("refused")
         self.forget(conversation_id)
 
-    def disagrees(self, conversation_id: str) -> None:
+    def forget_disagreeing(self, conversation_id: str) -> None:
         """Forget an entry that the database does not confirm."""
         self.counters.add("disagreed")
         self.forget(conversation_id)
@@ -140,31 +140,31 @@ class Cache:
         some = messages[: self.limit]
         found = entries.tails(some, conversation_id, owner, rev)
         if found is None:
-            self.give_back(lease)
+            self.release(lease)
             return
         elements = found or [entries.empty_tail(conversation_id, owner, rev)]
         answer = self._read(POPULATE, lease.key, lease.token, lease.run, self._ttl_ms, version, *elements)
         self.counters.add("filled" if answer == [b"stored"] else "filled_late")
 
-    def give_back(self, lease: Lease) -> None:
-        """Give back a lease unused, so that the next reader need not wait for its end."""
+    def release(self, lease: Lease) -> None:
+        """Release an unused lease, so that the next reader need not wait for its end."""
         self._read(RELEASE, lease.key, lease.token)
 
     # -- writing
 
     def before_commit(self, changes: Iterable[Change]) -> CommitHandle:
         """Reserve the keys of all *changes*, just before their commit. The caller ends the reservations after it."""
-        settlement = CommitHandle(self, changes)
-        settlement.reserve()
-        return settlement
+        handle = CommitHandle(self, changes)
+        handle.reserve()
+        return handle
 
     def reserve(self, conversation_id: str, token: str, version: int, empty: bytes) -> bool | None:
-        """Close the key: True if it is, False if that is not certain, None if Redis was not even asked."""
-        asked = self.server.may_write()
+        """Close the key: True if it is closed, False if that is not certain, None if Redis was not called."""
+        allowed = self.server.may_write()
         arguments = (RESERVE, self._key(conversation_id), token, version, empty)
-        reserved = asked and self._write(*arguments, failed_before=False) is not None
+        reserved = allowed and self._write(*arguments, failed_before=False) is not None
         self.counters.add("reserved" if reserved else "not_reserved")
-        return reserved if asked else None
+        return reserved if allowed else None
 
     def apply(self, conversation_id: str, token: str, version: int, to: int, tails: Sequence[bytes]) -> None:
         """Bring the entry, if there is one at *version*, to version *to*, and open the key."""
@@ -201,11 +201,11 @@ class Cache:
     # -- invalidations that did not reach Redis
 
     def _is_clear(self, key: str) -> bool:
-        """Whether *key* has no mark, or lost it by a DROP now."""
+        """Whether *key* is not marked as stale, or a DROP has cleared it now."""
         mark = self._invalidations.mark_of(key)
         if mark is None:
             return True
-        if self.server.read(DROP, key, *self._signed(self.new_token())) is None:
+        if self.server.read(DROP, key, *self._call_arguments(self.new_token())) is None:
             return False
         self._invalidations.clear(key, mark)
         self.counters.add("cleared")
@@ -216,22 +216,22 @@ class Cache:
         self.counters.add("marked_stale")
 
     def _read(self, script: Script, key: str, token: str, *arguments: Any) -> list[bytes] | None:
-        answer = self.server.read(script, key, *self._signed(token), *arguments)
+        answer = self.server.read(script, key, *self._call_arguments(token), *arguments)
         return self._after(key, answer)
 
     def _write(self, script: Script, key: str, token: str, *arguments: Any, failed_before: bool) -> list[bytes] | None:
-        answer = self.server.write(script, key, *self._signed(token), *arguments, failed_before=failed_before)
+        answer = self.server.write(script, key, *self._call_arguments(token), *arguments, failed_before=failed_before)
         return self._after(key, answer)
 
     def _after(self, key: str, answer: list[bytes] | None) -> list[bytes] | None:
-        """Redis has answered: time to clear some of the other stale keys."""
+        """Clear some of the other stale keys, if Redis has answered."""
         if answer is not None and self._invalidations:
-            for stale in self._invalidations.oldest(CLEARED_AT_ONCE):
+            for stale in self._invalidations.oldest(CLEAR_BATCH_SIZE):
                 if stale != key and not self._is_clear(stale):
                     break
         return answer
 
-    def _signed(self, token: str) -> tuple[str, int]:
+    def _call_arguments(self, token: str) -> tuple[str, int]:
         return token, RESERVE_SECONDS * 1000
 
     def _key(self, conversation_id: str) -> str:
@@ -240,17 +240,17 @@ class Cache:
 
     @staticmethod
     def new_token() -> str:
-        """A name that no other reservation, lease or call has."""
+        """A unique name for a reservation, a lease or a call."""
         return secrets.token_hex(8)
 
     # -- for operators
 
     def inspect(self, conversation_id: str) -> Inspection | None:
         """The content of the key, for any owner; None if Redis does not answer."""
-        return inspection.look(self.server.client, self._key(conversation_id), conversation_id)
+        return inspection.inspect_key(self.server.client, self._key(conversation_id), conversation_id)
 
     def bytes_of(self, conversation_id: str) -> int | None:
-        """What the key takes in Redis; None if there is none, or Redis does not say."""
+        """The bytes that the key takes in Redis; None if it does not exist, or Redis does not answer."""
         return inspection.size(self.server.client, self._key(conversation_id))
 
     def stats(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""What an entry looks like in Redis: message JSON behind a header that a script and a reader check without reading the JSON.
+"""The format of an entry in Redis: message JSON behind a header that scripts and readers check without parsing the JSON.
 
     {"_v":12,"_e":"0123456789ab","_t":1790000000000,"_s":1,"_c":"<id>","_o":"<owner>","_w":7,"_k":3610407,"_d":5,"id":"...",...}
 
 `_v` is the conversation's version at which this was its newest message, `_e` the run of the Redis server, `_t` its time in
-milliseconds (these three the scripts write themselves), `_s` the number of this format, `_c` the conversation, `_o` a tag of
-its owner, `_w` its `rev`, `_d` which members were left out because they have their default, `_k` the CRC-32 of what follows
-the header, begun with `_d`. An empty conversation is one element with `"_empty":1` in place of `_k` and the rest.
+milliseconds (the scripts write these three), `_s` the number of this format, `_c` the conversation, `_o` a tag of its owner,
+`_w` its `rev`, `_d` a mask of the members left out because they have their default, `_k` the CRC-32 of the text behind the
+header, begun with `_d`. An empty conversation is one element with `"_empty":1` in place of `_k` and the rest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..schemas.fields import MESSAGE, shown
 from ..schemas.messages import DEFAULTS
 
 FORMAT = 1
-"""Stepped whenever entries of another release could be misread: when a `cached` number of the catalogue gets another meaning."""
+"""Raised whenever entries of another release could be misread: when a `cached` number of the catalogue changes its meaning."""
 
-MOST_BYTES = 1 << 20
-"""A larger entry is not kept: it would cost every reader more than the database does. `apply.lua` has the same number."""
+MAX_BYTES = 1 << 20
+"""A larger entry is not kept: it would cost every reader more than the database does. `common.lua` has the same number."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -40,33 +40,33 @@ class CorruptEntry(ValueError):
 
 
 class Entry(NamedTuple):
-    """The newest messages of a conversation as they are stored, and what they say of it."""
+    """The newest messages of a conversation as they are stored, with its version and `rev`."""
 
     conversation_id: str
     version: int
     rev: int
     bodies: list[tuple[bytes, int]]
-    """The text after the header and which members it leaves out, of each message, the newest first."""
+    """Of each message, the newest first: the text behind the header, and the mask of the members left out."""
 
     def compact(self) -> list[dict[str, Any]]:
-        """The messages without most of the members that have their default, which is all that a history needs."""
+        """The messages without most members that have their default: enough for a history."""
         text = b"[{" + b",{".join([body for body, _ in self.bodies]) + b"]" if self.bodies else b"[]"
-        # as text: what bytes are, json would first find out
+        # as text: with bytes, json would first detect the encoding
         messages: list[dict[str, Any]] = json.loads(text.decode())
         for message in messages:
             message.setdefault("status", DEFAULTS["status"])
         return messages
 
     def messages(self) -> list[dict[str, Any]]:
-        """The messages as everyone sees them."""
+        """The messages with all members."""
         return [
-            # lists of its own: the caller may change what it is given
+            # new lists: the caller may change them
             {**_PLAIN, "attachments": [], "contexts": [], "conversation_id": self.conversation_id, **message}
             for message in self.compact()
         ]
 
     def texts(self) -> list[bytes]:
-        """The messages as everyone sees them, as JSON: put together, not decoded and encoded again."""
+        """The messages with all members as JSON, assembled without decoding them."""
         start = b'{"conversation_id":"%s",' % self.conversation_id.encode()
         return [start + _left_out_text(mask) + body for body, mask in self.bodies]
 
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is older: the oldest message answers none, or there is no message at all."""
+        """Whether there is no older message: the oldest one here has no parent, or there is none at all."""
         return not self.bodies or bool(self.bodies[-1][1] & _IS_FIRST)
 
 
@@ -87,26 +87,26 @@ _IS_FIRST = _BITS["parent_id"]
 
 @functools.lru_cache(maxsize=1024)
 def owner_tag(org_id: str | None, user_id: str) -> str:
-    """Whose an entry is, without saying it: Redis holds no names."""
+    """A digest of the owner: Redis holds no names."""
     return hashlib.sha256(json.dumps([org_id or "", user_id]).encode()).hexdigest()[:32]
 
 
 def empty_tail(conversation_id: str, owner: str, rev: int) -> bytes:
-    """The element of a conversation without messages, behind what the script stamps on it."""
+    """The element of a conversation without messages, without the beginning that the script writes."""
     return f'{_start(conversation_id, owner, rev)}"_empty":1}}'.encode()
 
 
 def tails(messages: Sequence[Mapping[str, Any]], conversation_id: str, owner: str, rev: int) -> list[bytes] | None:
-    """The elements of *messages* behind what the script stamps on them; None if they are not fit to be kept.
+    """The elements of *messages*, without the beginning that the script writes.
 
-    That is if they are too large, or spoilt so that they are no JSON text.
+    None if they are too large, or corrupt so that JSON cannot encode them.
     """
     start = _start(conversation_id, owner, rev)
     try:
         found = [_tail(start, message) for message in messages]
     except (ValueError, TypeError):
         return None
-    return found if sum(map(len, found)) <= MOST_BYTES else None
+    return found if sum(map(len, found)) <= MAX_BYTES else None
 
 
 def _start(conversation_id: str, owner: str, rev: int) -> str:
@@ -136,7 +136,7 @@ def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
     version = rev = 0
     bodies = []
     for place, element in enumerate(elements):
-        # the first in full; below it the part that all have in common
+        # the first header in full; of the others the part that all have in common
         if place == 0:
             header = _HEADER.match(element)
             if header is None or header[2] != wanted or header[3] != its_owner:
@@ -150,9 +150,9 @@ def read(elements: Sequence[bytes], conversation_id: str, owner: str) -> Entry:
         try:
             _, check, mask, body = rest.split(b",", 3)
             bodies.append((body, int(mask[5:])))
-            sound = stamp.startswith(b'{"_v":') and crc32(*bodies[-1]) == int(check[5:])
+            intact = stamp.startswith(b'{"_v":') and crc32(*bodies[-1]) == int(check[5:])
         except ValueError:
             raise CorruptEntry from None
-        if not sound:
+        if not intact:
             raise CorruptEntry
     return Entry(conversation_id, version, rev, bodies)

@@ -1,4 +1,4 @@
-"""What a key of the cache holds, for those who compare it with the database."""
+"""The content of a key of the cache, to compare it with the database."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OWNER = re.compile(rb'"_o":"([0-9a-f]{32})"')
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was found at a key."""
+    """The content of one key."""
 
     state: str
-    """`absent`, `reserved`, `leased`, `entry` or `rubbish`."""
+    """`absent`, `reserved`, `leased`, `entry` or `corrupt`."""
     version: int = 0
     rev: int = 0
     owner: str = ""
@@ -26,12 +26,12 @@ class Inspection:
     """The newest first."""
 
 
-def look(client: Any, key: str, conversation_id: str) -> Inspection | None:
-    """What *key* holds; None if Redis does not say."""
+def inspect_key(client: Any, key: str, conversation_id: str) -> Inspection | None:
+    """Read *key*; None if Redis does not answer."""
     try:
         elements = [one if isinstance(one, bytes) else str(one).encode() for one in client.lrange(key, 0, -1)]
     except ResponseError as error:
-        return Inspection("rubbish") if "WRONGTYPE" in str(error) else None
+        return Inspection("corrupt") if "WRONGTYPE" in str(error) else None
     except (RedisError, OSError):
         return None
     if not elements:
@@ -43,12 +43,12 @@ def look(client: Any, key: str, conversation_id: str) -> Inspection | None:
     try:
         entry = entries.read(elements, conversation_id, owner[1].decode() if owner else "")
     except entries.CorruptEntry:
-        return Inspection("rubbish")
+        return Inspection("corrupt")
     return Inspection("entry", entry.version, entry.rev, owner[1].decode() if owner else "", tuple(entry.messages()))
 
 
 def size(client: Any, key: str) -> int | None:
-    """The bytes that *key* takes in Redis, with all it needs around it; None if Redis does not say."""
+    """The bytes that *key* takes in Redis, overhead included; None if they are unknown."""
     try:
         found = client.memory_usage(key, samples=0)
     except (RedisError, OSError):

@@ -1,4 +1,4 @@
-"""The Lua scripts of the cache protocol, each atomic and on one key: sent by their digest, with the text where it is unknown."""
+"""The Lua scripts of the cache protocol, each atomic and on one key: sent by digest, or as text if the server lacks them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from redis.exceptions import NoScriptError
 _LUA = files(__package__).joinpath("lua")
 
 _AS_BYTES = {NEVER_DECODE: True}
-"""A host's own client may decode what it gets; a damaged entry is no text."""
+"""A host's own client may decode answers, but a corrupt entry may be no text."""
 
 
 class Script:
-    """One script of the protocol, after the lines that all share."""
+    """One script of the protocol, behind the lines that all scripts share."""
 
     def __init__(self, name: str) -> None:
         common, own = (_LUA.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name))
@@ -26,7 +26,7 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, client: Any, key: str, *arguments: Any) -> Any:
-        """What the script answers, after one round trip; two if this server has not seen it yet."""
+        """Run the script in one round trip; in two if this server does not know it yet."""
         try:
             return client.execute_command("EVALSHA", self.digest, 1, key, *arguments, **_AS_BYTES)
         except NoScriptError:

@@ -1,4 +1,4 @@
-"""The one place that talks to Redis: a call is answered or it is not, and nothing else ever comes out of it."""
+"""All script calls to Redis: each returns an answer or None, and never raises."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .scripts import Script
 logger = logging.getLogger("flask_conversations")
 
 
-CONNECTING = 0.1
+CONNECT_TIMEOUT = 0.1
 """Seconds that a thread waits for another one to find the nodes of a cluster."""
 
 
 class Server:
     """Redis behind circuit breakers: one for reads, whose failures are harmless, and one for writes.
 
-    A write that does not tell Redis leaves an entry that others may be shown, so that a failed read is no reason for it.
+    Failed reads do not open the breaker of writes: a write that skips Redis leaves a stale entry, which readers may get.
     """
 
     def __init__(self, connect: Connect, counters: Counters) -> None:
@@ -32,16 +32,16 @@ class Server:
         self._client: Any = None
         self._lock = threading.Lock()
         self.counters = counters
-        self._said = False
+        self._outage_logged = False
         self.reading = Breaker()
         self.writing = Breaker()
 
     @property
     def client(self) -> Any:
-        """The client, made when it is first needed: a cluster is asked for its nodes then."""
+        """The client, made on first use: a cluster client then looks up its nodes."""
         if self._client is None:
-            # several at once would each wait for the nodes of a cluster that is down, one after the other
-            if not self._lock.acquire(timeout=CONNECTING):
+            # while a cluster is down, each thread in turn would wait for its nodes
+            if not self._lock.acquire(timeout=CONNECT_TIMEOUT):
                 raise TimeoutError("Another thread is still looking for the nodes.")
             try:
                 self._client = self._client or self._connect()
@@ -50,7 +50,7 @@ class Server:
         return self._client
 
     def read(self, script: Script, key: str, token: str, *arguments: Any) -> list[bytes] | None:
-        """What *script* answers after the token; None if it has not run or is not known to have."""
+        """The answer of *script* after the token; None if the script has not run, or may not have run."""
         if not self.reading.allows():
             self.counters.add("skipped")
             return None
@@ -60,17 +60,17 @@ class Server:
         return answer
 
     def may_write(self) -> bool:
-        """Whether a write is worth telling to Redis; if so, its end has to be told as well, with `write`."""
+        """Whether a write may be announced to Redis. If so, its end must be sent with `write` too."""
         allowed = self.writing.allows()
         if not allowed:
             self.counters.add("skipped")
         return allowed
 
     def write(self, script: Script, key: str, token: str, *arguments: Any, failed_before: bool) -> list[bytes] | None:
-        """The same for a step of a write, whatever the circuit breakers say.
+        """Like `read`, for a step of a write, in any state of the circuit breakers.
 
-        Only the second step that fails counts for that of writes. After one, an entry may be left that the next write has to
-        close.
+        A failure counts for the breaker of writes only if the step before it failed too: after one failed step, an entry may
+        be left that the next write has to close.
         """
         answer, error = self._run(script, key, token, *arguments)
         if error is not None and failed_before:
@@ -85,29 +85,29 @@ class Server:
             if len(answer) < 2 or answer[0] != token.encode():
                 self._close_all()
                 raise OutOfStep
-        except Exception as error:  # noqa: BLE001 - whatever a broken server or network makes of a call, it is no answer
+        except Exception as error:  # noqa: BLE001 - any failure of the server or the network is no answer
             self.counters.add(_kind_of(error))
             logger.debug("Redis: %s of %s failed (%s).", script.name, key, type(error).__name__)
             return None, error
         recovered = self.reading.succeeded(), self.writing.succeeded()
-        if any(recovered) and self._said:
-            self._said = False
+        if any(recovered) and self._outage_logged:
+            self._outage_logged = False
             logger.info("Redis answers again: the cache is used.")
-        # the first word only: what follows is what people said
+        # the first word only: messages of users follow
         logger.debug("Redis: %s of %s: %s.", script.name, key, answer[1].decode("ascii", "replace"))
         return answer[1:], None
 
     def _failed(self, breaker: Breaker, error: Exception) -> None:
-        if breaker.failed(timed_out=_is_timeout(error)) and not self._said:
-            self._said = True
-            # the name only: what a server says may repeat what it was sent
+        if breaker.failed(timed_out=_is_timeout(error)) and not self._outage_logged:
+            self._outage_logged = True
+            # the name only: the text of a server may repeat the arguments
             logger.warning(
                 "Redis does not answer (%s): working from the database. `flask conversations doctor` says more.",
                 type(error).__name__,
             )
 
     def _close_all(self) -> None:
-        """A connection has handed over the answer to another call, as after an interrupted one: none of them is used again."""
+        """Close all connections: one has returned the answer to another call, as after an interrupted one."""
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             pool.disconnect()

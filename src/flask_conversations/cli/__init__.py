@@ -1,4 +1,4 @@
-"""`flask conversations ...`: what an operator does with the conversations from a shell."""
+"""`flask conversations ...`: the commands for operators."""
 
 from __future__ import annotations
 

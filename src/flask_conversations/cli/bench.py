@@ -1,4 +1,4 @@
-"""`flask conversations bench`: what reading and saving take on this app's own database and Redis."""
+"""`flask conversations bench`: the time of reads and saves on this app's own database and Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..ops.bench import Bench
 from .group import current_state, explained, group
 
 DOCUMENTED = {"messages": 15, "ttl": 3600, "warm_ms": 5.0, "saved": 90.0, "bytes": 15_000}
-"""What the documents of the first apps promise: of the newest 15 messages, kept for an hour."""
+"""The figures in the documents of the first apps: for the newest 15 messages, kept for an hour."""
 
 
 @group.command("bench")
@@ -51,7 +51,7 @@ def bench(messages: int, seconds: float, user: str | None, org: str | None, as_j
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    """What an operator reads: each figure, and what the documents promise."""
+    """The lines for the operator: each figure beside the documented one."""
     cache, count = found["cache"], found["messages"]
     goal = f"goal: below {DOCUMENTED['warm_ms']:g} ms"
     if cache is None:
@@ -70,8 +70,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield from _kept(cache, count)
 
 
-def _figure(what: str, times: dict[str, Any], remark: str) -> str:
-    return f"{what + ':':38} median {times['median_ms']:.2f} ms, p95 {times['p95_ms']:.2f} ms ({remark}; {times['calls']:,} calls)"
+def _figure(label: str, times: dict[str, Any], remark: str) -> str:
+    return f"{label + ':':38} median {times['median_ms']:.2f} ms, p95 {times['p95_ms']:.2f} ms ({remark}; {times['calls']:,} calls)"
 
 
 def _simulated(found: dict[str, Any]) -> Iterator[str]:

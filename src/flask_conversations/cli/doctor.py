@@ -1,4 +1,4 @@
-"""`flask conversations doctor`: is everything around the conversations set up as it should be, and if not, what to do."""
+"""`flask conversations doctor`: checks of the whole set-up, each with its remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
 def doctor(context: click.Context, as_json: bool) -> None:
     """Examine the database, its tables, the settings and the cache.
 
-    One line for each check: ok, warn, or FAIL with what to do. Changes nothing, and prints no password or key. Exits with 1 if
+    One line for each check: ok, warn, or FAIL with the remedy. Changes nothing, and prints no password or key. Exits with 1 if
     anything FAILs.
     """
     findings: list[Finding] = []

@@ -1,4 +1,4 @@
-"""The group that every command joins, and what all of them need: the app's state, and errors without traceback."""
+"""The group of all commands, and their common needs: the app's state, and errors without traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def current_state() -> Any:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Errors an operator can act on, without a traceback."""
+    """Show errors that an operator can act on without a traceback."""
     try:
         yield
     except (ConversationsError, alembic.util.CommandError) as error:

@@ -1,4 +1,4 @@
-"""`flask conversations prune`: what time has taken away goes for good."""
+"""`flask conversations prune`: overdue conversations are deleted for good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .group import current_state, explained, group
 @click.option("--dry-run", is_flag=True, help="Say how many there are, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(dry_run: bool, yes: bool) -> None:
-    """Delete for good what has been in the trash, or was temporary, for longer than the settings say."""
+    """Delete for good the conversations that were in the trash, or temporary, for longer than the settings allow."""
     state = current_state()
     service = ConversationService(Units(lambda: state.backend, None))
     with explained():

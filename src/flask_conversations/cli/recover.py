@@ -12,7 +12,7 @@ from .group import current_state, explained, group
 @group.command("recover")
 @click.option("--dry-run", is_flag=True, help="Say how many there are, and end nothing.")
 def recover(dry_run: bool) -> None:
-    """End turns whose worker is gone: what was said is kept and marked as interrupted. Reads do the same by themselves."""
+    """End turns whose worker is gone: their answers so far are kept and marked as interrupted. Reads do the same by themselves."""
     state = current_state()
     units = Units(lambda: state.backend, None)
     with explained():

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @click.option(
     "-d", "--directory", help="Folder of the migration scripts, if it is not the one Flask-Migrate is set to."
 )
-@click.option("--since", metavar="STEP", help="Start from STEP ('base': from nothing), whatever the database has.")
+@click.option(
+    "--since", metavar="STEP", help="Start from STEP ('base': from nothing), and ignore the step of the database."
+)
 def write_revision(message: str | None, directory: str | None, since: str | None) -> None:
     """Write the revision for the steps that are due.
 
-    It goes into the migrations folder of the app, and is what 'flask db migrate' would write for the conversation tables,
-    with nothing in it for other tables.
+    It goes into the migrations folder of the app, and equals the revision that 'flask db migrate' would write for the
+    conversation tables, without operations on other tables.
     """
     if "migrate" not in current_app.extensions:
         raise click.ClickException(
@@ -104,7 +106,7 @@ def stamp(step: str) -> None:
 
 
 def _step(name: str) -> str | None:
-    """What the operator calls a step, as the migrations call it."""
+    """The step of the migrations that the operator's *name* stands for."""
     if name == "base":
         return None
     step = migrations.HEAD if name == "head" else name

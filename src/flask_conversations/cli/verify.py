@@ -15,16 +15,20 @@ from ..schemas import rules
 from ..service.unit_of_work import Units
 from .group import current_state, explained, group
 
-SAID_EVERY = 2.0
-"""Seconds between two lines about how far it has come."""
+PROGRESS_INTERVAL = 2.0
+"""Seconds between two lines about the progress."""
 
 
 @group.command("verify")
-@click.option("--repair", is_flag=True, help="Put right what follows from the messages; never touch the messages.")
+@click.option(
+    "--repair", is_flag=True, help="Correct the values that follow from the messages; never touch the messages."
+)
 @click.option(
     "--accept-content", is_flag=True, help="With --repair: take messages changed by other means as they are now."
 )
-@click.option("--dry-run", is_flag=True, help="With --repair: say what it would put right, and change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --repair: report the findings that it would repair, and change nothing."
+)
 @click.option("--yes", is_flag=True, help="With --repair: do not ask.")
 @click.option("--user", metavar="ID", help="Only the conversations of this user.")
 @click.option("--org", metavar="ID", help="Only those of this organisation; with --user, of the user in it.")
@@ -71,19 +75,19 @@ def verify(
         )
         for one in batches:
             report.add(one)
-    report.close(asked_to_repair=repair, cache=getattr(state.backend, "cache", None) is not None)
+    report.close(repair_requested=repair, cache=getattr(state.backend, "cache", None) is not None)
     context.exit(1 if report.left or report.unanswered else 0)
 
 
 class _Report:
-    """What is said while it goes on, and at the end."""
+    """The output of the command, during the run and at its end."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.conversations = self.messages = self.left = self.unanswered = 0
         self.kinds: Counter[str] = Counter()
         self.repaired: Counter[str] = Counter()
-        self._said = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def add(self, batch: Progress) -> None:
         self.conversations += batch.conversations
@@ -94,11 +98,11 @@ class _Report:
             self.repaired[finding.name] += finding.repaired
             self.left += not finding.repaired
             click.echo(json.dumps(_members(finding)) if self.as_json else _line(finding))
-        if time.monotonic() - self._said > SAID_EVERY:
-            self._said = time.monotonic()
+        if time.monotonic() - self._reported_at > PROGRESS_INTERVAL:
+            self._reported_at = time.monotonic()
             click.echo(f"{self._so_far()}, {self.kinds.total()} findings ...", err=True)
 
-    def close(self, *, asked_to_repair: bool, cache: bool) -> None:
+    def close(self, *, repair_requested: bool, cache: bool) -> None:
         repaired = self.kinds.total() - self.left
         if self.as_json:
             summary: dict[str, Any] = {
@@ -116,16 +120,16 @@ class _Report:
             click.echo(
                 f"The cache did not answer for {self.unanswered} conversations: see 'flask conversations doctor'."
             )
-        click.echo(f"{self._so_far()}{', and the cache' if cache else ''}: {self._verdict(repaired, asked_to_repair)}")
+        click.echo(f"{self._so_far()}{', and the cache' if cache else ''}: {self._verdict(repaired, repair_requested)}")
 
     def _so_far(self) -> str:
         return f"{self.conversations} conversations with {self.messages} messages"
 
-    def _verdict(self, repaired: int, asked_to_repair: bool) -> str:
+    def _verdict(self, repaired: int, repair_requested: bool) -> str:
         if not self.kinds:
             return "nothing else is wrong." if self.unanswered else "all is well."
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
-        outcome = f" {repaired} repaired, {self.left} left." if asked_to_repair else ""
+        outcome = f" {repaired} repaired, {self.left} left." if repair_requested else ""
         return f"{self.kinds.total()} findings ({kinds}).{outcome}"
 
 

@@ -1,1 +1,1 @@
-"""What stands beside the core and uses nothing but its public API."""
+"""Extras beside the core, which use its public API only."""

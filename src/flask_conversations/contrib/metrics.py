@@ -1,6 +1,6 @@
 """The numbers of `conversations.get_stats()` for Prometheus and OpenTelemetry, if their packages are installed.
 
-They count what this process has done since it began. docs/howto/metrics.md says what that means with several workers.
+They count the work of this process since it began; for several workers see docs/howto/metrics.md.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ HELP = {
     "calls.conflicts": "Serialization failures and deadlocks met",
     "calls.unavailable": "Calls that ended with StorageUnavailable",
     "calls.signals": "Signals sent after a commit",
-    "turns.waiting": "Turns that have lined up behind another",
+    "turns.waiting": "Turns that were queued behind another",
     "turns.processing": "Turns that have begun, or gone on after an approval",
-    "turns.streaming": "Answers of which the first words were said",
+    "turns.streaming": "Answers whose first output has arrived",
     "turns.awaiting_approval": "Turns that have asked for an approval",
     "turns.completed": "Turns that have ended with an answer",
     "turns.failed": "Turns whose responder has failed",
     "turns.cancelled": "Turns that a user has stopped",
-    "turns.interrupted": "Turns that have lost their worker, or said nothing for too long",
+    "turns.interrupted": "Turns that have lost their worker, or had no output for too long",
     "turns.running": "Turns that this process is answering",
     "turns.streams": "Streams of events that this process keeps open",
     "identities.resolved": "Requests whose identity was found",
@@ -43,7 +43,7 @@ HELP = {
     "cache.hits": "Reads answered by the cache",
     "cache.misses": "Reads that the cache could not answer",
     "cache.foreign": "Reads of an entry that belongs to another owner",
-    "cache.refused": "Entries that were none of ours, or damaged",
+    "cache.refused": "Entries that were corrupt, or of another format",
     "cache.filled": "Misses that have filled the cache",
     "cache.filled_late": "Misses that came too late to fill it",
     "cache.reserved": "Writes announced before their commit",
@@ -66,7 +66,7 @@ HELP = {
 }
 
 GAUGES = {"turns.running", "turns.streams", "cache.stale_keys", "cache.strict", "cache.breaker.state"}
-"""What goes down, too; everything else only rises."""
+"""Numbers that may also fall; all others only rise."""
 
 
 class Number(NamedTuple):
@@ -75,11 +75,11 @@ class Number(NamedTuple):
     name: str
     value: int
     of: str = ""
-    """Which of several of the same name."""
+    """The label, if several numbers have this name."""
 
 
 def numbers(stats: Mapping[str, Any]) -> Iterator[Number]:
-    """What `get_stats()` says, flat."""
+    """The numbers of `get_stats()`, flat."""
     for group in ("calls", "turns", "identities", "limits", "cache"):
         for name, value in (stats.get(group) or {}).items():
             if isinstance(value, int):
@@ -104,13 +104,13 @@ def prometheus(conversations: Conversations, *, app: Flask | None = None, regist
 
 
 class PrometheusCollector:
-    """Asks for the numbers when Prometheus asks us."""
+    """Reads the numbers at each scrape of Prometheus."""
 
     def __init__(self, conversations: Conversations, app: Flask | None = None) -> None:
         self._stats = _stats_of(conversations, app)
 
     def describe(self) -> Iterable[Any]:
-        """Nothing beforehand: an app may be set up after its metrics."""
+        """Empty: an app may be set up after its metrics."""
         return []
 
     def collect(self) -> Iterable[Any]:

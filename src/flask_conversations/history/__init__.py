@@ -1,4 +1,4 @@
-"""What a model is given: stored messages, as each provider's API takes them. No SQL, no identity."""
+"""Histories for models: stored messages in the format of each provider's API. No SQL, no identity."""
 
 from .parsing import DENIED, UNSETTLED
 from .rendering import LEADING, NAMED_FORMATS, render, system_prompt

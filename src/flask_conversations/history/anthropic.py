@@ -12,7 +12,7 @@ OPENING = "[The conversation so far:]"
 def render(history: list[ParsedMessage]) -> list[JSON]:
     """Messages that alternate and begin with the user; the leading system texts are left to `system_prompt`.
 
-    A summary is not in there, so that it is told here.
+    `system_prompt` leaves out summaries, so they are included here.
     """
     messages: list[JSON] = []
     lead = leading(history)
@@ -62,7 +62,7 @@ def _entry(entry: Entry, role: str) -> list[JSON]:
 
 
 def _thinking(source: JSON) -> list[JSON]:
-    """A thought goes back only with its signature: an interrupted one has none."""
+    """A thought is sent back only with its signature, which an interrupted one lacks."""
     keys = ("data",) if source.get("type") == "redacted_thinking" else ("thinking", "signature")
     if source.get("type") == "reasoning" or not all(isinstance(source.get(key), str) and source[key] for key in keys):
         return []

@@ -1,4 +1,4 @@
-"""What the formats share: words for files, what a tool has answered, and the instructions at the beginning."""
+"""Common to the formats: placeholders for files, results of tools, and the instructions at the beginning."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ SYSTEM_ROLES = ("system", "developer")
 
 
 def leading(history: list[ParsedMessage]) -> list[ParsedMessage]:
-    """The system and developer messages before anything else was said."""
+    """The system and developer messages before all others."""
     count = next((index for index, parsed in enumerate(history) if parsed.role not in SYSTEM_ROLES), len(history))
     return history[:count]
 
 
 def placeholder_of(media: Media) -> str:
-    """Words for a file where the format has no place for it."""
+    """A text in place of a file that the format cannot carry."""
     return f"[{media.kind}: {media.name}]" if media.name else f"[{media.kind}]"
 
 
 def words_of(entry: Entry) -> str:
-    """An entry as text, empty where it has none to show to a model."""
+    """An entry as text for a model; empty if it has none."""
     if isinstance(entry, Text):
         return entry.text
     return placeholder_of(entry) if isinstance(entry, Media) else ""
@@ -32,7 +32,7 @@ def plain_text(parsed: ParsedMessage) -> str:
 
 
 def result_entries(content: Any) -> list[Entry]:
-    """What a tool answered, as text and media."""
+    """The result of a tool, as text and media."""
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -49,5 +49,5 @@ def _result_part(part: JSON) -> list[Entry]:
 
 
 def result_text(result: Result) -> str:
-    """What a tool answered, as text."""
+    """The result of a tool, as text."""
     return "\n".join(map(words_of, result_entries(result.content)))

@@ -10,7 +10,7 @@ from .parsing import JSON, Call, ParsedMessage, Result, json_object
 
 
 def render(history: list[ParsedMessage]) -> list[JSON]:
-    """Message dicts for `messages_from_dict`; media in the OpenAI spelling, which every chat model there reads."""
+    """Message dicts for `messages_from_dict`; media in the format of OpenAI, which every chat model of LangChain reads."""
     return [message for parsed in history for message in _messages(parsed)]
 
 

@@ -53,7 +53,7 @@ def _part(entry: Entry, parsed: ParsedMessage) -> Iterator[JSON]:
 
 
 def _may_be_openai(kind: Any) -> bool:
-    """Whether a part goes out verbatim: compatible servers know types of their own, but none of another family's."""
+    """Whether a part is sent verbatim: compatible servers have types of their own, but none of other providers."""
     foreign = ("source-", "data-", "step-", "tool", "search_result", "container_upload")
     return (
         isinstance(kind, str)

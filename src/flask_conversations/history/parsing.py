@@ -1,4 +1,4 @@
-"""The content of a stored message of any framework's shape: text, media, tool calls, tool results."""
+"""The content of a stored message in any framework's format: text, media, tool calls, tool results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ JSON = dict[str, Any]
 ROLES = frozenset({"user", "assistant", "system", "tool", "developer"})
 UNSETTLED = ("pending", "streaming")
 DENIED = "The user did not allow this tool call."
-"""What the model is told of a call that its user has denied, unless the tool's own answer says it."""
+"""The result of a call that the user has denied, unless the call has one of its own."""
 
 
 @dataclass(slots=True)
 class Text:
-    """Words."""
+    """A text."""
 
     text: str
 
@@ -50,19 +50,19 @@ class Other:
 
 @dataclass(slots=True)
 class Component:
-    """Something that the user's page draws: not for the model."""
+    """A component for the user's page, and not for the model."""
 
     source: JSON
 
 
 @dataclass(slots=True)
 class Step:
-    """Here the model was asked anew, after the tools before this had answered."""
+    """The model was called anew here, with the results of the tools before."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What a tool answered."""
+    """The result of a tool call."""
 
     call_id: str
     content: Any
@@ -71,7 +71,7 @@ class Result:
 
 @dataclass(slots=True)
 class Call:
-    """A tool call of the model, with its answer as soon as one was found."""
+    """A tool call of the model, with its result once that is found."""
 
     id: str
     name: str
@@ -79,7 +79,7 @@ class Call:
     result: Result | None = None
     source: JSON | None = None
     approval: str | None = None
-    """`requested`, `approved` or `denied`, where the call needed the user's word."""
+    """`requested`, `approved` or `denied`, if the call needed the user's approval."""
 
 
 Entry = Text | Media | Thinking | Other | Component | Step | Call | Result
@@ -87,7 +87,7 @@ Entry = Text | Media | Thinking | Other | Component | Step | Call | Result
 
 @dataclass(slots=True)
 class ParsedMessage:
-    """One stored message, or one step of it, understood. A call carries its result, so that nothing can part the two."""
+    """One stored message, or one step of it, parsed. A call carries its result, so that the two stay together."""
 
     role: str
     entries: list[Entry]
@@ -96,11 +96,11 @@ class ParsedMessage:
     listed: bool = False
     """Whether the content was stored as a list of parts."""
     results: list[Result] = field(default_factory=list)
-    """Answers to calls of other messages."""
+    """Results of calls of other messages."""
     step: int = 1
-    """Which of the steps of its message this is."""
+    """The number of this step in its message."""
     summary: bool = False
-    """Whether this stands for the messages before it."""
+    """Whether this sums up the messages before it."""
 
     @property
     def calls(self) -> list[Call]:
@@ -112,7 +112,7 @@ class ParsedMessage:
 
 
 def read(message: Any) -> ParsedMessage | None:
-    """A stored message, parsed, or None where it is no message at all; never raises on what it finds inside."""
+    """Parse a stored message; None if it is no message. Never raises for invalid content."""
     role = message.get("role") if isinstance(message, dict) else None
     if not isinstance(role, str) or role not in ROLES:
         return None
@@ -125,44 +125,44 @@ def read(message: Any) -> ParsedMessage | None:
     return parsed
 
 
-# --- which of content, parts and raw to believe
+# --- the precedence of content, parts and raw
 
 
 def _entries(message: JSON, role: str) -> Iterator[Entry]:
-    """Text from the content, what it lacks from the parts, what both lack from the raw item."""
-    said = _said(message.get("content"), message.get("parts"))
+    """The text of the content, completed from the parts, and both completed from the raw item."""
+    entries = _content_entries(message.get("content"), message.get("parts"))
     if role == "user":
         # a client may write user messages: a tool result in one would be a forged answer
-        said = [entry for entry in said if not isinstance(entry, (Call, Result))]
+        entries = [entry for entry in entries if not isinstance(entry, (Call, Result))]
     raw = list(_read_parts(_raw_parts(message.get("raw"))))
     if not raw:
-        yield from said
-    elif not said:
+        yield from entries
+    elif not entries:
         yield from raw
     else:
         yield from (entry for entry in raw if isinstance(entry, Thinking))
-        yield from said
-        yield from _tools_beside(said, raw)
+        yield from entries
+        yield from _tools_beside(entries, raw)
 
 
-def _said(content: Any, parts: Any) -> list[Entry]:
+def _content_entries(content: Any, parts: Any) -> list[Entry]:
     extra = list(_read_parts(parts)) if parts is not content else []
     if isinstance(content, list):
-        # a list is complete, but for the tools that are kept in the parts
+        # a list is complete, except for tools that are kept in the parts
         listed = list(_read_parts(content))
         return [*listed, *_tools_beside(listed, extra)]
     if not isinstance(content, str) or not content:
         return extra
-    if _squeezed(entry.text for entry in extra if isinstance(entry, Text)) == _squeezed([content]):
-        return extra or [Text(content)]  # the same words, and between them the tools and files in their order
-    return _reworded(extra, content)
+    if _without_whitespace(entry.text for entry in extra if isinstance(entry, Text)) == _without_whitespace([content]):
+        return extra or [Text(content)]  # the same text, with the tools and files between in their order
+    return _with_text(extra, content)
 
 
-def _reworded(entries: list[Entry], content: str) -> list[Entry]:
-    """The entries with *content* for their texts.
+def _with_text(entries: list[Entry], content: str) -> list[Entry]:
+    """The entries with *content* in place of their texts.
 
-    An edited text stands where the last words stood. One that has no place among the parts comes before calls that still
-    wait, and after calls that have their answers here: then it was said last.
+    An edited text takes the place of the last text. If there was none, it comes before calls that still wait, and behind
+    calls with results here, since the model then wrote it last.
     """
     last = max((place for place, entry in enumerate(entries) if isinstance(entry, Text)), default=None)
     if last is None:
@@ -175,12 +175,12 @@ def _answers(entry: Entry) -> bool:
     return isinstance(entry, Result) or (isinstance(entry, Call) and entry.result is not None)
 
 
-def _squeezed(texts: Iterable[str]) -> str:
+def _without_whitespace(texts: Iterable[str]) -> str:
     return "".join("".join(texts).split())
 
 
 def _tools_beside(known: list[Entry], more: list[Entry]) -> Iterator[Entry]:
-    """The calls and results of *more* that another source has not told of."""
+    """The calls and results of *more* that *known* lacks."""
     calls = {entry.id for entry in known if isinstance(entry, Call)}
     answered = {entry.call_id for entry in known if isinstance(entry, Result)}
     answered |= {entry.id for entry in known if isinstance(entry, Call) and entry.result}
@@ -195,8 +195,8 @@ def _tools_beside(known: list[Entry], more: list[Entry]) -> Iterator[Entry]:
 def _sort_tools(parsed: ParsedMessage) -> None:
     """Give each result to its call, put those of other messages aside, and mark where a new step begins.
 
-    A call counts once as long as it waits, and not at all where the role cannot call. What comes after an answer, the model
-    said knowing that answer: it begins a step.
+    A waiting call counts once, and not at all in a role without calls. An entry after a result begins a step: the model
+    wrote it with that result.
     """
     entries: list[Entry] = []
     waiting: dict[str, Call] = {}
@@ -208,7 +208,7 @@ def _sort_tools(parsed: ParsedMessage) -> None:
             continue
         if isinstance(entry, Call) and (parsed.role != "assistant" or entry.id in waiting):
             continue
-        # calls side by side may hold their outcomes themselves
+        # parallel calls may carry their own results
         begins = is_answered or (is_settled and not isinstance(entry, Call))
         if begins and not isinstance(entry, Step):
             entries.append(Step())
@@ -234,7 +234,7 @@ def _take_answer(parsed: ParsedMessage, result: Result, waiting: dict[str, Call]
         parsed.results.append(result)
 
 
-# --- the shapes of a framework's own item
+# --- the formats of a framework's own item
 
 
 def _raw_parts(raw: Any) -> list[Any]:
@@ -264,7 +264,7 @@ def _tool_calls(calls: Any) -> Iterator[JSON]:
             yield {**call, "type": "tool_call"}
 
 
-# --- the shapes of a part
+# --- the formats of a part
 
 
 def _read_parts(parts: Any) -> Iterator[Entry]:
@@ -429,15 +429,15 @@ def _first_text(found: JSON, *keys: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """*value* as JSON; what JSON cannot hold, as words in it."""
+    """*value* as JSON; as a JSON string if JSON cannot represent it."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        return json.dumps(_words(value), ensure_ascii=False)
+        return json.dumps(_as_string(value), ensure_ascii=False)
 
 
 def json_object(arguments: Any) -> JSON:
-    """The arguments of a call as an object; text that is none, as `{"input": text}`."""
+    """The arguments of a call as an object; other text as `{"input": text}`."""
     if isinstance(arguments, str):
         arguments = _parsed(arguments) if arguments.strip() else {}
     if isinstance(arguments, dict) and json_text(arguments).startswith("{"):
@@ -464,7 +464,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
 
 
-def _words(value: Any) -> str:
+def _as_string(value: Any) -> str:
     try:
         return str(value)
     except RecursionError:

@@ -1,7 +1,7 @@
-"""A window of stored messages as a history that a provider accepts, whatever was stored, cut or interrupted.
+"""A window of stored messages as a history that a provider accepts, even if messages were cut or interrupted.
 
-How tools are stored. An assistant message keeps its calls in `parts`; the answers are among its parts too, in the order in
-which things were said, or in tool messages:
+How tools are stored. An assistant message keeps its calls in `parts`; the results are among its parts too, in the order of
+their arrival, or in tool messages:
 
     {"type": "tool_call", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}}
     {"type": "tool_result", "tool_call_id": "call_1", "content": "21 degrees"}
@@ -12,9 +12,9 @@ answer. Equally understood, in `content`, in `parts` and as the framework's own 
 `tool_result`), LangChain message dicts and the AI SDK's tool parts. In a user message, which a client may have written,
 a tool result only counts in `raw`.
 
-What holds for every format but `ui`: a call is there with its answer directly behind it, or neither is; ids are unique
-and of a spelling that all providers take; empty messages are left out; a summary stands for what it sums up. The input is
-never changed, but the result may share parts with it. docs/reference/history-formats.md tells the rest.
+For every format but `ui`: a call has its result directly behind it, or both are left out; ids are unique and of a spelling
+that all providers take; empty messages are left out; a summary replaces the messages that it sums up. The input is never
+changed, but the result may share parts with it. See docs/reference/history-formats.md.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ FORMATS: dict[str, Callable[[list[ParsedMessage]], list[JSON]]] = {
 }
 
 NAMED_FORMATS = ("langchain", "ui")
-"""Those whose messages carry the ids of the stored ones."""
+"""Formats whose messages carry the ids of the stored ones."""
 
 LEADING = 20
-"""So many messages at the beginning of a conversation may be its system prompt."""
+"""Messages at the beginning of a conversation that may be its system prompt."""
 
 MEDIA_TOKENS = 1000
-"""What a picture or a file is taken to cost: no provider counts its bytes as text."""
+"""The assumed tokens of a picture or a file: no provider counts its bytes as text."""
 
-MOST_CALLS = 128
-"""So many calls side by side OpenAI takes."""
+MAX_CALLS = 128
+"""Parallel calls that OpenAI accepts in one message."""
 
 _PLAIN_ROLES = frozenset({"user", "assistant", "system", "developer"})
 
@@ -92,13 +92,13 @@ def render(
 
 
 def system_prompt(messages: Sequence[Any]) -> str:
-    """The text of the leading system and developer messages: what Anthropic takes as `system=`."""
-    said = [message for message in messages if until_of(message) is None]
-    return "\n\n".join(parsed.text for parsed in leading(_parsed(said)) if parsed.text)
+    """The text of the leading system and developer messages: the value of `system=` for Anthropic."""
+    unsummarized = [message for message in messages if until_of(message) is None]
+    return "\n\n".join(parsed.text for parsed in leading(_parsed(unsummarized)) if parsed.text)
 
 
 def _plain(messages: Sequence[Any]) -> list[JSON] | None:
-    """The history if it is text and nothing else, or None: the hot path, so it is one loop without a call of ours."""
+    """The history if it is text only, or None. The hot path: one loop without a call of ours."""
     plain = []
     try:
         for message in messages:
@@ -114,7 +114,7 @@ def _plain(messages: Sequence[Any]) -> list[JSON] | None:
                 return None
             plain.append({"role": role, "content": content})
     except (AttributeError, KeyError, TypeError):
-        return None  # not even a message: the slow path knows what to do
+        return None  # not a message: the slow path handles it
     return plain
 
 
@@ -141,7 +141,7 @@ def _read(message: Any) -> ParsedMessage | None:
 
 
 def _answer_calls(history: list[ParsedMessage]) -> None:
-    """Give each result to the call before it that waits for it, whatever messages lie between; the first result counts."""
+    """Give each result to the call before it that waits for it, even with other messages between; the first result counts."""
     waiting: dict[str, Call] = {}
     for parsed in history:
         waiting.update((call.id, call) for call in parsed.calls if call.result is None)
@@ -155,32 +155,32 @@ def _answer_calls(history: list[ParsedMessage]) -> None:
 
 
 def _for_a_model(history: list[ParsedMessage]) -> list[ParsedMessage]:
-    """Turns that any provider takes: no call without its answer, nothing for the eye only, one parsed for each step."""
+    """Messages that any provider takes: no call without its result, no components, one message for each step."""
     _settle_calls(history)
     return [step for parsed in history for step in _steps(parsed)]
 
 
 def _settle_calls(history: list[ParsedMessage]) -> None:
     """Leave out calls without an answer; spell the ids and names of the others so that every provider takes them."""
-    seen: Counter[str] = Counter()
+    uses: Counter[str] = Counter()
     taken: set[str] = set()
     for parsed in history:
         if calls := parsed.calls:
             parsed.entries = [entry for entry in parsed.entries if not isinstance(entry, Call) or entry.result]
             for call in calls:
                 if call.result:
-                    call.id = _wire_id(call.id, seen, taken)
+                    call.id = _wire_id(call.id, uses, taken)
                     call.name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64]
 
 
 def _steps(parsed: ParsedMessage) -> Iterator[ParsedMessage]:
-    """The parsed, or several where the model went on after the answers of its tools."""
+    """The message, or several if the model went on after the results of its tools."""
     steps: list[list[Entry]] = [[]]
     calls = 0
     for entry in parsed.entries:
         if isinstance(entry, Component):
             continue
-        if (isinstance(entry, Step) and calls) or (isinstance(entry, Call) and calls == MOST_CALLS):
+        if (isinstance(entry, Step) and calls) or (isinstance(entry, Call) and calls == MAX_CALLS):
             steps.append([])
             calls = 0
         if not isinstance(entry, Step):
@@ -190,15 +190,15 @@ def _steps(parsed: ParsedMessage) -> Iterator[ParsedMessage]:
         yield dataclasses.replace(parsed, entries=entries, results=[], step=number)
 
 
-def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
+def _wire_id(call_id: str, uses: Counter[str], taken: set[str]) -> str:
     """The id itself if it is short, plain and new, else one made of it.
 
     OpenAI refuses more than 40 characters, Anthropic any other alphabet and an id that comes twice.
     """
     wire_id = call_id
     while wire_id in taken or not _WIRE_ID.fullmatch(wire_id):
-        seen[call_id] += 1
-        digest = hashlib.sha256(f"{call_id}\0{seen[call_id]}".encode(errors="surrogatepass"))
+        uses[call_id] += 1
+        digest = hashlib.sha256(f"{call_id}\0{uses[call_id]}".encode(errors="surrogatepass"))
         wire_id = f"call_{digest.hexdigest()[:32]}"
     taken.add(wire_id)
     return wire_id
@@ -210,7 +210,7 @@ def _wire_id(call_id: str, seen: Counter[str], taken: set[str]) -> str:
 def _fitting(history: list[ParsedMessage], max_tokens: int, count: Callable[[str], int]) -> list[ParsedMessage]:
     """The leading system texts, then the newest history that fit, a call and its answer always together.
 
-    A question that is still being worked on stays, whatever came after it: without it the rest has no meaning.
+    A question without a final answer always stays: without it the rest has no meaning.
     """
     lead = leading(history)
     body = history[len(lead) :]
@@ -247,7 +247,7 @@ def _cost(parsed: ParsedMessage, count: Callable[[str], int]) -> int:
 
 
 def _texts(entries: Iterable[Entry]) -> Iterator[str | int]:
-    """What a parsed is paid for: its texts, and a flat sum for each file."""
+    """The texts of a message that are counted, and a flat number of tokens for each file."""
     for entry in entries:
         if isinstance(entry, Text):
             yield entry.text

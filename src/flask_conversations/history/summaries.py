@@ -1,4 +1,4 @@
-"""A summary in a window of stored messages: which one counts, and what it stands for.
+"""Summaries in a window of stored messages: the newest replaces the messages that it sums up.
 
     {"role": "system", "type": "summary", "content": "Ada plans a trip.", "metadata": {"summary": {"until_seq": 40, ...}}}
 
@@ -20,18 +20,18 @@ _INSTRUCTIONS = ("system", "developer")
 
 
 def until_of(message: Any) -> int | None:
-    """Up to which seq a message stands for the conversation; None if it is no summary."""
+    """The seq up to which a message sums up the conversation; None if it is no summary."""
     if not isinstance(message, dict) or message.get("type") != SUMMARY or message.get("role") != "system":
         return None
     metadata = message.get("metadata")
     about = metadata.get("summary") if isinstance(metadata, dict) else None
     until = about.get("until_seq") if isinstance(about, dict) else None
-    is_said = isinstance(message.get("content"), str) and message["content"].strip()
-    return until if is_said and isinstance(until, int) and not isinstance(until, bool) else None
+    has_text = isinstance(message.get("content"), str) and message["content"].strip()
+    return until if has_text and isinstance(until, int) and not isinstance(until, bool) else None
 
 
 def summarized(messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages with the newest summary before them, in place of what it sums up and of all other summaries.
+    """The messages with the newest summary before them, in place of the messages that it sums up and of all other summaries.
 
     Instructions at the beginning are no conversation, and stay.
     """
@@ -39,7 +39,7 @@ def summarized(messages: Sequence[Any]) -> Sequence[Any]:
     if newest is None:
         return messages
     own_seq = newest.get("seq")
-    # whatever it says: it was written before what follows it
+    # at most its own seq: it was written before the messages that follow
     until = min(until_of(newest) or 0, own_seq if isinstance(own_seq, int) else sys.maxsize)
     kept, is_beginning = [], True
     for message in messages:

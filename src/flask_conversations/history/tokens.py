@@ -1,4 +1,4 @@
-"""About how many tokens a text has, for any script, without a model's vocabulary or a download."""
+"""An estimate of the tokens of a text, for any script, without a model's vocabulary or a download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOKEN = re.compile(
 
 
 def estimate_tokens(text: str) -> int:
-    """An estimate that is never four times off, in either direction, for prose, code, JSON and every common script.
+    """An estimate that is wrong by less than a factor of four, for prose, code, JSON and every common script.
 
     Measured against the vocabularies cl100k and o200k in docs/reference/history-formats.md.
     """

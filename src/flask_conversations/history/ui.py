@@ -11,7 +11,7 @@ from .parsing import JSON, Call, Component, Entry, Media, Other, ParsedMessage, 
 
 
 def render(history: list[ParsedMessage]) -> list[JSON]:
-    """UI messages: what a chat page shows, calls that still wait for an answer or an approval included."""
+    """UI messages for a chat page, calls that still wait for a result or an approval included."""
     messages = (_message(parsed, index) for index, parsed in enumerate(history))
     return [message for message in messages if message["parts"]]
 
@@ -63,7 +63,7 @@ def _call(call: Call, parsed: ParsedMessage) -> JSON:
     if call.source and _is_ui_approval(call.source) and (not call.result or call.source["state"] == "output-denied"):
         return call.source
     part: JSON = {"type": f"tool-{call.name}", "toolCallId": call.id, "input": json_object(call.arguments)}
-    # a response names the approval, and the call is its only name
+    # a response names the approval by this id, which is that of the call
     if call.approval == "denied":
         return {**part, "state": "output-denied", "approval": {"id": call.id, "approved": False}}
     if call.approval == "approved":
@@ -80,7 +80,7 @@ def _call(call: Call, parsed: ParsedMessage) -> JSON:
 
 
 def _is_ui_approval(part: JSON) -> bool:
-    """Whether a stored part of the AI SDK says where its approval stands, in the shape the AI SDK insists on."""
+    """Whether a stored part of the AI SDK has an approval in the form that the AI SDK requires."""
     approval = part.get("approval")
     if not isinstance(approval, dict) or not isinstance(approval.get("id"), str) or "input" not in part:
         return False
@@ -108,7 +108,7 @@ _NATIVE: dict[str, tuple[str, ...]] = {
 
 
 def _other(part: JSON) -> JSON:
-    """A type of the AI SDK as it is; any other verbatim inside a data part, the place it has for what is one's own."""
+    """A part of one of the AI SDK's types as it is; any other verbatim inside a data part."""
     kind = part.get("type")
     if isinstance(kind, str) and kind in _NATIVE and all(isinstance(part.get(k), str) for k in _NATIVE[kind]):
         return part

@@ -1,4 +1,4 @@
-"""Who asks: the identity, and the ways to find it in a request."""
+"""The identity of a request, and its resolvers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks: the frozen identity that every query is filtered by, and the test of what may be one."""
+"""The frozen identity that every query is filtered by, with the checks of its ids."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ALIASES = {"sid": "session_id", "dept_id": "org_id"}
 
 
 class UnsafeIdentity(ValueError):
-    """A resolver answered with something that cannot be trusted to name one person."""
+    """The answer of a resolver does not safely identify one user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """One person (or guest) in one organisation, as the resolver found them.
+    """One user or guest, in one organisation or none, as the resolver found them.
 
     `user_id` and `org_id` together own conversations; neither may be blank. `session_id` is kept for the query log only.
     Raises `UnsafeIdentity` (a `ValueError`) for ids that are not text, blank, too long or not storable.

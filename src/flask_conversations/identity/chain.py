@@ -1,4 +1,4 @@
-"""Several ways to log in, asked in order."""
+"""Several identity resolvers, tried in order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .source import ask, has_authorization, note_cookie_borne
 class ChainIdentity:
     """The first of *resolvers* that answers.
 
-    An unsafe answer ends the chain, and so does an Authorization header that a `JWTIdentity` refuses: only another one is
-    asked about it then. Who presents a bad token is not let in as a guest or by a cookie.
+    An unsafe answer ends the chain. After an Authorization header that a `JWTIdentity` refuses, only other `JWTIdentity` are
+    asked: a caller with a bad token is not let in as a guest or by a cookie.
     """
 
     knows_source: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Which claims of a verified token make the identity."""
+"""The identity from the claims of a verified token."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def claim_names(configured: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _user_id(claims: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The first claim that is there decides: a blank one is refused, not skipped."""
+    """The first claim in the token decides: a blank one is refused, not skipped."""
     name = next((name for name in names if claims.get(name) is not None), None)
     if name is None:
         raise UnsafeIdentity("the token has no user claim.")
     if name == "email" and claims.get("email_verified") in (False, "false"):
-        raise UnsafeIdentity("the token's email address is not verified.")  # it may be the address of another person
+        raise UnsafeIdentity("the token's email address is not verified.")  # it may be the address of another user
     user_id: str = claims[name]
     return user_id
 
@@ -49,7 +49,7 @@ def _org_id(claims: Mapping[str, Any], name: str | None) -> str | None:
 
 
 def _session_id(claims: Mapping[str, Any], name: str | None) -> str | None:
-    """Nothing is decided by it, so that an unfit one is left out."""
+    """Nothing depends on it, so an unfit one is left out."""
     found = claims.get(name) if name else None
     try:
         return None if found is None else Identity("anyone", session_id=found).session_id

@@ -1,4 +1,4 @@
-"""Proof that a request which a browser signs with a cookie was not started by a foreign page."""
+"""Proof that a request with a cookie was not started by a foreign page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """What a browser means by one site: scheme, host and port."""
+    """The origin of a page: scheme, host and port."""
 
     scheme: str
     host: str
@@ -61,7 +61,7 @@ def check_trusted_origins(config: Config) -> None:
 
 
 def parse_origin(text: str) -> Origin | None:
-    """Read an `Origin` header; None for `null` and for whatever is not exactly one origin."""
+    """Read an `Origin` header; None for `null` and for any text that is not exactly one origin."""
     try:
         parts = urlsplit(text)
         port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
@@ -74,9 +74,9 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def _is_proven(request: Request, identity: Identity, config: Config) -> bool:
-    """The browser's own word decides where there is one; the token decides where the browser says nothing.
+    """The browser's own headers decide if there are any, else the token.
 
-    A foreign `Origin` outweighs a token, which may have been stolen. `Referer` is not asked: it may be cut or missing.
+    A foreign `Origin` outweighs a token, which may have been stolen. `Referer` is not used: it may be cut or missing.
     """
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
@@ -109,5 +109,5 @@ def _has_token(request: Request, identity: Identity) -> bool:
 
 
 def _fingerprint(identity: Identity) -> str:
-    """Names the user without telling who it is: a token may end up in a log."""
+    """A digest of the user instead of the id: a token may end up in a log."""
     return hashlib.sha256(json.dumps([identity.user_id, identity.org_id]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Guests: people without a login, told apart by a signed cookie that they get on their first request."""
+"""Guests: users without a login, known by a signed cookie that they get on their first request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PURPOSE = "guest cookie"
 
 
 class AnonymousIdentity:
-    """The guest whose cookie this is, or a new guest, who then gets one. It always answers, so it goes last in a chain."""
+    """The guest of the request's cookie, or a new guest, who gets a cookie. It always answers, so it goes last in a chain."""
 
     knows_source: ClassVar[bool] = True
 
@@ -46,7 +46,7 @@ def guest_from_cookie() -> str | None:
 
 
 def is_new_guest(identity: Identity) -> bool:
-    """Whether this is a guest whom no cookie has named: new with this request."""
+    """Whether this is a guest without a cookie, new with this request."""
     return bool(request.environ.get(NEW_GUEST) == identity.user_id)
 
 

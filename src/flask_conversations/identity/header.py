@@ -1,4 +1,4 @@
-"""Who asks, by a header that a trusted proxy has set after it logged the user in."""
+"""The identity from a header that a trusted proxy has set after it logged the user in."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class HeaderIdentity:
-    """Who *user_header* names, if the request comes straight from a *trusted* address or network; otherwise None.
+    """The user in *user_header*, if the request comes straight from a *trusted* address or network; otherwise None.
 
     *trusted* overrides `CONVERSATIONS_TRUSTED_PROXIES`. With *org_header* the proxy must send both. The proxy has to
-    remove these headers from what it receives.
+    remove these headers from requests that it receives.
     """
 
     knows_source: ClassVar[bool] = True
@@ -37,10 +37,10 @@ class HeaderIdentity:
         self.trusted = (trusted,) if isinstance(trusted, str) else trusted
 
     def check(self, app: Flask, config: Config) -> None:
-        """Raise `ConfigurationError` unless it is said whose headers are believed."""
+        """Raise `ConfigurationError` unless the trusted proxies are configured."""
         if not self._networks(config):
             raise ConfigurationError(
-                "HeaderIdentity would believe every client. Name the proxy: set CONVERSATIONS_TRUSTED_PROXIES to its addresses"
+                "HeaderIdentity would trust every client. Name the proxy: set CONVERSATIONS_TRUSTED_PROXIES to its addresses"
                 " or networks, for example 127.0.0.1 or 10.0.0.0/8."
             )
 
@@ -102,5 +102,5 @@ def _network(text: str) -> Network:
             f"CONVERSATIONS_TRUSTED_PROXIES names {text!r}, which is neither an address nor a network."
         ) from None
     if network.prefixlen == 0:
-        raise ConfigurationError(f"CONVERSATIONS_TRUSTED_PROXIES names {text!r}: that is everybody, not a proxy.")
+        raise ConfigurationError(f"CONVERSATIONS_TRUSTED_PROXIES names {text!r}: that is every address, not a proxy.")
     return network

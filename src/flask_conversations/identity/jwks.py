@@ -18,11 +18,11 @@ from .keys import ASYMMETRIC, PinnedKey
 logger = logging.getLogger("flask_conversations")
 
 FRESH = 300.0
-"""Seconds after which the keys are fetched anew: how long a withdrawn key may still be accepted."""
+"""Seconds after which the keys are fetched anew: a withdrawn key is accepted for at most as long."""
 COOLDOWN = 30.0
 """Seconds between fetches that unknown key ids may cause: a client can make up any number of key ids."""
 PAUSE = 5.0
-"""Seconds without a further attempt after a failed one: the waiting is not done once per request."""
+"""Seconds without another attempt after a failed one, so that not every request waits."""
 TIMEOUT = 3.0
 
 
@@ -44,7 +44,7 @@ class KeySet:
         self._clock = clock
         self._fetching = threading.Lock()
         self._fetched: _Fetched | None = None
-        self._silent_until = float("-inf")
+        self._paused_until = float("-inf")
 
     def find(self, kid: str | None) -> Sequence[PinnedKey]:
         """The key with this *kid*; a token without one is only accepted where there is one key."""
@@ -70,19 +70,19 @@ class KeySet:
         return fetched.keys
 
     def _fetch(self) -> Mapping[str, PinnedKey]:
-        if self._clock() < self._silent_until:
+        if self._clock() < self._paused_until:
             raise IdentityUnavailable
         try:
             found = self._client.get_signing_keys()
         except (jwt.PyJWTError, OSError, ValueError, RecursionError) as error:
-            self._silent_until = self._clock() + PAUSE
+            self._paused_until = self._clock() + PAUSE
             logger.warning("The keys of CONVERSATIONS_JWT_JWKS_URL cannot be fetched: %s", error)
             raise IdentityUnavailable from error
         self._fetched = _Fetched(self._clock(), self._pinned(found))
         return self._fetched.keys
 
     def _pinned(self, found: Sequence[jwt.PyJWK]) -> Mapping[str, PinnedKey]:
-        # a key is for the one algorithm that it names; a shared secret has no business in a public list
+        # a key is for the one algorithm that it names; a shared secret must not be in a public list
         return {
             key.key_id: PinnedKey({key.algorithm_name: key.key})
             for key in found
@@ -95,7 +95,7 @@ def check_address(url: str, algorithms: Sequence[str], *, lenient: bool) -> None
     if not all(name in ASYMMETRIC for name in algorithms):
         raise ConfigurationError(
             f"CONVERSATIONS_JWT_JWKS_URL gives public keys, but CONVERSATIONS_JWT_ALGORITHMS is {list(algorithms)!r}."
-            " Set it to what the login server signs with, for example RS256 or ES256."
+            " Set it to the algorithms of the login server, for example RS256 or ES256."
         )
     address = urlsplit(url)
     if address.scheme not in ("http", "https") or not address.hostname:

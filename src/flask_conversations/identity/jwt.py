@@ -1,4 +1,4 @@
-"""Who asks, by the JSON Web Token of the request."""
+"""The identity from the JSON Web Token of the request."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MAX_LEEWAY = 30
 
 
 class JWTIdentity:
-    """Who the `Authorization: Bearer` token names, once its signature, dates, audience and issuer are verified.
+    """The user of the `Authorization: Bearer` token, once its signature, dates, audience and issuer are verified.
 
-    Each option overrides the `CONVERSATIONS_JWT_*` setting of the same name. Whatever is odd about a token, it is refused
-    and the request counts as not logged in.
+    Each option overrides the `CONVERSATIONS_JWT_*` setting of the same name. Any irregular token is refused, and the request
+    counts as not logged in.
     """
 
     knows_source: ClassVar[bool] = True

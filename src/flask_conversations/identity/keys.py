@@ -1,4 +1,4 @@
-"""The keys that may vouch for a token, each pinned to the algorithms it may be used with."""
+"""The keys that may verify a token, each pinned to the algorithms it may be used with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 logger = logging.getLogger("flask_conversations")
 
 SYMMETRIC = MappingProxyType({"HS256": 32, "HS384": 48, "HS512": 64})
-"""The shared-secret algorithms, with the bytes of their hash: the least that a key needs."""
+"""The shared-secret algorithms, with the bytes of their hash: the minimum for a key."""
 ASYMMETRIC = frozenset(
     {f"{kind}{bits}" for kind in ("RS", "PS", "ES") for bits in (256, 384, 512)} | {"ES256K", "EdDSA"}
 )
@@ -38,7 +38,7 @@ class Keys(Protocol):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class KeyList:
-    """One key, or several during a rotation: each is tried, whatever the token's `kid` says."""
+    """One key, or several during a rotation: each is tried, and the token's `kid` is ignored."""
 
     keys: Sequence[PinnedKey]
 
@@ -68,8 +68,8 @@ def check_algorithms(algorithms: Sequence[str]) -> None:
         )
     if any(name in SYMMETRIC for name in algorithms) and any(name in ASYMMETRIC for name in algorithms):
         raise ConfigurationError(
-            f"CONVERSATIONS_JWT_ALGORITHMS mixes shared secrets and public keys: {list(algorithms)!r}. Then a public key,"
-            " which everybody knows, could pass for a secret. Use two JWTIdentity in a ChainIdentity."
+            f"CONVERSATIONS_JWT_ALGORITHMS mixes shared secrets and public keys: {list(algorithms)!r}. Then a public key"
+            " could pass for a secret. Use two JWTIdentity in a ChainIdentity."
         )
     for name in algorithms:
         try:
@@ -81,7 +81,7 @@ def check_algorithms(algorithms: Sequence[str]) -> None:
 def keys_from(configured: Any, algorithms: Sequence[str], *, lenient: bool) -> Keys:
     """One key, a list of keys or a mapping by `kid`, checked and pinned.
 
-    Raises `ConfigurationError` for what is no key, and for weak keys unless *lenient*.
+    Raises `ConfigurationError` for invalid keys, and for weak keys unless *lenient*.
     """
     if isinstance(configured, Mapping):
         if not configured or not all(isinstance(kid, str) and kid for kid in configured):

@@ -1,4 +1,4 @@
-"""From the result of a resolver to an identity that safely names one person, or to None."""
+"""From the answer of a resolver to an identity that safely names one user, or to None."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ GUEST_PREFIX = "guest:"
 """Begins the user id of every guest, and of no other user."""
 
 ACTING_IDENTITY = "flask_conversations.testing.identity"
-"""Key of a WSGI environment that says who asks: set by `testing.ConversationsClient`, and out of reach of any HTTP header."""
+"""Key of the identity in a WSGI environment: set by `testing.ConversationsClient`, and out of reach of any HTTP header."""
 
-REFUSALS_LOGGED = 50
-"""So many different kinds of unsafe answers are logged; more would only be noise."""
+MAX_LOGGED_REFUSALS = 50
+"""Kinds of unsafe answers that are logged; more would only be noise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """Who asks, and whether a browser would have sent the proof of it by itself."""
+    """The identity, and whether a browser sends the proof of it by itself."""
 
     identity: Identity
     cookie_borne: bool
@@ -60,7 +60,7 @@ def resolve(resolver: Resolver) -> Resolved | None:
 def load_resolver(configured: Any, app: Flask, config: Config) -> Resolver:
     """The resolver that was *configured* (itself, its class or its import path), once it has passed its own checks.
 
-    Raises `ConfigurationError` where the app could not tell its users apart with it.
+    Raises `ConfigurationError` if the app could not tell its users apart with it.
     """
     resolver = as_resolver(configured)
     check = getattr(resolver, "check", None)
@@ -73,7 +73,7 @@ def as_resolver(configured: Any) -> Resolver:
     """A callable from a callable, a class of callables or an import path."""
     if configured is None:
         raise ConfigurationError(
-            "No identity resolver: all callers would be one person. Pass identity=JWTIdentity() or another"
+            "No identity resolver: all callers would be one user. Pass identity=JWTIdentity() or another"
             " one of flask_conversations.identity, decorate a function with @conversations.identity_loader, or set"
             " CONVERSATIONS_IDENTITY."
         )
@@ -100,7 +100,7 @@ def _as_identity(answer: Any) -> Identity:
 
 def _log_once(reason: str) -> None:
     logged: set[str] = current_app.extensions.setdefault("flask_conversations.identity_refusals", set())
-    if reason not in logged and len(logged) < REFUSALS_LOGGED:
+    if reason not in logged and len(logged) < MAX_LOGGED_REFUSALS:
         logged.add(reason)
         logger.warning("The identity resolver's answer was refused: %s Such requests count as not logged in.", reason)
 

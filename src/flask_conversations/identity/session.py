@@ -1,4 +1,4 @@
-"""Who asks, by the login that the host app already has: Flask's session or Flask-Login."""
+"""The identity from the login that the host app already has: Flask's session or Flask-Login."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .source import has_cookie, has_explicit_authorization, note_cookie_borne
 
 
 class SessionIdentity:
-    """Who `flask.session[key]` names: text, put there by the host's login view. With *org_key*, both must be there."""
+    """The user in `flask.session[key]`: text, put there by the host's login view. With *org_key*, both must be there."""
 
     knows_source: ClassVar[bool] = True
 
@@ -45,7 +45,7 @@ class SessionIdentity:
 
 
 class FlaskLoginIdentity:
-    """Who `flask_login.current_user` is; None if that user is anonymous.
+    """The user `flask_login.current_user`; None if that user is anonymous.
 
     The user id is `get_id()` as text, or *user_attribute* where `get_id()` changes with the password. With
     *org_attribute* the user must have an organisation.
@@ -89,7 +89,7 @@ def _current_user() -> Any:
 
 
 def _login_id(user: Any) -> Any:
-    """What Flask-Login has put in the session for *user*."""
+    """The id of *user* that Flask-Login has put in the session."""
     return getattr(user, current_app.login_manager.id_attribute)() if user.is_authenticated else None  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""What a resolver needs of the app it runs in: its settings, its signature, and whether it may be lenient."""
+"""The current app for resolvers: its settings, its signer, and whether it may be lenient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_lenient(app: Flask) -> bool:
 
 
 def signer(purpose: str) -> URLSafeTimedSerializer:
-    """Signs for one *purpose* with the app's SECRET_KEY, and still reads what SECRET_KEY_FALLBACKS signed."""
+    """Signs for one *purpose* with the app's SECRET_KEY, and still accepts signatures of SECRET_KEY_FALLBACKS."""
     require_secret_key(current_flask_app(), purpose)
     fallbacks: list[str | bytes] = list(current_app.config.get("SECRET_KEY_FALLBACKS") or ())
     assert current_app.secret_key is not None

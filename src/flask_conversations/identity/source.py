@@ -1,4 +1,4 @@
-"""Where an answer came from: from what a browser sends by itself, or from what only the caller could add."""
+"""The source of a resolver's answer: a proof that a browser sends by itself, or one that only the caller could add."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _context: Any = vars(flask.globals).get("request_ctx", flask.globals.app_ctx)
 
 
 def note_cookie_borne(cookie_borne: bool) -> None:
-    """Remember with this request whether the answer that is about to be given came from a cookie."""
+    """Note on this request whether the answer of the resolver comes from a cookie."""
     request.environ[NOTE] = cookie_borne
 
 
 def ask(resolver: Callable[[], Any]) -> tuple[Any, bool]:
-    """Run *resolver* and say whether its answer came from a cookie.
+    """Run *resolver*, and return its answer and whether that came from a cookie.
 
-    Our own resolvers say so themselves. Of anything else it is assumed if it read the session, or if the request has
+    Our own resolvers note it themselves. For any other it is assumed if it read the session, or if the request has
     a cookie and no Authorization header that a browser would not send by itself.
     """
     request.environ.pop(NOTE, None)
@@ -53,7 +53,7 @@ def has_explicit_authorization() -> bool:
 
 @contextmanager
 def _session_watched() -> Iterator[Callable[[], bool]]:
-    """Tell whether the session is read in between, even if it had been read before."""
+    """Watch whether the session is read inside, even if it was read before."""
     session = _session()
     if session is None or not hasattr(session, "accessed"):
         yield lambda: True

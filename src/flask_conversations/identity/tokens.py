@@ -1,4 +1,4 @@
-"""Read a JSON Web Token strictly, before and beside PyJWT: what is odd about a token is a reason to refuse it."""
+"""Read a JSON Web Token strictly, before and beside PyJWT: any irregularity is a reason to refuse it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from flask import request
 
 MAX_TOKEN = 8 * 1024
-"""Longest token that is looked at; no header of a usual server is longer, and checking megabytes costs seconds."""
+"""Longest token that is checked; usual servers accept no longer headers, and checking megabytes costs seconds."""
 MAX_KID = 256
 MAX_DEPTH = 32
 MAX_DIGITS = 20
-LAST_SECOND = 253_402_300_799
+MAX_TIME = 253_402_300_799
 """The end of the year 9999: a later date in a token is a mistake or a trick."""
 
 TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
@@ -34,8 +34,7 @@ class BadToken(Exception):
 def token_of_request(cookie: str | None) -> tuple[str | None, bool]:
     """The token of this request, and whether it came from *cookie*.
 
-    A request with an Authorization header is judged by that header alone, whatever it says: a bad header never falls
-    back to the cookie.
+    A request with an Authorization header is judged by that header alone: a bad header never falls back to the cookie.
     """
     header = request.headers.get("Authorization")
     if header is not None:
@@ -67,7 +66,7 @@ def check_header(header: Mapping[str, Any], algorithms: Sequence[str]) -> None:
 
 
 def check_claims(claims: Mapping[str, Any], *, required: Sequence[str], audience_is_configured: bool) -> None:
-    """Refuse what PyJWT lets through: dates that are no numbers, and an audience that is not ours."""
+    """Refuse claims that PyJWT lets through: dates that are no numbers, and an audience that is not ours."""
     if any(claims.get(name) is None for name in required):
         raise BadToken("It lacks a required claim.")
     if not all(_is_time(claims[name]) for name in ("exp", "iat", "nbf") if name in claims):
@@ -90,7 +89,7 @@ def _is_kid(kid: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LAST_SECOND
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_TIME
 
 
 def _json_object(part: str) -> dict[str, Any]:

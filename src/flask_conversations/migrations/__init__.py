@@ -1,4 +1,4 @@
-"""The tables' way from release to release: Alembic steps of ours, called from revisions of the host.
+"""Migrations of the tables from release to release: our Alembic steps, called from revisions of the host.
 
     import flask_conversations.migrations
 

@@ -1,6 +1,6 @@
-"""What `flask db migrate` and `flask db check` do for us: write the step that is due, and leave our tables alone.
+"""Hooks for `flask db migrate` and `flask db check`: they write the step that is due, and leave our tables alone.
 
-Everything hangs on Alembic's comparators, nothing on `include_object`: the host may have one of its own, in env.py or in
+All hooks are comparators of Alembic, none uses `include_object`: the host may have one of its own, in env.py or in
 Flask-Migrate's arguments, and may initialise the extensions in any order.
 """
 
@@ -40,7 +40,7 @@ class StepOp(ops.MigrateOperation):
 
 
 class AdditionsOp(ops.ModifyTableOps):
-    """What the host has added to one of our tables, on top of the step before it, which creates the table."""
+    """The host's additions to one of our tables, behind the step that creates the table."""
 
     def reverse(self) -> ops.ModifyTableOps:
         """Nothing: the table goes as a whole."""
@@ -78,7 +78,7 @@ def _render_import(context: AutogenContext, _: ImportOp) -> list[str]:
 
 
 def compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, _: Iterable[str | None]) -> None:
-    """Take what is ours out of the host's operations, and put the step that is due in its place among them."""
+    """Remove our objects from the host's operations, and insert the step that is due in their order."""
     if not all_models(context.metadata):
         return
     ours = Ours(context)
@@ -91,8 +91,8 @@ def compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, _: Iterable[st
     upgrade_ops.ops[:] = found
 
 
-def quieten(context: AutogenContext, _: ops.UpgradeOps, __: Iterable[str | None]) -> None:
-    """Keep Alembic from announcing as detected what `compare` will take out again."""
+def silence(context: AutogenContext, _: ops.UpgradeOps, __: Iterable[str | None]) -> None:
+    """Keep Alembic from logging detected changes that `compare` will remove."""
     if not all_models(context.metadata):
         return
     ours, ask_host = Ours(context), context.run_object_filters
@@ -125,13 +125,13 @@ def only_ours(since: str | None = None) -> Callable[[MigrationContext, Any, list
 
 
 def _register() -> None:
-    """Alembic before 1.18 calls comparators in the order of their registration, and there it is not quiet."""
+    """Alembic before 1.18 calls comparators in the order of their registration; there, `silence` cannot be used."""
     registry: Any = comparators
     priority: Any = getattr(util, "DispatchPriority", None)
     if priority is None:
         registry.dispatch_for("schema")(compare)
     else:
-        registry.dispatch_for("schema", priority=priority.FIRST)(quieten)
+        registry.dispatch_for("schema", priority=priority.FIRST)(silence)
         registry.dispatch_for("schema", priority=priority.LAST)(compare)
 
 
@@ -158,7 +158,7 @@ def _is_ours(ours: Ours, table: ops.ModifyTableOps, op: Any) -> bool:
 
 
 def _subject(op: Any) -> tuple[str, str | None]:
-    """The kind and the name of what an operation within a table is about."""
+    """The kind and the name of the object of an operation within a table."""
     if isinstance(op, ops.AddColumnOp):
         return "column", op.column.name
     if isinstance(op, (ops.DropColumnOp, ops.AlterColumnOp)):

@@ -55,7 +55,7 @@ def _after_create(target: sa.MetaData, connection: sa.Connection, *, tables: Seq
 
 
 def _created(metadata: sa.MetaData, tables: Sequence[sa.Table]) -> list[Models]:
-    """The models of which *tables* holds everything. None if some were there before, since their shape is unknown."""
+    """The models whose tables are all in *tables*. Tables from before are left out, since their columns are unknown."""
     return [
         models
         for models in all_models(metadata)

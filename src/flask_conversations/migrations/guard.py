@@ -1,4 +1,4 @@
-"""SQLite changes a table by making it anew. With foreign keys on, that would take every message with it."""
+"""SQLite changes a table by making it anew. With foreign keys on, that would delete every message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IN_ALEMBICS_BATCH = "_alembic_tmp_"
 
 
 def _refuse_to_cascade(target: sa.Table, connection: sa.Connection, **_: Any) -> None:
-    """Raise before Alembic copies the conversations, drops their table, and SQLite deletes what refers to it."""
+    """Raise before Alembic copies the conversations, drops their table, and SQLite deletes the rows that refer to it."""
     if connection.dialect.name != "sqlite" or not target.name.startswith(_IN_ALEMBICS_BATCH):
         return
     table = target.name.removeprefix(_IN_ALEMBICS_BATCH)

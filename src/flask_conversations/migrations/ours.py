@@ -1,4 +1,4 @@
-"""Which of the things an autogenerate run meets are ours, and which step of ours is due in its database."""
+"""The objects of an autogenerate run that are ours, and our step that is due in its database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTITION = re.compile(r"_(p\d+|default)")
 
 
 class Ours:
-    """Our tables on the metadata of one autogenerate run, and where they stand in its database."""
+    """Our tables on the metadata of one autogenerate run, and their step in its database."""
 
     def __init__(self, context: AutogenContext) -> None:
         assert context.connection is not None
@@ -37,7 +37,7 @@ class Ours:
             self._messages.add(self._place(names.schema, names.table(MESSAGES)))
 
         self._models = models_on(context.metadata)
-        self.since = _standing(context.connection, self._models)
+        self.since = _current_step(context.connection, self._models)
         self.due = self._models is not None and self.since != HEAD
 
     def has_table(self, schema: str | None, name: str) -> bool:
@@ -48,8 +48,8 @@ class Ours:
     def has_part(self, schema: str | None, table: str, kind: str, name: str | None, *, gone: bool) -> bool:
         """Is this column, index or constraint of that table ours? *gone*: the database has it, the models have not.
 
-        What is gone while a step is due may be what the step is about to remove. Foreign keys to the host's users and
-        organisations are the host's: it may come to want them, or want them no longer.
+        A part that is gone while a step is due may be one that the step removes. Foreign keys to the host's users and
+        organisations are the host's: it may add or remove them later.
         """
         ours = self._tables.get(self._place(schema, table))
         if ours is None or (gone and self.due):
@@ -61,7 +61,7 @@ class Ours:
         return self._place(schema, table) in self._needed
 
     def additions(self) -> Iterator[tuple[sa.Table, list[Any]]]:
-        """What the host has added to the tables that the step will create."""
+        """The host's additions to the tables that the step will create."""
         if self._models is None or self.since is not None:
             return
         names = names_of(self._models)
@@ -95,7 +95,7 @@ class Ours:
         )
 
 
-def _standing(connection: sa.Connection, models: Models | None) -> str | None:
+def _current_step(connection: sa.Connection, models: Models | None) -> str | None:
     if models is None:
         return None
     names = names_of(models)

@@ -1,4 +1,4 @@
-"""Bring the tables from one step to another, and keep the row that says where they stand."""
+"""Bring the tables from one step to another, and keep the row with their step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def upgrade(since: str | None, to: str) -> None:
     """
     context = op.get_context()
     run, names = Operations(context), _names(context)
-    for step in steps.up(_standing(context, names, since), to):
+    for step in steps.up(_current_step(context, names, since), to):
         # The row comes first, since only a write makes SQLite open the transaction that a failure below rolls back.
         record(run, names, step.revision)
         step.upgrade(names)
@@ -38,7 +38,7 @@ def downgrade(since: str | None, to: str | None) -> None:
     """Bring the conversation tables from step *since* back to step *to*; to `None` removes them with all they hold."""
     context = op.get_context()
     run, names = Operations(context), _names(context)
-    for step in steps.down(_standing(context, names, since), to):
+    for step in steps.down(_current_step(context, names, since), to):
         record(run, names, step.down_revision)
         step.downgrade(names)
     if to is None:
@@ -46,7 +46,7 @@ def downgrade(since: str | None, to: str | None) -> None:
 
 
 def current(connection: sa.Connection, names: Names) -> str | None:
-    """The step the tables stand at, or `None` if they say nothing."""
+    """The step the tables stand at, or `None` if none is recorded."""
     if not sa.inspect(connection).has_table(names.table(VERSION), schema=names.schema):
         return None
     found: str | None = connection.scalar(sa.select(sa.func.max(_version_table(names).c.version)))
@@ -54,7 +54,7 @@ def current(connection: sa.Connection, names: Names) -> str | None:
 
 
 def record(run: Operations, names: Names, revision: str | None) -> None:
-    """Write the one row that says where the tables stand; its table is made if it is missing."""
+    """Write the one row with the step of the tables; its table is made if it is missing."""
     create_schema(run, names)
     column = sa.Column("version", sa.String(32), primary_key=True)
     run.create_table(names.table(VERSION), column, schema=names.schema, if_not_exists=True)
@@ -65,7 +65,7 @@ def record(run: Operations, names: Names, revision: str | None) -> None:
 
 
 def refuse_unversioned(connection: sa.Connection, names: Names) -> None:
-    """Raise if there are tables of our names that do not say where they stand: any guess could spoil them."""
+    """Raise if there are tables of our names without a recorded step: a wrong guess could damage them."""
     found = existing(connection, names)
     if found:
         raise ConfigurationError(
@@ -77,7 +77,7 @@ def refuse_unversioned(connection: sa.Connection, names: Names) -> None:
 
 
 def existing(connection: sa.Connection, names: Names) -> list[str]:
-    """Which tables of our names the database has, the one with the version aside."""
+    """The tables of our names in the database, except the one with the version."""
     inspector = sa.inspect(connection)
     ours = (names.table(table.name) for table in TABLES if table.name != VERSION)
     return [name for name in ours if inspector.has_table(name, schema=names.schema)]
@@ -111,12 +111,12 @@ def operations(connection: sa.Connection, models: Models) -> Operations:
 
 
 def stamp(connection: sa.Connection, models: Models, revision: str | None) -> None:
-    """Write down that the tables stand at step *revision*, whatever they look like."""
+    """Record that the tables stand at step *revision*, without checking them."""
     record(operations(connection, models), names_of(models), revision)
 
 
 def models_on(metadata: sa.MetaData | Sequence[sa.MetaData] | None) -> Models | None:
-    """The models whose tables a migration of *metadata* has to care for, or `None` if they live elsewhere.
+    """The models whose tables a migration of *metadata* has to upgrade, or `None` if they are elsewhere.
 
     Apps that share one `db` may have named their tables differently: then those of the current app count.
     """
@@ -166,7 +166,7 @@ def _names(context: MigrationContext) -> Names:
     return names_of(models)
 
 
-def _standing(context: MigrationContext, names: Names, since: str | None) -> str | None:
+def _current_step(context: MigrationContext, names: Names, since: str | None) -> str | None:
     if context.connection is None or context.as_sql:
         return since
     have = current(context.connection, names)
@@ -179,7 +179,7 @@ def create_schema(run: Operations, names: Names) -> None:
     context = run.get_context()
     if names.schema is None or context.dialect.name != "postgresql":
         return
-    # Asked first, since CREATE SCHEMA IF NOT EXISTS wants the right to create one even where there is one.
+    # Checked first, since CREATE SCHEMA IF NOT EXISTS needs the right to create one even if it exists.
     if context.as_sql or not sa.inspect(run.get_bind()).has_schema(names.schema):
         run.execute(sa.schema.CreateSchema(names.schema, if_not_exists=True))
 

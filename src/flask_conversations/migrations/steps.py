@@ -1,4 +1,4 @@
-"""The chain of steps this release knows, and which of them lead from one version of the tables to another."""
+"""The chain of steps of this release, and the steps between two versions of the tables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from . import versions
 
 
 class Step(Protocol):
-    """One file of `versions`: ordinary Alembic operations, told only what the tables are called.
+    """One file of `versions`: ordinary Alembic operations, given only the names of the tables.
 
-    Tables that it leaves behind without a model, an index for searching say, or that it removes, it lists by their
-    unprefixed names in `unmodelled`, so that the host's autogenerate does not drop them.
+    `unmodelled` lists the unprefixed names of tables that it leaves without a model, an index for searching say, or that it
+    removes, so that the host's autogenerate does not drop them.
     """
 
     revision: str

@@ -1,4 +1,4 @@
-"""One conversation compared with its messages: what contradicts them, and the values that follow from them."""
+"""One conversation compared with its messages: the contradictions, and the values that follow from the messages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..schemas.canonical import digest
 from ..schemas.common import preview_of
 from .finding import FAIL, Finding
 
-MISPLACED = 3
-"""How many messages of one conversation are named for each kind of fault; the rest are counted."""
+MAX_EXAMPLES = 3
+"""Messages of one conversation that are named for each kind of fault; the rest are counted."""
 
 
 class ConversationAudit:
-    """One conversation, its messages counted one by one, and what that shows."""
+    """One conversation, its messages added one by one, and the findings."""
 
     def __init__(
         self, conversation: Any, tag_rows: Sequence[Any] = (), branches: Sequence[Any] = (), *, accept: bool = False
@@ -23,19 +23,19 @@ class ConversationAudit:
         self.conversation, self.accept = conversation, accept
         self.orphans: Any = None
         self.altered: list[tuple[Any, int]] = []
-        """Messages whose text is not what their digest is of, with the digest of what they are now."""
+        """Messages that do not match their digest, each with its right digest."""
         tags = conversation.tags if isinstance(conversation.tags, list) else []
         self.tags = sorted({tag for tag in tags if isinstance(tag, str)})
         owner = (conversation.org_id, conversation.user_id)
         right = {(tag, *owner) for tag in self.tags}
         self.wrong_tags = len(right ^ {(row.tag, row.org_id, row.user_id) for row in tag_rows})
-        self._is_cut = bool(branches) and not conversation.branched
+        self._has_hidden_branches = bool(branches) and not conversation.branched
         self.wrong_branches = [
-            row for row in branches if (row.org_id, row.user_id) != owner or not self._ends_well(row)
+            row for row in branches if (row.org_id, row.user_id) != owner or not self._has_valid_tip(row)
         ]
         self._faults: dict[str, list[Any]] = {}
         self._count = self._sum = self._sum_now = self._seq = self._version = 0
-        self._lost = 0
+        self._missing = 0
         self._newest: Any = None
         self._head: Any = None
         self._dated = False
@@ -45,15 +45,15 @@ class ConversationAudit:
         c = self.conversation
         seq = _whole(message.seq)
         if seq == self._seq:
-            self._note("duplicate", message)
-        self._lost += max(seq - self._seq - 1, 0)
+            self._add_fault("duplicate", message)
+        self._missing += max(seq - self._seq - 1, 0)
         self._seq = max(seq, self._seq)
         self._version = max(_whole(message.version), self._version)
         if (message.org_id, message.user_id) != (c.org_id, c.user_id):
-            self._note("owner", message)
+            self._add_fault("owner", message)
         if message.deleted_at is not None:
             if message.content not in ("", None) or message.parts is not None:
-                self._note("tombstone", message)
+                self._add_fault("tombstone", message)
             return
         self._add_live(message)
 
@@ -66,34 +66,34 @@ class ConversationAudit:
         self._sum_now ^= right
         self._count += 1
         if not c.branched and message.parent_id != (self._newest.id if self._newest else None):
-            self._note("parent", message)
+            self._add_fault("parent", message)
         self._newest = message
         if message.id == c.head_id:
             self._head = message
         self._dated = self._dated or message.created_at == c.last_message_at
 
-    def _note(self, kind: str, message: Any) -> None:
-        self._faults.setdefault(kind, []).append(message.id if len(self._faults.get(kind, ())) < MISPLACED else None)
+    def _add_fault(self, kind: str, message: Any) -> None:
+        self._faults.setdefault(kind, []).append(message.id if len(self._faults.get(kind, ())) < MAX_EXAMPLES else None)
 
     @property
-    def takes_content(self) -> bool:
-        """Whether messages count as they are: the operator says so, or the checksum does, and then only digests are wrong."""
+    def accepts_content(self) -> bool:
+        """Whether messages are accepted as they are: at the operator's request, or since the checksum proves only digests wrong."""
         return self.accept or self._sum_now == self.conversation.checksum
 
     @property
     def head(self) -> Any:
-        """The message that the head must be: the newest, or where there are branches, the one that it is."""
+        """The right head: the newest message, or with branches the present head if it is a live message."""
         if self.conversation.branched and (self._head is not None or self.conversation.head_id is None):
             return self._head
         return self._newest
 
-    def _ends_well(self, branch: Any) -> bool:
-        """Whether a branch ends at a live message, or nowhere. Of the active one the conversation says where."""
+    def _has_valid_tip(self, branch: Any) -> bool:
+        """Whether a tip is valid: a live message, or none. The tip of the active branch is the conversation's head."""
         return branch.lives or branch.head_id is None or branch.name == self.conversation.branch
 
     def tip_of(self, branch: Any) -> str | None:
-        """The message at which a branch must end: its own, the last one before deleted messages, or that of the active branch."""
-        if self._ends_well(branch):
+        """The right tip of a branch: its own, the last message before deleted ones, or the head of the conversation."""
+        if self._has_valid_tip(branch):
             return branch.head_id  # type: ignore[no-any-return]
         return branch.heir_id or (self.head.id if self.head else None)
 
@@ -106,41 +106,41 @@ class ConversationAudit:
         """The columns of the conversation that follow from its messages."""
         head, c = self.head, self.conversation
         found = {
-            # never lowered: numbers that were given away are not given again
+            # never lowered: no seq is used twice
             "last_seq": max(_whole(c.last_seq), self._seq),
             "message_count": self._count,
-            "checksum": self._sum_now if self.takes_content else self._sum,
+            "checksum": self._sum_now if self.accepts_content else self._sum,
             "head_id": head.id if head else None,
             "preview": preview_of(message_schema.decode_text(head.content)) if head else None,
         }
-        if self._is_cut:
+        if self._has_hidden_branches:
             found["branched"] = True
         if not self._is_dated_right():
             found["last_message_at"] = head.created_at if head else None
         return found
 
     def _is_dated_right(self) -> bool:
-        said = self.conversation.last_message_at
+        stored = self.conversation.last_message_at
         if self.head is None:
-            return said is None
+            return stored is None
         if self.head.created_at is None:
             return True
-        return said is not None and self._dated and bool(said >= self.head.created_at)
+        return stored is not None and self._dated and bool(stored >= self.head.created_at)
 
     def findings(self) -> list[Finding]:
-        """All that is wrong, in the order of a table of contents: places, numbers, content, what is derived."""
-        return [*self._of_places(), *self._of_numbers(), *self._of_messages(), *self._of_derived()]
+        """All findings: those of the sequence, the counters, the messages, and the derived values."""
+        return [*self._of_sequence(), *self._of_counters(), *self._of_messages(), *self._of_derived()]
 
     def _finding(self, kind: str, text: str, *, message_id: str | None = None, repairable: bool = False) -> Finding:
         return Finding(kind, FAIL, text, self.conversation.id, message_id, repairable)
 
-    def _of_places(self) -> Iterator[Finding]:
+    def _of_sequence(self) -> Iterator[Finding]:
         behind = _whole(self.conversation.last_seq) - self._seq
-        lost = self._lost + max(behind, 0)
-        if lost:
+        missing = self._missing + max(behind, 0)
+        if missing:
             end = f", {behind} of them at the end" if behind > 0 else ""
             yield self._finding(
-                "gap", f"{lost} messages are missing from the sequence{end}. Restore them from a backup."
+                "gap", f"{missing} messages are missing from the sequence{end}. Restore them from a backup."
             )
         if behind < 0:
             text = f"last_seq is {self.conversation.last_seq}, but there is a message {self._seq}."
@@ -149,15 +149,15 @@ class ConversationAudit:
             text = f"{len(double)} messages have the seq of another: the primary key is missing, see doctor."
             yield self._finding("duplicate", text, message_id=double[0])
 
-    def _of_numbers(self) -> Iterator[Finding]:
+    def _of_counters(self) -> Iterator[Finding]:
         c = self.conversation
         if c.message_count != self._count:
             yield self._finding(
                 "message_count", f"It says {c.message_count} messages, and has {self._count}.", repairable=True
             )
         if c.checksum not in (self._sum, self._sum_now):
-            # with changed messages about, it is unknown which of them it was of
-            repairable = self.takes_content or not self.altered
+            # with altered messages, the right checksum is unknown
+            repairable = self.accepts_content or not self.altered
             yield self._finding("checksum", "The checksum is not that of its messages.", repairable=repairable)
         if _whole(c.version) < self._version or not isinstance(c.version, int):
             yield self._finding(
@@ -166,12 +166,12 @@ class ConversationAudit:
 
     def _of_messages(self) -> Iterator[Finding]:
         kind = "digest" if self._sum_now == self.conversation.checksum else "content"
-        for message, _ in self.altered[:MISPLACED]:
+        for message, _ in self.altered[:MAX_EXAMPLES]:
             text = f"Message {message.seq} {_ALTERED[kind]}"
-            yield self._finding(kind, text, message_id=message.id, repairable=self.takes_content)
-        if len(self.altered) > MISPLACED:
-            text = f"The same of {len(self.altered) - MISPLACED} more messages."
-            yield self._finding(kind, text, repairable=self.takes_content)
+            yield self._finding(kind, text, message_id=message.id, repairable=self.accepts_content)
+        if len(self.altered) > MAX_EXAMPLES:
+            text = f"The same of {len(self.altered) - MAX_EXAMPLES} more messages."
+            yield self._finding(kind, text, repairable=self.accepts_content)
         for fault, text in _MESSAGE_FAULTS.items():
             found = self._faults.get(fault)
             if found:
@@ -189,7 +189,7 @@ class ConversationAudit:
             yield self._finding("preview", "The preview is not that of its newest message.", repairable=True)
         if "last_message_at" in right:
             yield self._finding("last_message_at", "last_message_at is the time of no message.", repairable=True)
-        if self.wrong_branches or self._is_cut:
+        if self.wrong_branches or self._has_hidden_branches:
             text = f"{len(self.wrong_branches)} branches end at no message of it, or belong to another owner."
             yield self._finding(
                 "branch", text if self.wrong_branches else "It has branches, and says it has none.", repairable=True
@@ -200,14 +200,14 @@ class ConversationAudit:
 
 
 _ALTERED = {
-    "content": "is not what was saved: something else than this package has changed it, or it was damaged.",
-    "digest": "has a wrong digest; the checksum says that its text is what was saved.",
+    "content": "differs from its saved text: another program has changed it, or it was damaged.",
+    "digest": "has a wrong digest; by the checksum, its text is unchanged.",
 }
 
 _MESSAGE_FAULTS = {
-    "tombstone": "{count} deleted messages still hold what they said.",
-    "owner": "{count} messages have another owner than the conversation. Who may read it is the conversation's"
-    " owner; set the columns user_id and org_id of either by hand.",
+    "tombstone": "{count} deleted messages still have their content.",
+    "owner": "{count} messages have another owner than the conversation. Only the conversation's owner"
+    " may read them; set the columns user_id and org_id of either by hand.",
     "parent": "{count} messages do not answer the one before them, although there are no branches.",
 }
 """Faults of single messages that no repair touches."""

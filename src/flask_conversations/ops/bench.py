@@ -22,7 +22,7 @@ from ..service.unit_of_work import Units
 TEXT = ("The quick brown fox jumps over the lazy dog, and " * 21)[:1024]
 """A message of 1 KB."""
 
-READS_A_TURN = 3
+READS_PER_TURN = 3
 """Reads of a turn in the simulation: the history for the model, and a page by the browser after each message."""
 
 
@@ -30,7 +30,7 @@ class Bench:
     """The measurements, on one conversation."""
 
     def __init__(self, state: Any, identity: Identity, messages: int, seconds: float) -> None:
-        # the time of the package, not of the host's hooks, which had better not see what is said here
+        # measures the package alone; the host's hooks must not see these messages
         config = dataclasses.replace(state.config, audit=False)
         backend = dataclasses.replace(state.backend, config=config, guards=tuple, titler=None)
         app = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ class Bench:
         self._id = ""
 
     def run(self) -> dict[str, Any]:
-        with self._units.context(), _quiet():
+        with self._units.context(), _muted_signals():
             try:
                 return self._measured()
             finally:
@@ -79,7 +79,7 @@ class Bench:
         started = [
             {"role": "assistant" if place % 2 else "user", "content": self._text} for place in range(self._messages)
         ]
-        # temporary: should even the deletion be killed, `prune` removes it
+        # temporary: if the process is killed before the deletion, `prune` removes it
         conversation = self._service.create_conversation("A measurement", messages=started, temporary=True)
         self._id = str(conversation["id"])
 
@@ -90,7 +90,7 @@ class Bench:
         self._service.save_message(self._id, "user", self._text)
 
     def _timed(self, call: Callable[[], None], before: Callable[[], object] = lambda: None) -> list[float]:
-        """Milliseconds of each *call*, for as long as was asked, the first one not counted."""
+        """Milliseconds of each *call* during the time of the measurement, the first one not counted."""
         before()
         call()
         taken: list[float] = []
@@ -103,7 +103,7 @@ class Bench:
         return taken
 
     def _simulation(self) -> dict[str, Any]:
-        """A conversation in use: of its reads, how many needed the database, counted by the statements they sent."""
+        """Simulate a conversation in use, and count the reads that sent statements to the database."""
         reads = needed = 0
         end = time.monotonic() + self._seconds
 
@@ -123,12 +123,12 @@ class Bench:
             read(page)
             self._save()
             read(page)
-        return {"turns": reads // READS_A_TURN, "reads": reads, "saved_percent": round(100 * (1 - needed / reads), 1)}
+        return {"turns": reads // READS_PER_TURN, "reads": reads, "saved_percent": round(100 * (1 - needed / reads), 1)}
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No signals: a listener would take the measured conversation for a real one."""
+def _muted_signals() -> Iterator[None]:
+    """Mute our signals: a receiver would take the measured conversation for a real one."""
     with contextlib.ExitStack() as stack:
         for signal in vars(signals).values():
             if isinstance(signal, Signal):

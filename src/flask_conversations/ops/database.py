@@ -1,4 +1,4 @@
-"""What `doctor` finds of the database and its tables."""
+"""The checks of `doctor` on the database and its tables."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def examine(state: Any) -> Iterator[Finding]:
     try:
         with engine.connect() as connection:
             backend.set_up(connection)
-        # again from the pool, as a call gets it: what the app does to a connection then comes after our set-up
+        # again from the pool, as a call gets it: the app's own set-up of a connection then comes after ours
         with engine.connect() as connection:
             backend.set_up(connection)
             yield Finding("database", OK, f"{_place(engine.url)} answers.")
             yield from _examined(connection, state)
     except sa.exc.DBAPIError as error:
-        said = str(error.orig).strip().splitlines()
+        lines = str(error.orig).strip().splitlines()
         yield Finding(
             "database",
             FAIL,
-            f"{_place(engine.url)} does not answer: {said[0] if said else type(error.orig).__name__} "
+            f"{_place(engine.url)} does not answer: {lines[0] if lines else type(error.orig).__name__} "
             f"Check SQLALCHEMY_DATABASE_URI, the network, and the server.",
         )
 
@@ -216,10 +216,10 @@ def _postgresql(connection: sa.Connection, state: Any) -> Iterator[Finding]:
     yield _privileges(connection, state)
     yield _pooler(connection)
     yield _pool(connection, state, settings)
-    yield from _spoilt_indexes(connection, state)
+    yield from _invalid_indexes(connection, state)
 
 
-_ASKED = (
+_SETTINGS = (
     "server_version",
     "server_version_num",
     "server_encoding",
@@ -230,7 +230,7 @@ _ASKED = (
 
 def _settings(connection: sa.Connection) -> dict[str, str]:
     query = sa.text("SELECT name, current_setting(name) FROM unnest(CAST(:names AS text[])) AS name")
-    found = connection.execute(query, {"names": list(_ASKED)})
+    found = connection.execute(query, {"names": list(_SETTINGS)})
     return {row.name: row.current_setting for row in found}
 
 
@@ -253,7 +253,7 @@ def _writable(connection: sa.Connection, settings: dict[str, str]) -> Iterator[F
 
 def _isolation(connection: sa.Connection) -> Finding:
     driver: Any = connection.connection.driver_connection
-    # the server's own answer does not know of it: to the server each statement is a transaction then
+    # the server does not know: with autocommit it sees each statement as a transaction
     level = "AUTOCOMMIT" if driver.autocommit else str(connection.get_isolation_level())
     if level == "READ COMMITTED":
         return Finding("isolation", OK, "READ COMMITTED.")
@@ -289,16 +289,16 @@ def _privileges(connection: sa.Connection, state: Any) -> Finding:
 
 
 def _pooler(connection: sa.Connection) -> Finding:
-    """A pooler answers the login with a process number of its own making."""
+    """A pooler answers the login with a process number of its own."""
     driver: Any = connection.connection.driver_connection
-    told = getattr(getattr(driver, "info", None), "backend_pid", None)
+    reported = getattr(getattr(driver, "info", None), "backend_pid", None)
     real = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
-    return pooler_advice(told, real, getattr(driver, "prepare_threshold", None))
+    return pooler_advice(reported, real, getattr(driver, "prepare_threshold", None))
 
 
-def pooler_advice(told: int | None, real: int, prepare_threshold: int | None) -> Finding:
-    """What to say of the process number that the login *told*, the *real* one, and psycopg's setting."""
-    if told in (None, real):
+def pooler_advice(reported: int | None, real: int, prepare_threshold: int | None) -> Finding:
+    """The finding for the process number that the login *reported*, the *real* one, and psycopg's setting."""
+    if reported in (None, real):
         return Finding("pooler", OK, "There is none between the app and the server.")
     if prepare_threshold is not None:
         return Finding(
@@ -314,21 +314,21 @@ def pooler_advice(told: int | None, real: int, prepare_threshold: int | None) ->
 def _pool(connection: sa.Connection, state: Any, settings: dict[str, str]) -> Finding:
     pool: Any = connection.engine.pool
     statement_timeout = _seconds(settings["statement_timeout"])
-    longest = state.config.lock_timeout
-    if statement_timeout and statement_timeout <= longest:
+    lock_timeout = state.config.lock_timeout
+    if statement_timeout and statement_timeout <= lock_timeout:
         return Finding(
             "pool",
             WARN,
-            f"statement_timeout is {statement_timeout:g} s, and a call waits {longest:g} s for a lock: set "
+            f"statement_timeout is {statement_timeout:g} s, and a call waits {lock_timeout:g} s for a lock: set "
             f"CONVERSATIONS_LOCK_TIMEOUT below it, so that a call behind a lock ends as one.",
         )
     if not hasattr(pool, "_max_overflow"):
         return Finding("pool", OK, f"{type(pool).__name__}.")
-    if pool._timeout <= longest:
+    if pool._timeout <= lock_timeout:
         return Finding(
             "pool",
             WARN,
-            f"A call waits {pool._timeout:g} s for a connection, and {longest:g} s for a lock while it holds one: set "
+            f"A call waits {pool._timeout:g} s for a connection, and {lock_timeout:g} s for a lock while it holds one: set "
             f"CONVERSATIONS_LOCK_TIMEOUT below pool_timeout.",
         )
     return Finding("pool", OK, f"A call waits {pool._timeout:g} s for a connection, longer than for a lock.")
@@ -341,14 +341,14 @@ def _seconds(setting: str) -> float:
     return float(number or 0) * {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86_400}.get(unit, 0.001)
 
 
-def _spoilt_indexes(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _invalid_indexes(connection: sa.Connection, state: Any) -> Iterator[Finding]:
     names = [str(index.name) for table in state.models.tables.values() for index in table.indexes]
     query = sa.text(
         "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
         "WHERE NOT i.indisvalid AND c.relname = ANY(:names) ORDER BY 1"
     )
-    spoilt = list(connection.scalars(query, {"names": names}))
-    if spoilt:
+    invalid = list(connection.scalars(query, {"names": names}))
+    if invalid:
         yield Finding(
-            "index state", WARN, f"Never finished, and not used: {', '.join(spoilt)}. Run REINDEX INDEX CONCURRENTLY."
+            "index state", WARN, f"Never finished, and not used: {', '.join(invalid)}. Run REINDEX INDEX CONCURRENTLY."
         )

@@ -1,4 +1,4 @@
-"""Everything around the conversations, examined: the database, its tables, the settings and the cache."""
+"""The checks of `doctor`: the database, its tables, the settings and the cache."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _cache(state: Any) -> Iterator[Finding]:
     try:
         cache = getattr(state.backend, "cache", None)
     except ConversationsError:
-        # found already, of the database
+        # reported already, by the checks of the database
         return
     if cache is None and state.config.redis_url and state.config.cache is not False:
         yield Finding(
             "cache",
             FAIL,
-            "CONVERSATIONS_REDIS_URL cannot be read, so there is none. The log of the start has its forms.",
+            "CONVERSATIONS_REDIS_URL is invalid, so there is no cache. The log of the start lists the valid forms.",
         )
         return
     if cache is None:

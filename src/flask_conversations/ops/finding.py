@@ -8,13 +8,13 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 
 
 class Finding(NamedTuple):
-    """One thing that was examined, in words without any content of a conversation."""
+    """The result of one check, without any content of a conversation."""
 
     name: str
-    """What was examined, or the kind of fault in a conversation."""
+    """The check, or the kind of fault in a conversation."""
     state: str
     text: str
-    """What was seen, and what to do about it."""
+    """The observation, and the remedy."""
     conversation_id: str | None = None
     message_id: str | None = None
     repairable: bool = False

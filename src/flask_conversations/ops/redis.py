@@ -1,4 +1,4 @@
-"""What `doctor` finds of the cache's Redis."""
+"""The checks of `doctor` on the cache's Redis."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SLOW = 0.010
 """Seconds for one script call above which the cache is hardly faster than the database."""
 
 CALLS = 5
-"""How many script calls are timed."""
+"""Script calls that are timed."""
 
 SAMPLE = 20
-"""How many keys are asked when they expire."""
+"""Keys whose expiry is checked."""
 
 _PROBE = """
-local key, refused, said = KEYS[1], {}, {}
+local key, refused = KEYS[1], {}
 local function try(name, ...)
   local answer = redis.pcall(name, ...)
   if type(answer) == 'table' and answer.err then
@@ -54,7 +54,7 @@ _PROBE_DIGEST = hashlib.sha1(_PROBE.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Probed(NamedTuple):
-    """What the probe has brought back."""
+    """The results of the probe."""
 
     server: Mapping[str, str]
     memory: Mapping[str, str]
@@ -62,12 +62,12 @@ class _Probed(NamedTuple):
 
 
 def examine(connect: Callable[[], Any], config: Config) -> list[Finding]:
-    """Look at the Redis that *connect* makes a client of. Never raises; leaves nothing behind."""
+    """Examine the Redis that *connect* makes a client of. Never raises, and leaves no key behind."""
     key = f"{config.cache_prefix}conversation:{{doctor-{secrets.token_hex(8)}}}:messages"
     try:
         client = connect()
         probed = _probed(client.eval(_PROBE, 1, key))
-    except Exception as error:  # noqa: BLE001 - to say what it was is what this is for
+    except Exception as error:  # noqa: BLE001 - the finding reports it
         return [Finding("cache", FAIL, f"{cause(error)} (Meanwhile everything is read from the database.)")]
     found = [Finding("cache", OK, f"{_kind(client)} answers.")]
     found += _version(probed)
@@ -102,14 +102,14 @@ def _kind(client: Any) -> str:
     return "The master that Sentinel names" if "Sentinel" in type(pool).__name__ else "Redis"
 
 
-# -- what is wrong with a server that answers -----------------------------------------------------------------------------
+# -- the checks of a server that answers ----------------------------------------------------------------------------------
 
 
 def _version(probed: _Probed) -> Iterator[Finding]:
     valkey = probed.server.get("valkey_version")
     version = valkey or probed.server.get("redis_version")
     if version is None:
-        # said already, as a permission that is missing
+        # reported already, as a missing permission
         return
     name = "Valkey" if valkey else "Redis"
     if not valkey and _number(version) < OLDEST:
@@ -127,7 +127,7 @@ def _permissions(probed: _Probed) -> Iterator[Finding]:
         yield Finding("cache permissions", OK, "The user may run every command that the scripts use.")
         return
     first = probed.refused[0].partition(" ")[2]
-    lacking = [name for name, _, said in map(_split, probed.refused) if is_denied(said)]
+    lacking = [name for name, _, message in map(_split, probed.refused) if is_denied(message)]
     if lacking:
         yield Finding("cache permissions", FAIL, _lacks(dict.fromkeys(lacking), first))
     else:
@@ -138,8 +138,8 @@ def _split(refused: str) -> tuple[str, str, str]:
     return refused.partition(" ")
 
 
-def _lacks(commands: Any, said: str) -> str:
-    if denies_keys(said):
+def _lacks(commands: Any, message: str) -> str:
+    if denies_keys(message):
         return NO_KEYS
     wanted = " ".join(f"+{name.lower()}" for name in commands)
     return f"The user may not run {', '.join(commands)}. Run: ACL SETUSER <name> {wanted}"
@@ -149,14 +149,14 @@ def _memory(probed: _Probed) -> Iterator[Finding]:
     policy = probed.memory.get("maxmemory_policy")
     if policy is None:
         return
-    most = int(probed.memory.get("maxmemory", "0") or 0)
-    if policy.startswith(("allkeys", "volatile")) and most:
-        yield Finding("cache memory", OK, f"At most {most / 1_048_576:.0f} MB, then {policy}.")
-    elif most:
+    maximum = int(probed.memory.get("maxmemory", "0") or 0)
+    if policy.startswith(("allkeys", "volatile")) and maximum:
+        yield Finding("cache memory", OK, f"At most {maximum / 1_048_576:.0f} MB, then {policy}.")
+    elif maximum:
         yield Finding(
             "cache memory",
             WARN,
-            f"At most {most / 1_048_576:.0f} MB, then noeviction: once it is full, nothing is cached until keys expire. "
+            f"At most {maximum / 1_048_576:.0f} MB, then noeviction: once it is full, nothing is cached until keys expire. "
             f"Set maxmemory-policy allkeys-lru, or volatile-ttl where others keep data there that must stay.",
         )
     else:
@@ -183,7 +183,7 @@ def _latency(client: Any, key: str, config: Config) -> Iterator[Finding]:
 
 
 def _expiry(client: Any, config: Config) -> Iterator[Finding]:
-    """Ask a handful of the keys that are there: one without expiry would stay for ever."""
+    """Check the expiry of some keys: a key without one would stay for ever."""
     pattern = f"{_literal(config.cache_prefix)}conversation:{{*}}:messages"
     try:
         keys = client.scan(match=pattern, count=1000)[1][:SAMPLE]

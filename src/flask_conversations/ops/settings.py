@@ -1,4 +1,4 @@
-"""What `doctor` finds of the settings that decide who gets in. No key is ever part of a text."""
+"""The checks of `doctor` on the identity and its keys. No text ever contains a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..identity.keys import keys_from
 from ..identity.settings import is_lenient
 from .finding import FAIL, OK, WARN, Finding
 
-SHORTEST_SECRET = 16
+MIN_SECRET_LENGTH = 16
 """Bytes that a secret key should have at least."""
 
 GUESSABLE = frozenset(
@@ -49,7 +49,7 @@ def examine(app: Flask, state: Any) -> Iterator[Finding]:
 
 
 def _resolvers(resolver: Any) -> Iterator[Any]:
-    """Those that are asked in the end: a chain is made of others."""
+    """The single resolvers: a chain is made of others."""
     if isinstance(resolver, ChainIdentity):
         for one in resolver.resolvers:
             yield from _resolvers(one)
@@ -68,15 +68,15 @@ def _secret_key(app: Flask) -> Finding:
         return Finding(
             "SECRET_KEY",
             WARN,
-            "There is none: no sessions, no guests, no CSRF tokens, and cursors are signed with what everybody knows. "
+            "There is none: no sessions, no guests, no CSRF tokens, and cursors are signed with a public default. "
             "Make one with: python -c 'import secrets; print(secrets.token_hex(32))'",
         )
     text = key.decode("latin-1") if isinstance(key, bytes) else str(key)
     if text.lower() in GUESSABLE:
         return Finding("SECRET_KEY", weak, "It can be guessed, and then a client can be any user. Set a random one.")
-    if len(text) < SHORTEST_SECRET:
+    if len(text) < MIN_SECRET_LENGTH:
         return Finding(
-            "SECRET_KEY", WARN, f"It has {len(text)} characters. Set a random one of {2 * SHORTEST_SECRET} or more."
+            "SECRET_KEY", WARN, f"It has {len(text)} characters. Set a random one of {2 * MIN_SECRET_LENGTH} or more."
         )
     fallbacks = len(app.config.get("SECRET_KEY_FALLBACKS") or ())
     return Finding(
@@ -90,13 +90,13 @@ def _jwt(app: Flask, config: Config) -> Iterator[Finding]:
         yield Finding(
             "JWT audience",
             WARN,
-            "None is asked for: a token that the same key signed for another app gets in here. Set CONVERSATIONS_JWT_AUDIENCE.",
+            "None is required: a token that the same key signed for another app is accepted here. Set CONVERSATIONS_JWT_AUDIENCE.",
         )
     else:
         yield Finding("JWT audience", OK, "A token must be meant for this app.")
     if config.jwt_issuer is None and config.jwt_jwks_url is not None:
         yield Finding(
-            "JWT issuer", WARN, "None is asked for, while keys come from a URL. Set CONVERSATIONS_JWT_ISSUER."
+            "JWT issuer", WARN, "None is required, although keys come from a URL. Set CONVERSATIONS_JWT_ISSUER."
         )
     if "exp" not in config.jwt_required:
         yield Finding(
@@ -115,7 +115,9 @@ def _jwt_key(app: Flask, config: Config) -> Finding:
     except ConfigurationError as error:
         return Finding("JWT key", WARN if is_lenient(app) else FAIL, str(error))
     if app.secret_key and app.secret_key in _texts(config.jwt_key):
-        return Finding("JWT key", WARN, "It is the SECRET_KEY too: who learns one has both. Use a key of its own.")
+        return Finding(
+            "JWT key", WARN, "It is the SECRET_KEY too: a leak of one is a leak of both. Use a separate key."
+        )
     return Finding("JWT key", OK, f"Long enough for {algorithms}.")
 
 
@@ -137,7 +139,7 @@ def _csrf(app: Flask, config: Config) -> Finding:
             WARN,
             "CONVERSATIONS_CSRF is 'host', so the app must check itself, and Flask-WTF's CSRFProtect is not there.",
         )
-    return Finding("CSRF", WARN, "No check. That is right only where no browser sends the proof of who asks by itself.")
+    return Finding("CSRF", WARN, "No check. That is right only if no browser sends credentials by itself.")
 
 
 def _cookies(app: Flask) -> Finding:

@@ -29,30 +29,30 @@ logger = logging.getLogger("flask_conversations.verify")
 R = TypeVar("R")
 
 WINDOW = 500
-"""How many messages are read at once, and so held in memory."""
+"""Messages that are read, and in memory, at a time."""
 
 BATCH_SIZE = 1000
-"""How many ids of conversations that are not there are read at once."""
+"""Ids of missing conversations that are read at a time."""
 
-SETTLING = 0.2
-"""Seconds after which a cache entry is looked at again: a writer between its commit and its last command is not a fault."""
+RECHECK_DELAY = 0.2
+"""Seconds after which a suspect cache entry is read again: a writer may be between its commit and its last command."""
 
 
 class Progress(NamedTuple):
-    """What one batch has shown."""
+    """The result of one batch."""
 
     conversations: int
     messages: int
     findings: list[Finding]
     unanswered: int = 0
-    """Cache entries that could not be looked at, because Redis does not answer."""
+    """Cache entries that could not be read, because Redis does not answer."""
 
 
 class Verification:
     """The examination of conversations across users; *units* are the system's.
 
-    A first look reads without any lock, a batch at a time. What seems wrong may only be half of a change that was just being
-    made, so it is looked at again under the conversation's row lock, one conversation to a transaction, and repaired there.
+    The first pass reads batches without any lock. A suspect may be half of a change in progress, so the second pass examines
+    each one again under the conversation's row lock, in a transaction of its own, and repairs it there.
     """
 
     def __init__(self, units: Units) -> None:
@@ -69,9 +69,9 @@ class Verification:
         repair: bool = False,
         accept: bool = False,
     ) -> Iterator[Progress]:
-        """Examine every conversation by id, those of one *owner*, or *only* one; with *repair*, put right what can be.
+        """Examine every conversation by id, those of one *owner*, or *only* one; with *repair*, correct the repairable findings.
 
-        *accept* takes messages whose text was changed behind our back as they are now.
+        *accept* accepts messages whose text another program has changed as they are now.
         """
         after: str | None = None
         while True:
@@ -79,7 +79,7 @@ class Verification:
             last = len(found) < batch or only is not None
             upto = only if only is not None else (None if last else found[-1].id)
             suspects, count = self._suspects(found)
-            findings = [each for one in suspects for each in self._settled(one, repair, accept)]
+            findings = [each for one in suspects for each in self._confirmed(one, repair, accept)]
             self._unanswered = 0
             findings += self._cache_findings([only] if only else [row.id for row in found], repair)
             if owner is None:
@@ -90,33 +90,33 @@ class Verification:
             after = upto
 
     def _read(self, query: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """One short read: nothing stays open while the next is thought about."""
+        """One short read: no transaction stays open until the next one."""
         return cast("R", self._units.read(_query, query, *args, **kwargs))
 
     def _suspects(self, batch: Sequence[Any]) -> tuple[list[str], int]:
-        """Those that seem to be wrong, and how many messages were read for it."""
+        """The conversations that seem wrong, and the number of messages that were read."""
         if not batch:
             return [], 0
         ids = [row.id for row in batch]
         sizes = self._read(rows.sizes, ids)
         tagged = _by_conversation(self._read(rows.tags, ids))
         named = _by_conversation(self._read(rows.branches, ids))
-        tallies = {row.id: ConversationAudit(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
+        audits = {row.id: ConversationAudit(row, tagged.get(row.id, ()), named.get(row.id, ())) for row in batch}
         for group in _packed(ids, sizes):
             if len(group) == 1:
-                _read_all(tallies[group[0]], self._read)
+                _read_all(audits[group[0]], self._read)
             else:
                 for message in self._read(rows.messages_of, group):
-                    tallies[message.conversation_id].add(message)
-        for audit in tallies.values():
+                    audits[message.conversation_id].add(message)
+        for audit in audits.values():
             if audit.conversation.branched:
                 audit.orphans = self._read(rows.orphans, audit.conversation.id)
-        return [own_id for own_id, audit in tallies.items() if audit.findings()], sum(sizes.values())
+        return [own_id for own_id, audit in audits.items() if audit.findings()], sum(sizes.values())
 
-    # -- the second look, and the repair
+    # -- the second pass, and the repair
 
-    def _settled(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
-        """What is wrong with one conversation for sure, and what has become of it."""
+    def _confirmed(self, conversation_id: str, repair: bool, accept: bool) -> list[Finding]:
+        """The certain findings of one conversation, repaired if so requested."""
         try:
             findings = self._units.write(_examine, conversation_id, repair, accept)
         except StorageUnavailable as busy:
@@ -125,16 +125,16 @@ class Verification:
             _forget(self._cache, conversation_id)
         return findings
 
-    # -- rows of conversations that are not there
+    # -- rows of missing conversations
 
     def _orphan_findings(self, after: str | None, upto: str | None, only: str | None, repair: bool) -> list[Finding]:
         findings = []
         for table in TABLES:
             for conversation_id, count in self._orphans(table.model, after, upto, only) if table.orphans else ():
                 text, repairs = str(table.orphans).format(count=count), repair and table.repairable
-                gone = repairs and self._units.write(_query, rows.delete_orphan_rows, table.model, conversation_id)
+                deleted = repairs and self._units.write(_query, rows.delete_orphan_rows, table.model, conversation_id)
                 findings.append(
-                    Finding("stray", FAIL, text, conversation_id, repairable=table.repairable, repaired=bool(gone))
+                    Finding("stray", FAIL, text, conversation_id, repairable=table.repairable, repaired=bool(deleted))
                 )
         return findings
 
@@ -152,14 +152,14 @@ class Verification:
     # -- the cache against the database
 
     def _cache_findings(self, ids: Sequence[str], repair: bool) -> list[Finding]:
-        """What the cache says that the database does not. An entry that a writer is about to replace is not looked at."""
+        """Contradictions of the cache and the database. An entry that a writer is about to replace is left out."""
         if self._cache is None:
             return []
-        seen = [(own_id, text) for own_id in ids if (text := self._contradiction(own_id))]
-        if seen:
-            time.sleep(SETTLING)
+        suspects = [(own_id, text) for own_id in ids if (text := self._contradiction(own_id))]
+        if suspects:
+            time.sleep(RECHECK_DELAY)
         findings = []
-        for own_id, first in seen:
+        for own_id, first in suspects:
             text = self._contradiction(own_id)
             if text is not None and text == first:
                 repaired = repair and _forget(self._cache, own_id) and self._contradiction(own_id) is None
@@ -167,7 +167,7 @@ class Verification:
         return findings
 
     def _contradiction(self, conversation_id: str) -> str | None:
-        """What is wrong with the entry of a conversation, which is read before the rows that it must not be ahead of."""
+        """A contradiction of a conversation's entry and rows. The entry is read first, since it must not be ahead of the rows."""
         assert self._cache is not None
         entry = self._cache.inspect(conversation_id)
         if entry is None:
@@ -175,16 +175,16 @@ class Verification:
             return None
         if entry.state in ("absent", "reserved", "leased"):
             return None
-        if entry.state == "rubbish":
-            return "The key holds something that is no entry of ours."
-        held = self._units.read(_held, conversation_id, len(entry.messages))
-        if held is None:
+        if entry.state == "corrupt":
+            return "The key holds no valid entry."
+        stored = self._units.read(_stored, conversation_id, len(entry.messages))
+        if stored is None:
             return "There is an entry of a conversation that is deleted."
-        version, rev, owner, messages = held
+        version, rev, owner, messages = stored
         if entry.version > version:
             return "The entry is ahead of the database, which may have been restored from a backup."
         if entry.version < version:
-            # replaced by the next read that cares, and by every read once it is too old
+            # a read with a minimum version replaces it, and any read once it is too old
             return None
         if entry.rev != rev:
             return "The entry is of another history with the same version, of before a restored backup say."
@@ -228,14 +228,14 @@ def _examine(work: UnitOfWork, conversation_id: str, repair: bool, accept: bool)
 
 
 def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
-    """Set what follows from the messages. The version steps, so that clients and caches notice."""
+    """Set the values that follow from the messages. The version rises, so that clients and caches notice."""
     conversation, version = audit.conversation, audit.next_version
-    for message, right in audit.altered if audit.takes_content else ():
+    for message, right in audit.altered if audit.accepts_content else ():
         values = {"digest": right, "version": version, "updated_at": now()}
         message_rows.change(work.store, conversation, message, values)
     changed = conversation_rows.change(work.store, conversation.id, {**audit.totals(), "version": version})
     for branch in audit.wrong_branches:
-        branch_rows.mend(work.store, changed, branch.name, audit.tip_of(branch))
+        branch_rows.repair(work.store, changed, branch.name, audit.tip_of(branch))
     if audit.wrong_tags:
         conversation_rows.set_tags(work.store, changed, audit.tags)
     if work.config.audit:
@@ -243,8 +243,8 @@ def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
     work.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
 
 
-def _held(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
-    """Version, rev, owner and as many of the newest messages as the entry has; None if the conversation is not to be seen."""
+def _stored(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
+    """Version, rev, owner and as many of the newest messages as the entry has; None without the conversation."""
     try:
         before = work.store.get(conversation_id)
         newest = message_rows.newest(work.store, before.id, limit=max(count, 1))
@@ -270,12 +270,12 @@ def _seq(message: Mapping[str, Any]) -> Any:
 
 
 def _forget(cache: Any, conversation_id: str) -> bool:
-    """Drop the entry of a conversation, which the next read makes anew."""
+    """Drop the entry of a conversation; the next read makes a new one."""
     if cache is None:
         return False
     try:
         cache.forget(conversation_id)
-    except Exception as error:  # noqa: BLE001 - whatever a cache may raise
+    except Exception as error:  # noqa: BLE001 - any error of a cache
         # the repair is committed all the same, and an entry that stays is found again
         logger.warning("The cache entry of a conversation could not be dropped: %s", redacted_traceback(error))
         return False
@@ -283,7 +283,7 @@ def _forget(cache: Any, conversation_id: str) -> bool:
 
 
 def _packed(ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Conversations that fit into one window together; a long one comes alone, one without messages not at all."""
+    """Groups of conversations that fit into one window; a long one is alone, those without messages are left out."""
     group: list[str] = []
     room = WINDOW
     for own_id in ids:

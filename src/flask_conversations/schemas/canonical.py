@@ -2,9 +2,9 @@
 
 A message's digest is the first 8 bytes of the SHA-256 of `[id, role, content]` in the JSON Canonicalization Scheme (RFC 8785),
 `content` being text or a list of parts exactly as in the message's JSON. The checksum of a conversation is the XOR of the
-digests of its messages, written as 16 hexadecimal digits: each change of a message updates it
-message, and anyone who holds the messages can compute it, a browser too (`docs/reference/checksum.md`). It detects
-differences; it is no signature.
+digests of its messages, written as 16 hexadecimal digits: each change of a message updates it without the other messages,
+and a client with all messages can compute it, a browser too (`docs/reference/checksum.md`). It detects differences; it is no
+signature.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pieces that both nouns share: JSON text, times as text, and a title or preview out of a text."""
+"""Common to messages and conversations: JSON text, times as text, and a title or preview out of a text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def text_of(content: Any) -> str:
 
 
 def encoded(payload: Any) -> bytes:
-    """JSON text. A spoilt value from the database (NaN, a lone surrogate, bytes) does not take the answer down with it."""
+    """JSON text. A corrupt value from the database (NaN, a lone surrogate, bytes) is replaced, and does not fail the answer."""
     try:
         return _encode(payload).encode()
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""A conversation in and out: the fields a caller may set, and the JSON that everyone sees."""
+"""A conversation in and out: the fields a caller may set, and the JSON."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def own_id(value: Any) -> tuple[str | None, str | None]:
 
 
 STORED = fields.stored(fields.CONVERSATION)
-"""What the store reads of a conversation."""
+"""The columns that the store reads of a conversation."""
 
 COLUMNS = tuple(name for name in STORED if fields.CONVERSATION[name].shown)
-"""Those of them that are members of its JSON, which come first."""
+"""The columns among them that are members of its JSON, which come first."""
 
 LISTED = (*COLUMNS, "rev", "branched")
-"""What a list reads of each."""
+"""The columns that a list reads."""
 
 _REV = STORED.index("rev")
 _MOMENTS = [name for name in COLUMNS if name.endswith("_at")]

@@ -19,7 +19,7 @@ DEFAULT_TITLE = "New Conversation"
 MAX_TITLE_LENGTH = 255
 
 CLIENT, HOST, SERVER = "client", "host", "server"
-"""Who may set a field: any client; only the code of the host and a client's copy of a whole conversation; only this package."""
+"""Writers of a field: any client; only the host's code and a client's copy of a whole conversation; only this package."""
 
 REQUIRED: Final = object()
 """The default of a field that each message states."""
@@ -32,7 +32,7 @@ class Field:
     sentence: str = ""
     """Its meaning, for the OpenAPI description."""
     rule: rules.Rule | None = None
-    """Judges a given value; None where no caller gives one."""
+    """Checks a given value; None if no caller may give one."""
     set_by: str = SERVER
     set_by_turns: bool = False
     """Whether a turn decides it for its answer, so that a responder may not."""
@@ -164,12 +164,12 @@ TURN: dict[str, Field] = {
     "question_id": Field("The message that is answered."),
     "answer_id": Field("The message that is the answer."),
     "error": Field("The code and the detail of its failure."),
-    "created_at": Field("When it was asked for."),
+    "created_at": Field("When it was requested."),
     "started_at": Field("When it was no longer waiting."),
     "updated_at": Field(),
     "ended_at": Field(),
-    "number": Field("1, 2, 3, ... in the order in which the turns were asked for.", shown=False),
-    "request": Field("What a waiting turn will store and do once it begins.", shown=False),
+    "number": Field("1, 2, 3, ... in the order in which the turns were requested.", shown=False),
+    "request": Field("The request of a waiting turn, carried out once it begins.", shown=False),
     "client_id": Field("The client id of its question.", shown=False),
     "key": Field("The Idempotency-Key of the request that began it.", shown=False),
     "fingerprint": Field("Tells a retry from another request with the same key.", shown=False),

@@ -1,6 +1,6 @@
-"""Requests and answers over HTTP: marshmallow schemas of what comes, types of what goes out.
+"""Requests and answers over HTTP: marshmallow schemas of requests, types of answers.
 
-A member of a request follows from its field in the catalogue or from a rule, so REST and the service judge a value alike.
+A member of a request follows from its field in the catalogue or from a rule, so REST and the service check a value alike.
 Answers that the service returns as well are in `schemas.types`.
 """
 
@@ -19,7 +19,7 @@ PROTOCOLS = ("events", "ui")
 
 
 class Ruled(Raw):
-    """A member that a rule judges and describes."""
+    """A member that a rule checks and describes."""
 
     def __init__(self, rule: rules.Rule, description: str = "", *, described: Any = None, **options: Any) -> None:
         about = {**rule.schema, **({"description": description} if description else {}), **(described or {})}
@@ -78,9 +78,9 @@ def of_fields(noun: Mapping[str, fields.Field], *names: str, **options: Mapping[
 
 
 def echoes(*names: str) -> dict[str, Any]:
-    """Members that the server keeps: a client may send them back as it got them."""
+    """Members that the server keeps: a client may send them back."""
     rule = rules.optional(rules.json_value)
-    return {name: Ruled(rule, "Kept by the server: may be sent back, is not taken.") for name in names}
+    return {name: Ruled(rule, "Kept by the server: may be sent back, and is ignored.") for name in names}
 
 
 class Form(Schema):
@@ -107,7 +107,7 @@ _KEPT_MESSAGE = [
 
 
 class MessageOfSnapshot(MessageIn):
-    """A message as a client holds it; what the server keeps itself may be sent back and is not taken."""
+    """A message in a client's copy. Members that the server keeps may be sent back, and are ignored."""
 
     id = text(rules.MAX_CLIENT_ID, "The message's id, or a client id.")
 
@@ -144,11 +144,13 @@ _KEPT_BY_SERVER = frozenset([*_KEPT, *_OF_PAGE, "outcome", "conflicts"])
 
 
 class Snapshot(Form):
-    """A client's copy of a conversation; what the server keeps itself may be sent back and is not taken."""
+    """A client's copy of a conversation. Members that the server keeps may be sent back, and are ignored."""
 
     messages = List(Nested(MessageOfSnapshot))
     base_version = version("The version that the copy was made from.")
-    force_overwrite = Ruled(rules.boolean, "Make the copy the truth, whatever others have saved.")
+    force_overwrite = Ruled(
+        rules.boolean, "Replace the conversation with the copy, even if others have changed it since."
+    )
 
     class Meta(Form.Meta):
         include = of_fields(fields.CONVERSATION) | echoes(*sorted(_KEPT_BY_SERVER))
@@ -160,7 +162,7 @@ class Snapshot(Form):
 
 
 class MessagePatch(Form):
-    """What of a message to change."""
+    """Fields of a message to change."""
 
     expected_version = version("A version at which the message was seen: 409 if it was changed after that.")
 
@@ -170,13 +172,13 @@ class MessagePatch(Form):
 
 @rules.rule(rules.rating.schema)
 def _rating_as_given(value: Any) -> Any:
-    """The rating as it was given: the service judges it again."""
+    """The rating as it was given: the service checks it again."""
     rules.rating(value)
     return value
 
 
 class FeedbackIn(Form):
-    """What the user thinks of a message."""
+    """The user's rating of a message."""
 
     rating = Ruled(rules.optional(_rating_as_given), "None takes it back.", required=True)
     reason = text(rules.MAX_LABEL)
@@ -210,9 +212,9 @@ class SendIn(MessageIn):
 
 
 class EditIn(Form):
-    """A question put differently."""
+    """A new version of a question."""
 
-    message_id = message_id("The question as it was asked first.", required=True)
+    message_id = message_id("The original question.", required=True)
 
     class Meta(Form.Meta):
         include = of_fields(
@@ -221,7 +223,7 @@ class EditIn(Form):
 
 
 class RegenerateIn(Form):
-    """What is to be answered again."""
+    """The question to answer again."""
 
     message_id = message_id("An answer or its question; the newest if not given.")
 
@@ -310,7 +312,7 @@ class StreamQuery(Form):
     """The protocol of a stream of events."""
 
     protocol = Ruled(
-        rules.one_of(PROTOCOLS), "`ui` is the AI SDK's UI message stream; else that which the turn began with."
+        rules.one_of(PROTOCOLS), "`ui` is the AI SDK's UI message stream; else the protocol that the turn began with."
     )
 
 
@@ -350,7 +352,7 @@ class SavedSnapshot(ConversationWithMessages):
 
 
 class Deleted(TypedDict):
-    """What was deleted."""
+    """The deleted conversation or message."""
 
     success: bool
     id: str
@@ -384,7 +386,5 @@ class _Problem(TypedDict):
 class Problem(_Problem, total=False):
     """An error, as RFC 9457 describes it."""
 
-    errors: Annotated[
-        dict[str, Any], types.Keywords(description="What is wrong, by field, nested the way the input was nested.")
-    ]
+    errors: Annotated[dict[str, Any], types.Keywords(description="The errors by field, nested like the input.")]
     current: Annotated[Conversation, types.Keywords(description="The conversation as it is now, with 409 and 412.")]

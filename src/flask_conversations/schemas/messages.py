@@ -1,4 +1,4 @@
-"""A message in and out: what a caller gives, what is stored, and the JSON that everyone sees."""
+"""A message in and out: the values of a caller, the columns, and the JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = fields.settable(fields.MESSAGE, fields.CLIENT, fields.HOST)
 """The rules of the fields that hosts and clients may set."""
 
 _FURTHER = {name: rule for name, rule in RULES.items() if name not in ("role", "content", "client_id", "parent_id")}
-"""Those of the fields besides role, content and ids."""
+"""The rules of the fields besides role, content and ids."""
 
 _DESCRIBING = {name: rule for name, rule in _FURTHER.items() if not fields.MESSAGE[name].set_by_turns}
 
@@ -24,7 +24,7 @@ LISTS = ("content", "parts", "attachments")
 
 
 def too_many(values: Mapping[str, Any], max_parts: int | None) -> dict[str, list[str]]:
-    """What is wrong with the lists among *values* that are longer than *max_parts*, by field."""
+    """The errors, by field, of the lists among *values* that are longer than *max_parts*."""
     if max_parts is None:
         return {}
     return {
@@ -94,7 +94,7 @@ _NOT_PAYLOAD = frozenset({"client_id"})
 
 
 def fingerprint_of(row: Mapping[str, Any]) -> str:
-    """What tells a retry with the same client id from another message with that client id."""
+    """A digest that tells a retry from another message with the same client id."""
     payload = {name: value for name, value in row.items() if name not in _NOT_PAYLOAD}
     if "created_at" in payload:
         payload["created_at"] = iso(payload["created_at"])
@@ -102,14 +102,14 @@ def fingerprint_of(row: Mapping[str, Any]) -> str:
 
 
 STORED = fields.stored(fields.MESSAGE)
-"""What the store reads of a message."""
+"""The columns that the store reads of a message."""
 
 _SHOWN = tuple(name for name in STORED if fields.MESSAGE[name].shown)
 _HIDDEN = STORED[len(_SHOWN) :]
 
 
 def decode_text(text: Any) -> str:
-    """A stored text. That of a spoilt row as far as it can be, so that the rest of the conversation stays readable."""
+    """A stored text; a corrupt one with replacement characters, so that the rest of the conversation stays readable."""
     if isinstance(text, str):
         return text
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
@@ -144,9 +144,9 @@ def _rating(stored: str | None) -> str | int | None:
         return stored
 
 
-# the order of a client's copy says which message answers which
+# not parent_id: the order of a client's copy gives the parents
 KEPT_BY_SERVER = {"parent_id", *(name for name in fields.shown(fields.MESSAGE) if name not in RULES)} - {"id"}
-"""Members of a message's JSON that a client may send back as it got them, and that are not taken from there."""
+"""Members of a message's JSON that a client may send back, and that are ignored."""
 
 
 def listed(messages: Any) -> Sequence[Any]:
@@ -173,7 +173,7 @@ _RESULTS = ("function_call_output", "tool_result", "tool-result", "tool", "syste
 def refuse_unwritable(message: Mapping[str, Any], roles: Collection[str]) -> None:
     """Raise `ValidationFailed` for a message that a client may not write.
 
-    That is one in another role than *roles*, or one whose `raw` says what only a tool or the host may say.
+    That is one in another role than *roles*, or one whose `raw` has content of another role or a tool.
     """
     if message.get("role", "user") not in roles:
         raise ValidationFailed({"role": [f"Clients may write: {', '.join(roles)}."]})

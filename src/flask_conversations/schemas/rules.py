@@ -1,4 +1,4 @@
-"""Rules for values: the same judgement for the service, for REST and on every database.
+"""Rules for values: the same checks for the service, for REST and on every database.
 
 A rule takes a value and returns it as it is stored, or raises `Invalid`. It carries the JSON Schema that describes its values
 in OpenAPI, so a limit is written once.
@@ -62,11 +62,11 @@ _DIGITS = re.compile(r"[0-9]{1,400}", re.ASCII)
 
 
 class Invalid(ValueError):
-    """One value breaks one rule; the message is for the person who sent it."""
+    """One value breaks one rule; the message is for the sender of the value."""
 
 
 class Rule(Protocol):
-    """Judges one value, and describes the values that it accepts."""
+    """Checks one value, and describes the values that it accepts."""
 
     schema: Mapping[str, Any]
     """JSON Schema of the accepted values, without null."""
@@ -95,7 +95,7 @@ class Problems:
         self.errors: dict[str, Any] = {}
 
     def take(self, field: str, rule: Callable[[Any], Any], value: Any) -> Any:
-        """What *rule* makes of *value*; None, and a problem noted, if it is refused."""
+        """*value* as *rule* returns it; None, with the error recorded, if it is refused."""
         try:
             return rule(value)
         except Invalid as problem:
@@ -110,7 +110,7 @@ class Problems:
 
 
 def check(field: str, rule: Callable[[Any], Any], value: Any) -> Any:
-    """What *rule* makes of *value*, or `ValidationFailed` naming *field*."""
+    """*value* as *rule* returns it. Raises `ValidationFailed` naming *field*."""
     try:
         return rule(value)
     except Invalid as problem:
@@ -137,7 +137,7 @@ def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
 
 
 def optional(inner: Rule) -> Rule:
-    """None, or what *inner* accepts."""
+    """A rule for None and the values that *inner* accepts."""
     return rule(inner.schema, nullable=True)(lambda value: None if value is None else inner(value))
 
 
@@ -436,8 +436,8 @@ def tool_call_ids(value: Any) -> list[str]:
 def parse_json(body: bytes) -> Any:
     """The JSON value of a request body.
 
-    Raises `ValueError` for anything RFC 8259 does not allow, and `ValidationFailed` for a member that is given twice: of
-    those, others may read the first where Python reads the last.
+    Raises `ValueError` for anything RFC 8259 does not allow, and `ValidationFailed` for a member that is given twice:
+    other parsers may read the first where Python reads the last.
     """
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_members)

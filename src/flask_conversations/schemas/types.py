@@ -66,7 +66,7 @@ class Conversation(TypedDict):
 
 
 class Feedback(TypedDict):
-    """What the owner thinks of a message."""
+    """The owner's rating of a message."""
 
     rating: Rating
     reason: str | None
@@ -164,7 +164,7 @@ class MessagePage(_MessagePage, total=False):
 
 
 class SaveOutcome(TypedDict):
-    """What became of a saved snapshot."""
+    """The result of saving a snapshot."""
 
     conversation: Conversation
     outcome: str
@@ -184,7 +184,7 @@ class ConversationsWithMessages(Page):
 
 
 class Turn(TypedDict):
-    """One turn: a question, and what became of answering it."""
+    """One turn: a question, and the state of its answer."""
 
     id: Id
     conversation_id: Id
@@ -204,7 +204,7 @@ class Turn(TypedDict):
 
 
 class TurnOutcome(TypedDict):
-    """What has become of a question by now."""
+    """A question, its answer, and the state of the turn."""
 
     question: Message | None
     answer: Message | None
@@ -249,7 +249,7 @@ class ConversationChanges(ConversationFields, total=False):
 
 
 class ConversationQuery(TypedDict, total=False):
-    """What a list of conversations may be narrowed to."""
+    """The filters of a list of conversations."""
 
     status: str
     starred: bool | None

@@ -82,7 +82,7 @@ def _confirm(work: UnitOfWork, cache: Cache, entry: Entry, owner: str, wanted: i
     if now == (entry.version, entry.rev):
         return Found(entry)
     if now is None or now[0] <= entry.version:
-        cache.disagrees(own_id)
+        cache.forget_disagreeing(own_id)
         return Found()
     # the entry is outdated; its replacement would have to be confirmed again
     return Found(lease=cache.read(own_id, owner, wanted, wanted, now[0]).lease)
@@ -102,18 +102,18 @@ def _read_and_fill(work: UnitOfWork, cache: Cache, lease: Lease, own_id: str, ow
     try:
         found = rows.newest(work.store, own_id, limit=limit, shared=own)
     except DBAPIError as error:
-        cache.give_back(lease)
+        cache.release(lease)
         if not db_errors.is_read_only(error) or not own:
             raise
         # a replica may be behind: its rows do not fill the cache
         work.undo()
         return _from_database(work, own_id, wanted, rows.STORED)
     if found is None:
-        cache.give_back(lease)
+        cache.release(lease)
         raise work.store.missing(own_id)
     if found.exact:
         messages = [schema.dump(row) for row in found.rows[: cache.limit]]
         cache.fill(lease, own_id, owner, found.version, found.rev, messages)
     else:
-        cache.give_back(lease)
+        cache.release(lease)
     return Window(own_id, found.version, None, found.rows[:wanted], rows.STORED, found.branched)

@@ -1,4 +1,4 @@
-"""All SQL, seen through one identity: `mine` and `get` decide which rows exist, and nothing else does."""
+"""All SQL, as one identity sees the rows: only `mine` and `get` decide which rows exist for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 
 
 Note = Callable[[str, int, int], None]
-"""Told of the id, the version and the `rev` of each conversation that a statement has changed."""
+"""Called with the id, the version and the `rev` of each conversation that a statement has changed."""
 
 
 def statement(build: Build) -> Build:
@@ -60,7 +60,7 @@ class Store:
         self._foreign_status = foreign_status
         self._note = note
         self._connection: sa.Connection | None = None
-        self._parameters: dict[str, Any] = {"patience": f"{round(lock_timeout * 1000)}ms"}
+        self._parameters: dict[str, Any] = {"lock_timeout": f"{round(lock_timeout * 1000)}ms"}
         if identity is not None:
             self._parameters.update(mine_org=identity.org_id or NO_ORG, mine_user=identity.user_id)
 
@@ -73,7 +73,7 @@ class Store:
 
     @property
     def connection(self) -> sa.Connection:
-        """That of the session's transaction: a host's guard may have ended it, and another one has begun."""
+        """The connection of the session's transaction, taken anew if a host's guard has ended that transaction."""
         # no functools.cached_property: before Python 3.12 all threads share its lock, and would wait for each other's connection
         if self._connection is None or self._connection.closed:
             self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
@@ -91,7 +91,7 @@ class Store:
 
     @property
     def sees_commits(self) -> bool:
-        """Whether the transaction in progress sees what others commit meanwhile, and so need not be spared it."""
+        """Whether the transaction in progress sees the commits of others."""
         driver = self.connection.connection.driver_connection
         if self.dialect == "sqlite":
             return not driver.in_transaction  # type: ignore[union-attr]
@@ -100,7 +100,7 @@ class Store:
         return self.dialect == "postgresql" and name.replace("_", " ").upper() == "READ COMMITTED"
 
     def changed(self, conversation_id: str, version: int, rev: int) -> None:
-        """Every statement that brings a conversation to another version, or removes it, says so here."""
+        """Report a new version of a conversation, or its removal. Every such statement has to."""
         if self._note is not None:
             self._note(conversation_id, version, rev)
 
@@ -139,10 +139,10 @@ class Store:
         return found
 
     def key(self, conversation_id: Any) -> tuple[str]:
-        """The column that an id from outside names. Raises `ConversationNotFound` for what is no id at all."""
+        """The column that holds an id from outside. Raises `ConversationNotFound` for an invalid id."""
         if rules.uuid_or_none(conversation_id):
             return ("id",)
-        # a client id is unique for its owner only, and so no name for the system, which sees all owners
+        # a client id is unique for its owner only, and the system sees all owners
         if rules.is_client_id(conversation_id) and not self.system:
             return ("client_id",)
         raise ConversationNotFound
@@ -151,7 +151,7 @@ class Store:
         return rules.uuid_or_none(conversation_id) or cast("str", conversation_id)
 
     def missing(self, conversation_id: Any) -> Exception:
-        """The error for an id that `mine` does not show."""
+        """The error for the id of a conversation that `mine` excludes."""
         if self._foreign_status == 403 and rules.uuid_or_none(conversation_id):
             exists = self.execute(_exists(self.models), {"key": self.key_value(conversation_id)}).first()
             if exists is not None and exists.foreign:
@@ -165,7 +165,7 @@ def mine(models: Models, system: bool) -> sa.ColumnElement[bool]:
 
 
 def owned_by_me(c: Any) -> sa.ColumnElement[bool]:
-    """The same for the columns *c* of any table with an owner."""
+    """The predicate of ownership for the columns *c* of any table with an owner."""
     return sa.and_(c.user_id == sa.bindparam("mine_user"), c.org_id == sa.bindparam("mine_org"))
 
 
@@ -186,8 +186,8 @@ def bounded_lock_wait(dialect: str | None) -> sa.ColumnElement[bool]:
     """
     if dialect != "postgresql":
         return sa.true()
-    name, patience = constant("lock_timeout"), sa.bindparam("patience", type_=sa.Text)
-    setting = sa.select(sa.func.set_config(name, patience, sa.true()))
+    name, timeout = constant("lock_timeout"), sa.bindparam("lock_timeout", type_=sa.Text)
+    setting = sa.select(sa.func.set_config(name, timeout, sa.true()))
     return setting.scalar_subquery().is_not(None)
 
 
@@ -198,7 +198,7 @@ def keyed(models: Models, column: str) -> sa.ColumnElement[bool]:
 
 
 def conversation_columns(models: Models) -> list[sa.ColumnElement[Any]]:
-    """What is read of a conversation, in the order that `schemas.conversations.dump` expects."""
+    """The columns that are read of a conversation, in the order that `schemas.conversations.dump` expects."""
     c = models.Conversation.__table__.c
     return [c[name] for name in conversation_schema.STORED]
 

@@ -1,7 +1,7 @@
-"""The message tree of a conversation: the names of its tips, what stands beside a message, and what lies below one.
+"""The message tree of a conversation: its branches, the siblings of a message, and the messages below one.
 
-The active branch is the conversation's own `branch` and `head_id`. The other ones are rows; a row that bears the active
-name only remembers when that branch was made.
+The active branch is the conversation's own `branch` and `head_id`. The other ones are rows; a row with the active name only
+keeps the time at which that branch was made.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..schemas.common import PREVIEW_LENGTH
 from . import Store, keyed, mine, statement, visible
 from .messages import STORED, path_query
 
-AT_ONCE = 500
-"""How many messages of a long path are held in memory."""
+BATCH_SIZE = 500
+"""Messages of a long path that are in memory at a time."""
 
 
 def tip(store: Store, conversation_id: Any, name: str) -> sa.Row[Any] | None:
-    """What one of the owner's conversations says of itself, and the `tip_id` of its branch *name*, if it has one.
+    """One of the owner's conversations with the `tip_id` of its branch *name*; None without the conversation.
 
-    `.active` tells whether that is the active branch, `.known` whether there is such a branch. None without the conversation.
+    `.active` is whether that is the active branch, `.known` whether there is such a branch.
     """
     query = _tip(store.models, store.system, *store.key(conversation_id))
     return store.execute(query, {"key": store.key_value(conversation_id), "branch_name": name}).first()
@@ -50,7 +50,7 @@ def _tip(models: Models, system: bool, column: str) -> Any:
 
 
 def of_conversation(store: Store, conversation: Any) -> Sequence[sa.Row[Any]]:
-    """The rows of a conversation's branches by age, each with the beginning of what its tip says."""
+    """The rows of a conversation's branches by age, each with the beginning of the text of its tip."""
     return store.execute(_of_conversation(store.models), {"conversation": conversation.id}).all()
 
 
@@ -94,7 +94,7 @@ def insert(store: Store, conversation: Any, name: str, head_id: str | None, crea
 
 
 def point(store: Store, conversation: Any, name: str, head_id: str | None) -> bool:
-    """Let a branch of a locked conversation end elsewhere; False if there is no row of that name."""
+    """Move the tip of a branch of a locked conversation; False if there is no row of that name."""
     parameters = {"conversation": conversation.id, "branch_name": name, "tip": head_id}
     return bool(store.execute(_point(store.models), parameters).rowcount)
 
@@ -105,21 +105,21 @@ def _point(models: Models) -> Any:
     return sa.update(table).where(*_this(table.c)).values(head_id=sa.bindparam("tip", type_=table.c.head_id.type))
 
 
-def mend(store: Store, conversation: Any, name: str, head_id: str | None) -> None:
-    """Let a branch of a locked conversation end at *head_id* and belong to the conversation's owner."""
+def repair(store: Store, conversation: Any, name: str, head_id: str | None) -> None:
+    """Correct the tip and the owner of a branch of a locked conversation."""
     parameters = {"conversation": conversation.id, "branch_name": name, "tip": head_id}
     parameters.update(its_org=conversation.org_id, its_user=conversation.user_id)
-    store.execute(_mend(store.models), parameters)
+    store.execute(_repair(store.models), parameters)
 
 
 @statement
-def _mend(models: Models) -> Any:
+def _repair(models: Models) -> Any:
     owner: dict[str, Any] = {"org_id": sa.bindparam("its_org"), "user_id": sa.bindparam("its_user")}
     return _point(models).values(owner)
 
 
 def follow(store: Store, conversation: Any, heirs: Mapping[str, str | None]) -> None:
-    """Branches of a locked conversation whose tips are about to be deleted end at their heirs."""
+    """Move the tips of a locked conversation's branches that are about to be deleted to their heirs."""
     for row in store.execute(_tips(store.models), {"conversation": conversation.id}).all():
         if row.head_id in heirs:
             point(store, conversation, row.name, heirs[row.head_id])
@@ -163,9 +163,9 @@ def _here(columns: Any) -> sa.ColumnElement[bool]:
 
 
 def siblings(store: Store, conversation_id: Any, parents: Collection[str | None]) -> Sequence[sa.Row[Any]]:
-    """The live messages that answer one of *parents*, by seq; None among these is the root of the conversation.
+    """The live messages that answer one of *parents*, by seq; None among these stands for the root of the conversation.
 
-    Nothing for a conversation that never branched: whether it has is asked in the same statement.
+    Empty for a conversation that never branched, which the same statement checks.
     """
     answered = [parent for parent in parents if parent is not None]
     query = _siblings(store.models, store.system, *store.key(conversation_id), None in parents)
@@ -194,10 +194,10 @@ def _siblings(models: Models, system: bool, column: str, roots: bool) -> Any:
 
 
 def newest_leaf(store: Store, conversation: Any, message: Any) -> str:
-    """The newest message at or below *message* in a conversation already found: one that nothing answers."""
+    """The newest message at or below *message* in a conversation already found; no message answers it."""
     below, newest = {message.id}, message.id
     parameters = {"conversation": conversation.id, "seq": message.seq}
-    # parents come before their answers: one look at each message behind this one is enough
+    # parents come before their answers: one pass over the messages behind this one is enough
     for row in store.execute(_behind(store.models), parameters):
         if row.parent_id in below:
             below.add(row.id)
@@ -213,15 +213,15 @@ def _behind(models: Models) -> Any:
 
 
 def path(store: Store, conversation: Any, message: Any) -> Iterator[Sequence[sa.Row[Any]]]:
-    """The path up to and including *message*, oldest first, some messages at a time.
+    """The path up to and including *message*, oldest first, in batches.
 
-    One statement, read as it is asked for: what others commit meanwhile is not seen, and nothing is locked.
+    One statement, read lazily: it sees no later commits, and locks no rows.
     """
     query = (
         _straight(store.models) if not conversation.branched else path_query(store.models, STORED, False, True, True)
     )
     parameters = {"conversation": conversation.id, "head": message.id, "after": 0, "seq": message.seq}
-    options = {"stream_results": True, "yield_per": AT_ONCE}
+    options = {"stream_results": True, "yield_per": BATCH_SIZE}
     with store.connection.execute(query, parameters, execution_options=options) as found:
         yield from found.partitions()
 

@@ -1,4 +1,4 @@
-"""What `verify` asks the tables: every conversation in turn, its messages in windows, and rows that belong to nothing."""
+"""The queries of `verify`: the conversations in order, their messages in windows, and orphaned rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONVERSATION = (
     "last_message_at",
     "tags",
 )
-"""What is examined of a conversation."""
+"""The columns of a conversation that are examined."""
 
 MESSAGE = (
     "conversation_id",
@@ -45,7 +45,7 @@ MESSAGE = (
     "created_at",
     "deleted_at",
 )
-"""What is examined of a message."""
+"""The columns of a message that are examined."""
 
 
 def page(
@@ -153,7 +153,7 @@ def _tags(models: Models) -> Any:
 
 
 def branches(store: Store, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
-    """The branches of these conversations; `.lives` says whether the tip is a live message, `.heir_id` what a dead one answered."""
+    """The branches of these conversations; `.lives` says whether the tip is a live message, `.heir_id` is its parent."""
     return store.execute(_branches(store.models), {"ids": list(ids)}).all()
 
 
@@ -170,7 +170,7 @@ def _branches(models: Models) -> Any:
 
 
 def orphan_rows(store: Store, model: str, *, after: str | None, upto: str | None, limit: int) -> Sequence[sa.Row[Any]]:
-    """Conversations that are not there and still have rows of *model*, with their number, between two ids."""
+    """Missing conversations that still have rows of *model*, with the number of rows, between two ids."""
     query = _orphan_rows(store.models, model, after is not None, upto is not None)
     return store.execute(query, {"after": after, "upto": upto, "limit": limit}).all()
 

@@ -21,10 +21,10 @@ ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
     """A new conversation, or None if its id or client id is taken."""
     row = {name: values.get(name) for name in conversation_schema.STORED}
-    born = store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
-    if born is not None:
-        store.changed(born.id, born.version, born.rev)
-    return born
+    inserted = store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
+    if inserted is not None:
+        store.changed(inserted.id, inserted.version, inserted.rev)
+    return inserted
 
 
 def version_of(store: Store, conversation_id: Any) -> tuple[int, int] | None:
@@ -53,7 +53,7 @@ def _by_own_id(models: Models, system: bool, column: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a conversation learns of messages that are about to follow."""
+    """The change of a conversation by messages that are about to be inserted."""
 
     count: int
     digest: int
@@ -78,12 +78,12 @@ def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | 
 
 
 def append(store: Store, conversation_id: Any, message: dict[str, Any], step: Step) -> bool:
-    """Make room for one message and insert it, completed by its place; False if there is nothing to append it to.
+    """Make room for one message and insert it, completed by its place.
 
-    That is if the conversation is not the owner's, or if it already has a message with this client id. One statement on
-    PostgreSQL, where a WITH may write: the row is locked for a round trip less. Else two.
+    False if the conversation is not the owner's, or already has a message with this client id. One statement on PostgreSQL,
+    where a WITH may write: the row is locked for a round trip less. Else two.
     """
-    at_once = store.dialect == "postgresql" and not _has_defaults(store.models)
+    is_one_statement = store.dialect == "postgresql" and not _has_defaults(store.models)
     client_id = message.get("client_id")
     shape = (
         store.dialect,
@@ -94,7 +94,7 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
         client_id is not None,
     )
     parameters = {**_stepping(store, conversation_id, step), "message_client_id": client_id}
-    if at_once:
+    if is_one_statement:
         names = MESSAGE if message.keys() == set(MESSAGE) else WHOLE_MESSAGE
         parameters.update((f"its_{name}", message.get(name)) for name in names)
         place = store.execute(_append(store.models, names, *shape), parameters).first()
@@ -111,7 +111,7 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
         version=place.version,
         parent_id=place.previous_head_id,
     )
-    if not at_once:
+    if not is_one_statement:
         store.insert(store.models.Message.__table__, [message])
     return True
 
@@ -199,10 +199,10 @@ def _advance(
         keyed(models, column), mine(models, system), visible(models), bounded_lock_wait(dialect)
     )
     if keyed_message:
-        seen = sa.select(sa.literal(1)).where(
+        duplicate = sa.select(sa.literal(1)).where(
             m.conversation_id == c.id, m.client_id == sa.bindparam("message_client_id", type_=m.client_id.type)
         )
-        query = query.where(~seen.exists())
+        query = query.where(~duplicate.exists())
     return query.values(values).returning(c.id, c.version, c.last_seq, c.previous_head_id, c.org_id, c.user_id)
 
 
@@ -217,7 +217,7 @@ def xor(left: Any, right: Any) -> Any:
 
 
 def _stepped(models: Models) -> dict[str, Any]:
-    """What every committed change does to a conversation: one version further, at this moment."""
+    """The columns that every change of a conversation sets: the next version, a new `rev`, the time."""
     c = models.Conversation.__table__.c
     return {
         "version": c.version + constant(1),
@@ -248,7 +248,7 @@ def _change(models: Models, system: bool, names: tuple[str, ...]) -> Any:
 
 
 def complete(store: Store, inserted: Any, values: Mapping[str, Any]) -> sa.Row[Any]:
-    """Set columns of a conversation that this transaction has inserted: to everyone else it was born with them."""
+    """Set columns of a conversation that this transaction has inserted: others never see it without them."""
     parameters = {f"set_{name}": value for name, value in values.items()}
     return store.execute(_complete(store.models, tuple(values)), {**parameters, "conversation": inserted.id}).one()
 
@@ -262,7 +262,7 @@ def _complete(models: Models, names: tuple[str, ...]) -> Any:
 
 
 def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
-    """Out of the trash, into the status it had; None if it is not in the trash."""
+    """Restore a conversation from the trash to the status it had; None if it is not in the trash."""
     query = _restore(store.models, store.dialect, store.system, *store.key(conversation_id))
     parameters = {"key": store.key_value(conversation_id), "moment": now(), "new_rev": new_rev()}
     restored = store.execute(query, parameters).first()
@@ -283,7 +283,7 @@ def _restore(models: Models, dialect: str, system: bool, column: str) -> Any:
 
 
 def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
-    """Write the tags of a conversation where the filter by tag looks for them."""
+    """Replace the tags of a conversation in the table that the filter by tag uses."""
     table = store.models.Tag.__table__
     store.execute(_forget(store.models, table), {"conversation": conversation.id})
     if tags:
@@ -292,15 +292,15 @@ def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
 
 
 def remove(store: Store, conversation: Any) -> None:
-    """Delete a locked conversation and all that hangs on it: SQLite cascades only where the host says so."""
+    """Delete a locked conversation and all its rows: SQLite cascades only if the host has switched that on."""
     for model in store.models.of_conversations:
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
-    store.changed(conversation.id, GONE, 0)
+    store.changed(conversation.id, DELETED_VERSION, 0)
 
 
-GONE = 0
-"""The version of what is no more."""
+DELETED_VERSION = 0
+"""Reported as the version of a deleted conversation."""
 
 
 @statement
@@ -394,7 +394,7 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
     parameters = {**owner, "from_org": guest["org_id"], "from_user": guest["user_id"]}
     parameters.update(moment=now(), new_rev=new_rev())
     store.execute(_collisions(tables, store.dialect), parameters)
-    # the conversations first: writers have finished then, and no new one begins
+    # the conversations first: this waits for writers, and locks new ones out
     moved = store.execute(_claim(tables), parameters).all()
     for start in range(0, len(moved), _BATCH_SIZE):
         parameters["ids"] = [row.id for row in moved[start : start + _BATCH_SIZE]]
@@ -415,7 +415,7 @@ def _from(c: Any) -> sa.ColumnElement[bool]:
 
 @statement
 def _collisions(models: Models, dialect: str) -> Any:
-    """A client id that both have is taken from the guest's conversation, whose own id stays."""
+    """Clear a client id that both owners use from the guest's conversation, which keeps its own id."""
     table = models.Conversation.__table__
     c, theirs = table.c, table.alias("theirs")
     same = sa.select(sa.literal(1)).where(
@@ -453,7 +453,7 @@ def overdue(
 ) -> Sequence[sa.Row[Any]]:
     """Conversations whose time in the trash, or as temporary ones, is over.
 
-    *locked*, they stay overdue until this transaction ends; one that another transaction holds is left for the next time.
+    With *locked* they stay overdue until this transaction ends, and those that another transaction has locked are left out.
     """
     parameters = {"trash_before": trash_before, "temporary_before": temporary_before, "limit": limit}
     query = _overdue(store.models, store.system, store.dialect if locked else None)

@@ -1,4 +1,4 @@
-"""What a database error means: try again, a duplicate, tables missing, a transaction that is over, or the database is out."""
+"""The meaning of database errors: a retry may help, a duplicate, missing tables, an aborted transaction, no database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """The database has undone the transaction because of another one: known to be undone, even at the commit."""
+    """The database has rolled the transaction back because of another one: for certain, even at the commit."""
     return isinstance(error, sa.exc.DBAPIError) and _state(error) in _SERIALIZATION
 
 
@@ -37,7 +37,7 @@ def is_read_only(error: BaseException) -> bool:
 
 
 def translated(error: BaseException) -> ConversationsError | None:
-    """Our error for a database that is out or not set up, and for an id that is taken; None for anything else."""
+    """Our error for a database that is down or not set up, and for an id that is taken; None for anything else."""
     if isinstance(error, sa.exc.TimeoutError):
         return StorageUnavailable("No database connection became free in time.")
     if isinstance(error, sa.exc.PendingRollbackError):

@@ -1,7 +1,7 @@
 """Values that a driver refuses to read: text that is no UTF-8 on SQLite; JSON too deep, or times out of range, on PostgreSQL.
 
-One such value would make every row around it unreadable. A call that meets none pays nothing: only after the refusal is it run
-again, with a driver that reads what it can.
+One such value would make every row around it unreadable. A call without such a value costs nothing more: only after a failure is
+it run again, with a driver that reads as much as it can.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def is_unreadable(error: BaseException) -> bool:
     if isinstance(error, sa.exc.OperationalError):
         return "Could not decode to UTF-8" in str(error.orig)
     if isinstance(error, sa.exc.DataError):
-        # what the server refuses has a state
+        # an error of the server has a state
         return getattr(error.orig, "sqlstate", None) is None
     return isinstance(error, RecursionError) or type(error) is ValueError
 
 
 @contextmanager
 def readable(connection: sa.Connection) -> Iterator[None]:
-    """Let *connection* read what it can: spoilt text with replacement characters, spoilt JSON and times as absent."""
-    logger.warning("A row holds something that cannot be read; it is read as far as it can be.")
+    """Let *connection* read corrupt text with replacement characters, and corrupt JSON and times as absent."""
+    logger.warning("A row holds an unreadable value; as much of it is read as possible.")
     driver: Any = connection.connection.driver_connection
     with (_any_text if connection.dialect.name == "sqlite" else _any_value)(driver):
         yield

@@ -14,13 +14,13 @@ from ..schemas import rules
 from . import Store, constant, keyed, mine, statement, visible
 
 HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status", "seq", "summary")
-"""What a model's history needs of a message: reading less is most of its speed.
+"""The columns that a model's history needs: reading few of them is most of its speed.
 
-`summary` is no column, but the metadata of those messages that are summaries.
+`summary` is no column, but the metadata of messages that are summaries.
 """
 
 NAMED_HISTORY = (*HISTORY, "id", "parent_id", "metadata", "model", "created_at")
-"""What a history needs whose format names each message."""
+"""The columns for a history whose format has message ids."""
 
 STORED = tuple(message_schema.STORED)
 
@@ -34,7 +34,7 @@ def insert(store: Store, rows: list[dict[str, Any]]) -> None:
 
 
 class Newest(NamedTuple):
-    """The newest messages, newest first, and what their conversation says of itself at that moment."""
+    """The newest messages, newest first, and the state of their conversation at that moment."""
 
     conversation_id: str
     version: int
@@ -59,7 +59,7 @@ def newest(
     """The newest messages of the active branch, newest first (with *after*: the first ones after it, oldest first).
 
     One statement answers ownership, version and messages together, so that they cannot contradict each other. None if the
-    conversation is not the owner's. With *shared* it also holds off writers, unless one is at work already.
+    conversation is not the owner's. With *shared* it also locks out writers, unless one is at work already.
     """
     shared = shared and store.dialect == "postgresql"
     query = _newest(
@@ -77,14 +77,14 @@ def newest(
     if not rows:
         return None
     first = rows[0]
-    held = not shared or first.locked_version == first.own_version
+    exact = not shared or first.locked_version == first.own_version
     own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
     if first.branched:
         found = walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
         # the walk is a statement of its own, which sees later commits, unless the isolation level forbids that
-        return Newest(own_id, first.own_version, found, first.own_rev, shared and held, True)
+        return Newest(own_id, first.own_version, found, first.own_rev, shared and exact, True)
     found = [] if first.seq is None else _ordered(rows, rising=after is not None)
-    return Newest(own_id, first.own_version, found, first.own_rev, held, False)
+    return Newest(own_id, first.own_version, found, first.own_rev, exact, False)
 
 
 @statement
@@ -101,7 +101,7 @@ def _newest(
     c = models.Conversation.__table__.c
     m = models.Message.__table__.c
     own_id: Any = sa.bindparam("key", type_=c.id.type)
-    # what does not vary is read once a row all the same: nothing that is known already, the head only for a walk
+    # columns of the conversation come with every row: none that is known already, the head only for a walk
     own = [c.version.label("own_version"), c.rev.label("own_rev"), c.branched]
     own.append(sa.case((c.branched, c.head_id)).label("branch_head_id"))
     if shared:
@@ -132,11 +132,11 @@ def _read(m: Any, names: tuple[str, ...]) -> list[Any]:
 
 
 def _locked_version(models: Models, system: bool, column: str) -> Any:
-    """The version of the row, which is locked against writers from now on; null if a writer has it.
+    """The version of the row, locked against writers from now on; null if a writer has locked it.
 
-    The lock may find a newer version than the statement's own snapshot, with which its messages would not go together:
-    only if both are the same is what the statement reads also what is there. A lock makes even a reading transaction wait
-    for the disk when it commits, which it need not, as it has changed nothing.
+    The lock may find a newer version than the statement's own snapshot, from which the messages come: they are current only
+    if both versions are the same. A lock makes even a reading transaction wait for the disk when it commits; this one has
+    changed nothing, and does not wait.
     """
     no_wait = sa.select(
         sa.func.set_config(constant("synchronous_commit"), constant("off"), sa.true())
@@ -151,7 +151,7 @@ def _locked_version(models: Models, system: bool, column: str) -> Any:
 
 
 def _ordered(rows: Sequence[Any], *, rising: bool) -> list[Any]:
-    # the join keeps the order of its window, although SQL does not promise it: to check costs less than to sort there again
+    # the join keeps the order of its window, but SQL does not guarantee that: sorting here costs less than a second ORDER BY
     return sorted(rows, key=operator.attrgetter("seq"), reverse=not rising)
 
 
@@ -168,7 +168,7 @@ def walk(
     """The path from a message upwards, newest first; with *after*, its first messages after that seq, oldest first.
 
     The seq falls with each step, so the walk is the order. *before* is the seq of a message whose ancestors are wanted,
-    on any branch: a page costs about as much wherever it stands. A seq that no message has only bounds the path.
+    on any branch: a page costs about the same at any place. A seq that no message has only bounds the path.
     """
     query = path_query(store.models, columns, before is not None, after is not None, limit is None)
     parameters = {"conversation": own_id, "head": head_id, "before": before, "after": after, "limit": limit}
@@ -184,9 +184,9 @@ def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bo
     upper, lower = sa.bindparam("before", type_=sa.BigInteger), sa.bindparam("after", type_=sa.BigInteger)
     counted: Any = constant(1)
     if before:
-        stone = models.Message.__table__.alias("stone").c
-        place = sa.and_(stone.conversation_id == here, stone.seq == upper)
-        parent = sa.select(stone.parent_id).where(place).scalar_subquery()
+        anchor = models.Message.__table__.alias("anchor").c
+        place = sa.and_(anchor.conversation_id == here, anchor.seq == upper)
+        parent = sa.select(anchor.parent_id).where(place).scalar_subquery()
         head = sa.case((sa.exists().where(place), parent), else_=head)
         counted = sa.case((m.seq < upper, constant(1)), else_=constant(0))
     wanted = (m.conversation_id == here, *([m.seq > lower] if after else []))
@@ -195,7 +195,7 @@ def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bo
     step = sa.select(m.seq, m.parent_id, path.c.depth + counted).where(*wanted, m.id == path.c.parent_id)
     # the first ones after a place are known only at the end of the walk
     path = path.union_all(step if unlimited or after else step.where(path.c.depth < limit))
-    # chosen by what the walk knows itself: databases would else look for its messages among all there are
+    # chosen by columns of the walk alone: else databases would search all messages for its own
     chosen = sa.select(path.c.seq, path.c.depth).order_by(path.c.depth.desc() if after else path.c.depth)
     if before:
         chosen = chosen.where(path.c.seq < upper)
@@ -208,7 +208,7 @@ def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bo
 
 
 def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str, ...] = STORED) -> Any | None:
-    """That message of that conversation of the owner's, live ones only; None if there is none."""
+    """One live message of one of the owner's conversations, or None."""
     column = message_key(message_id)
     if column is None:
         return None
@@ -218,7 +218,7 @@ def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str,
 
 
 def message_key(message_id: Any) -> str | None:
-    """The column that a message id from outside names; None for what is no id at all."""
+    """The column that holds a message id from outside; None for an invalid id."""
     if rules.uuid_or_none(message_id):
         return "id"
     return "client_id" if rules.is_client_id(message_id) else None
@@ -243,7 +243,7 @@ def _one(models: Models, system: bool, column: str, message_column: str, columns
 
 
 def by_client_id(store: Store, conversation: Any, client_id: str) -> Any | None:
-    """The message that was saved with *client_id*, even if it has been deleted since: `deleted_at` tells."""
+    """The message that was saved with *client_id*, even if it was deleted since; see its `deleted_at`."""
     parameters = {"conversation": conversation.id, "message_client_id": client_id}
     return store.execute(_by_client_id(store.models), parameters).first()
 
@@ -258,7 +258,7 @@ def _by_client_id(models: Models) -> Any:
 
 
 def up_to(store: Store, conversation: Any, place: tuple[str, int] | None, *, limit: int) -> list[Any]:
-    """The newest *limit* messages up to one, newest first, on whatever branch it is; of the active branch without one.
+    """The newest *limit* messages up to one, newest first, on its branch; those of the active branch without one.
 
     *place* is the id and the seq of that message.
     """
@@ -318,7 +318,7 @@ EMPTIED: dict[str, Any] = {
         ]
     ),
 }
-"""What deletion leaves of a message: that it was there, and nothing that it said."""
+"""The columns that a deletion clears: only the fact that there was a message remains."""
 
 
 def soft_delete(
@@ -330,7 +330,7 @@ def soft_delete(
     version: int,
     at: Any,
 ) -> None:
-    """Turn messages into tombstones; the children of each move up to its heir, the nearest message that lives."""
+    """Turn messages into tombstones; the children of each move up to its heir, the nearest live message above it."""
     for message in messages:
         change(store, conversation, message, {**EMPTIED, "version": version, "updated_at": at, "deleted_at": at})
         parameters = {"conversation": conversation.id, "here": message.seq, "child_of": message.id}
@@ -369,7 +369,7 @@ def _soft_delete_all(models: Models, names: tuple[str, ...]) -> Any:
 def newest_of_each(store: Store, conversations: Sequence[Any], limit: int) -> dict[str, list[Any]]:
     """The newest messages of several conversations, oldest first, in one statement for all that never branched.
 
-    Each conversation's are a range of the primary key, which begins behind the live message that is one too many.
+    Each conversation's are a range of the primary key, which begins behind the newest live message beyond the limit.
     """
     found: dict[str, list[Any]] = {conversation.id: [] for conversation in conversations}
     straight = [conversation.id for conversation in conversations if not conversation.branched]
@@ -405,7 +405,7 @@ def _newest_of_each(models: Models) -> Any:
 
 
 def seq_of(store: Store, conversation_id: Any, message_id: Any) -> int | None:
-    """Where a message stands in its conversation, deleted ones too; None if it was never there."""
+    """The seq of a message, also of a deleted one; None if there never was one."""
     column = message_key(message_id)
     if column is None:
         return None
@@ -427,7 +427,7 @@ def _seq_of(models: Models, system: bool, column: str, message_column: str) -> A
 
 
 def set_version(store: Store, conversation: Any, version: int) -> None:
-    """Bring messages that this transaction has put beyond *version* back to it."""
+    """Set messages that this transaction has brought beyond *version* back to it."""
     store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
 
 
@@ -441,16 +441,16 @@ def _set_version(models: Models) -> Any:
 def taken(store: Store, conversation: Any, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """Those ids and client ids of *messages* that the conversation has already used, deleted and branched ones included."""
     found: set[str] = set()
-    for start in range(0, len(messages), _AT_ONCE):
-        some = messages[start : start + _AT_ONCE]
+    for start in range(0, len(messages), _BATCH_SIZE):
+        some = messages[start : start + _BATCH_SIZE]
         names = {"ids": [row["id"] for row in some], "client_ids": [row.get("client_id") for row in some]}
         for used in store.execute(_taken(store.models), {"conversation": conversation.id, **names}):
             found.update(name for name in used if name is not None)
     return found
 
 
-_AT_ONCE = 500
-"""Parameters are limited in number."""
+_BATCH_SIZE = 500
+"""Messages of one statement: databases bound the number of parameters."""
 
 
 @statement

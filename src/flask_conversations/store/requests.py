@@ -25,7 +25,7 @@ def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since:
 
 
 def expire(store: Store, *, kept_since: dt.datetime) -> None:
-    """Forget the owner's keys from before *kept_since*, everybody's for the system."""
+    """Delete the owner's keys from before *kept_since*; as the system, those of all owners."""
     store.execute(_expire(store.models, store.dialect, store.system), {"kept_since": kept_since})
 
 
@@ -41,7 +41,7 @@ def _expire(models: Models, dialect: str, system: bool) -> Any:
 
 
 def answered(store: Store, scope: str, key: str) -> sa.Row[Any] | None:
-    """The fingerprint and answer kept for a key; None if the request that held it was rolled back."""
+    """The fingerprint and answer kept for a key; None if the request that took it was rolled back."""
     return store.execute(_answered(store.models), {"the_scope": scope, "the_key": key}).first()
 
 
@@ -55,18 +55,18 @@ def _answered(models: Models) -> Any:
     return sa.select(c.fingerprint, c.answer).where(_this_key(c))
 
 
-def answer(store: Store, scope: str, key: str, what: Mapping[str, Any], conversation_id: str | None) -> None:
-    """Keep the answer, in the transaction of the effect; it goes when the conversation that it shows is gone for good."""
-    parameters = {"the_scope": scope, "the_key": key, "what": dict(what), "about": conversation_id}
+def answer(store: Store, scope: str, key: str, body: Mapping[str, Any], conversation_id: str | None) -> None:
+    """Keep the answer, in the transaction of the effect. It is deleted together with the conversation that it shows."""
+    parameters = {"the_scope": scope, "the_key": key, "body": dict(body), "about": conversation_id}
     store.execute(_answer(store.models), parameters)
 
 
 @statement
 def _answer(models: Models) -> Any:
     table = models.Idempotency.__table__
-    what = sa.bindparam("what", type_=table.c.answer.type)
+    body = sa.bindparam("body", type_=table.c.answer.type)
     about = sa.bindparam("about", type_=table.c.conversation_id.type)
-    return sa.update(table).where(_this_key(table.c)).values(answer=what, conversation_id=about)
+    return sa.update(table).where(_this_key(table.c)).values(answer=body, conversation_id=about)
 
 
 def log(store: Store, action: str, conversation_id: str | None, duration_ms: float) -> None:

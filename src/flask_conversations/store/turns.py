@@ -1,4 +1,4 @@
-"""The rows of turns. Who writes one holds its conversation's lock, or changes nothing but its own lease."""
+"""The rows of turns. A writer holds the conversation's lock, or changes only its own lease."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STORED = (
     "updated_at",
     "ended_at",
 )
-"""What is read of a turn, and `dead`: whether its lease has ended."""
+"""The columns that are read of a turn; `dead` comes with them: whether its lease has ended."""
 
 
 class Live(list[Any]):
@@ -48,12 +48,12 @@ class Live(list[Any]):
 
     @property
     def active(self) -> Any | None:
-        """The one that is under way."""
+        """The turn in progress, if any."""
         return next((turn for turn in self if turn.state in ACTIVE_STATES), None)
 
     @property
     def dead(self) -> list[Any]:
-        """Those whose worker has not been heard of for longer than its lease."""
+        """The turns whose worker has let its lease end."""
         return [turn for turn in self if turn.dead]
 
 
@@ -78,7 +78,7 @@ def _live(models: Models, dialect: str) -> Any:
 
 
 def newest(store: Store, conversation: Any) -> Any | None:
-    """The turn that has begun last; None if none ever has."""
+    """The turn that began last, if any."""
     return store.execute(_newest(store.models, store.dialect), _at(of_conversation=conversation.id)).first()
 
 
@@ -105,7 +105,7 @@ def _find(models: Models, dialect: str, column: str) -> Any:
 
 
 def insert(store: Store, row: Mapping[str, Any], *, lease: float) -> Any:
-    """A new turn, whose worker has *lease* seconds to be heard of again."""
+    """Insert a turn with a lease of *lease* seconds."""
     names = tuple(row)
     parameters = {f"its_{name}": value for name, value in row.items()}
     return store.execute(_insert(store.models, store.dialect, names), _at(lease, **parameters)).one()
@@ -128,9 +128,9 @@ def move(
     states: Collection[str] = LIVE_STATES,
     lease: float | None = None,
 ) -> Any | None:
-    """Set columns of a turn that is in one of *states*, and that *token* belongs to if one is given; None if it is not so.
+    """Set columns of a turn if it is in one of *states*, and has this *token* if one is given; else None.
 
-    With *lease* the worker has so many seconds again; without, no worker is expected.
+    *lease* renews the worker's lease by so many seconds; without it the turn has no lease.
     """
     shape = (tuple(values), token is not None, tuple(sorted(states)), lease is not None)
     parameters = {f"set_{name}": value for name, value in values.items()}
@@ -168,17 +168,17 @@ def _stop(models: Models) -> Any:
 
 
 def renew(store: Store, tokens: Sequence[str], *, lease: float) -> dict[str, bool]:
-    """Give the workers with *tokens* so many seconds again; whether each is asked to stop. A token that is missing is lost."""
+    """Renew the leases of *tokens* by so many seconds; whether each is asked to stop. A missing one has lost its turn."""
     query = _renew(store.models, store.dialect)
     found: dict[str, bool] = {}
-    for start in range(0, len(tokens), _AT_ONCE):
-        rows = store.execute(query, _at(lease, tokens=list(tokens[start : start + _AT_ONCE])))
+    for start in range(0, len(tokens), _BATCH_SIZE):
+        rows = store.execute(query, _at(lease, tokens=list(tokens[start : start + _BATCH_SIZE])))
         found.update((row.token, row.cancelled) for row in rows)
     return found
 
 
-_AT_ONCE = 500
-"""Parameters are limited in number."""
+_BATCH_SIZE = 500
+"""Tokens of one statement: databases bound the number of parameters."""
 
 
 @statement
@@ -190,10 +190,10 @@ def _renew(models: Models, dialect: str) -> Any:
 
 
 def stop_requests(store: Store, tokens: Sequence[str]) -> set[str]:
-    """Those of *tokens* whose turn shall be cancelled."""
+    """The *tokens* whose turns are to be cancelled."""
     found: set[str] = set()
-    for start in range(0, len(tokens), _AT_ONCE):
-        rows = store.execute(_stop_requests(store.models), {"tokens": list(tokens[start : start + _AT_ONCE])})
+    for start in range(0, len(tokens), _BATCH_SIZE):
+        rows = store.execute(_stop_requests(store.models), {"tokens": list(tokens[start : start + _BATCH_SIZE])})
         found.update(rows.scalars())
     return found
 
@@ -210,7 +210,7 @@ def _tokens(c: Any) -> Any:
 
 
 def dead(store: Store, *, limit: int) -> Sequence[Any]:
-    """Turns that this identity may see whose worker is gone: the conversation and the id of each."""
+    """The conversation and the id of turns whose lease has ended, as far as this identity may see them."""
     return store.execute(_dead(store.models, store.dialect, store.system), _at(limit=limit)).all()
 
 
@@ -218,7 +218,7 @@ def dead(store: Store, *, limit: int) -> Sequence[Any]:
 def _dead(models: Models, dialect: str, system: bool) -> Any:
     c = models.Turn.__table__.c
     owner = models.Conversation.__table__.c
-    # in the trash nothing is written: those that come out of it are seen to then
+    # nothing is written in the trash: such turns are recovered once their conversation is restored
     here = sa.select(constant(1)).where(owner.id == c.conversation_id, visible(models)).exists()
     query = sa.select(c.conversation_id, c.id).where(c.expires_at < _clock(dialect), here)
     if not system:
@@ -227,7 +227,7 @@ def _dead(models: Models, dialect: str, system: bool) -> Any:
 
 
 def poll_status(store: Store, conversation_id: Any) -> Any | None:
-    """What a poll needs to know: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
+    """For a poll: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
     query = _poll_status(store.models, store.dialect, store.system, *store.key(conversation_id))
     return store.execute(query, _at(key=store.key_value(conversation_id))).first()
 
@@ -251,16 +251,16 @@ def _conversation(c: Any) -> Any:
 
 
 def _clock(dialect: str) -> Any:
-    """The clock of the database: workers on several machines need not agree on the time. SQLite is on the one machine there is."""
+    """The clock of the database: workers on several machines need not agree on the time. SQLite runs on one machine."""
     return sa.func.clock_timestamp() if dialect == "postgresql" else sa.bindparam("moment", type_=_MOMENT)
 
 
 def _lease_end(dialect: str) -> Any:
     if dialect != "postgresql":
         return sa.bindparam("until", type_=_MOMENT)
-    nought = constant(0)
+    zero = constant(0)
     seconds = sa.bindparam("lease", type_=sa.Double)
-    return sa.func.clock_timestamp() + sa.func.make_interval(nought, nought, nought, nought, nought, nought, seconds)
+    return sa.func.clock_timestamp() + sa.func.make_interval(zero, zero, zero, zero, zero, zero, seconds)
 
 
 def _at(lease: float = 0, **parameters: Any) -> dict[str, Any]:

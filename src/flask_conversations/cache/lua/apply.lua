@@ -1,11 +1,11 @@
 -- APPLY: the transaction is committed; bring the entry from one version to the next.
 -- ARGV: token, reserve_ms, from version, to version, ttl_ms, limit, element tails, the oldest first
--- Answers {token, 'applied'}, {token, 'later'} (another writer was further), or {token, 'gap'} (also for what would
--- become too large).
+-- Answers {token, 'applied'}, {token, 'later'} (a later writer was faster), or {token, 'gap'} (also for an entry
+-- that would become too large).
 
 local from, to, ttl_ms, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
--- its holder may have read before the commit
+-- the reader with the lease may have read before the commit
 drop_lease()
 local place, reserved = own_mark()
 
@@ -17,10 +17,10 @@ local function fits()
   for below = 1, math.min(#base, limit - (#ARGV - 6)) do
     bytes = bytes + #base[below]
   end
-  return bytes <= MOST_BYTES
+  return bytes <= MAX_BYTES
 end
 
--- the new elements on top of what is there, below the reservations of others
+-- the new elements on top of the old ones, below the reservations of others
 local function push()
   local empty = base[1]:match(EMPTY)
   if #marks == 1 then
@@ -57,7 +57,7 @@ elseif head and place and head.version == from and #ARGV > 6 and fits() then
 else
   drop_base()
 end
--- last: whatever fails before leaves the key closed
+-- last: any failure before this leaves the key closed
 if place then
   remove_mark(place)
 end

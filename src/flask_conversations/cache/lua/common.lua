@@ -1,12 +1,12 @@
--- What every script knows: the time and the incarnation of this server, and what the key holds.
+-- Shared by all scripts: the time and the run id of this server, and the content of the key.
 --
--- ARGV[1] names the caller's reservation, lease or call and is the first element of every answer, so that an answer that
--- belongs to another owner is detected. ARGV[2] is the life of a reservation in milliseconds.
+-- ARGV[1] names the caller's reservation, lease or call and is the first element of every answer, so that an answer to
+-- another call is detected. ARGV[2] is the life of a reservation in milliseconds.
 
 local key, token, reserve_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
-local MOST = 5000 -- elements; a list with more is none of ours
-local MOST_BYTES = 1048576 -- of all messages of an entry: entries.MOST_BYTES
+local MAX_ELEMENTS = 5000 -- a longer list is none of ours
+local MAX_BYTES = 1048576 -- of all messages of an entry: entries.MAX_BYTES
 local SCHEMA = '1'
 local HEADER = '^{"_v":(%d+),"_e":"(%x+)","_t":(%d+),"_s":(%d+),"_c":"([^"]*)","_o":"([^"]*)",'
 local EMPTY = HEADER .. '"_w":%-?%d+,"_empty":1}$'
@@ -18,7 +18,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local marks = {}  -- reservations as they are stored, the newest first
 local lease = nil -- {token =, run =, time =}
 local base = {}   -- messages as they are stored, the newest first, or the one element of an empty conversation
-local head = nil  -- what the newest of base says: {version =, run =, time =, owner =}
+local head = nil  -- the header of the newest in base: {version =, run =, time =, owner =}
 local reason = 'absent' -- why there is no head
 
 local function number(value)
@@ -30,7 +30,7 @@ local function stamped(version, time, tail)
 end
 
 local function drop_base()
-  -- also what a push that ran out of memory has left
+  -- also the remains of a push that ran out of memory
   if #base > 0 then
     if #marks > 0 then
       redis.call('LTRIM', key, 0, #marks - 1)
@@ -71,7 +71,7 @@ end
 local function read_head()
   local version, its_run, time, schema, conversation, owner = base[1]:match(HEADER)
   if not version or schema ~= SCHEMA or not key:find('{' .. conversation .. '}', 1, true) then
-    reason = 'rubbish'
+    reason = 'corrupt'
   elseif its_run ~= run then
     reason = 'restarted'
   else
@@ -81,9 +81,9 @@ end
 
 local function load()
   local length = redis.pcall('LLEN', key)
-  if type(length) == 'table' or length > MOST then
+  if type(length) == 'table' or length > MAX_ELEMENTS then
     redis.call('UNLINK', key)
-    reason = 'rubbish'
+    reason = 'corrupt'
     return
   end
   local items = length > 0 and redis.call('LRANGE', key, 0, -1) or {}
@@ -102,7 +102,7 @@ local function load()
     lease = {token = its_token, run = its_run, time = tonumber(time)}
     if #items > 1 or not its_token then
       redis.call('UNLINK', key)
-      marks, lease, reason = {}, nil, 'rubbish'
+      marks, lease, reason = {}, nil, 'corrupt'
     end
     return
   end

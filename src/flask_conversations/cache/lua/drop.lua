@@ -1,6 +1,6 @@
--- DROP: settle a change that is no plain append, or one that could not be reserved. Only the reservations of others stay.
+-- DROP: end a change that is no plain append, or that could not be reserved. Only the reservations of others stay.
 -- ARGV: token, reserve_ms
--- Answers {token, 'dropped'}. Every command here is one that Redis takes when it is out of memory.
+-- Answers {token, 'dropped'}. Redis accepts each of these commands when it is out of memory.
 
 drop_lease()
 local place = own_mark()

@@ -1,4 +1,4 @@
--- RESERVE: from now until it is settled nothing here is servable. Under the row lock, just before COMMIT.
+-- RESERVE: until the reservation ends, no entry is served. Called under the row lock, just before COMMIT.
 -- ARGV: token, reserve_ms, from version, tail of the element of an empty conversation (or '', where none may be made)
 -- Answers {token, 'reserved'}.
 

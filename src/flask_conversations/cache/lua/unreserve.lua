@@ -1,4 +1,4 @@
--- UNRESERVE: the transaction is known to have been rolled back; what lies below is as true as before.
+-- UNRESERVE: the transaction was rolled back for certain; the entry below is as valid as before.
 -- ARGV: token, reserve_ms, ttl_ms
 -- Answers {token, 'unreserved'}.
 

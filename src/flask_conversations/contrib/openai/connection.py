@@ -1,4 +1,4 @@
-"""Ends connections whose turn was cancelled while the model kept silent: a thread that waits for bytes cannot check."""
+"""Closes the connections of cancelled turns: a thread that waits for bytes cannot check for a cancellation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 POLL_INTERVAL = 0.25
-"""Seconds between two looks; a cancelled turn waits no longer for its connection."""
+"""Seconds between two checks; a cancelled turn waits no longer for its connection."""
 
 
 class CancellableConnection:

@@ -1,4 +1,4 @@
-"""The HTTP of it: one question to an endpoint, tried again for as long as nothing of the answer was passed on."""
+"""The HTTP request to an endpoint, retried as long as no part of the answer was passed on."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import httpx
 from ...turns import Reasoning, Usage
 from .connection import CancellableConnection, ConnectionWatcher
 from .errors import CUT, EndpointError, refused
-from .reading import Asked, chunks_of, read
+from .reading import RequestedCall, chunks_of, read
 
 JSON = dict[str, Any]
 
 CONNECT_SECONDS = 10.0
-LONGEST_WAIT = 30.0
-"""Seconds before another attempt, whatever the endpoint asks for: then it is better to say so."""
-LONGEST_REFUSAL = 64 * 1024
-"""Bytes that are read of an answer which says why there is none."""
+MAX_RETRY_WAIT = 30.0
+"""Seconds before another attempt; an endpoint that asks for more is not retried."""
+MAX_ERROR_BYTES = 64 * 1024
+"""Bytes that are read of an error response."""
 
 _log = logging.getLogger("flask_conversations")
 
 
 class Endpoint:
-    """Where chat completions are, and how patient we are with it."""
+    """The address of chat completions, with its timeouts and retries."""
 
     backoff = 0.5
     """Seconds before the second attempt, about; then twice as long each time."""
@@ -52,7 +52,7 @@ class Endpoint:
 
     @contextlib.contextmanager
     def session(self, is_cancelled: Callable[[], bool]) -> Iterator[Session]:
-        """Questions of one turn, on one connection. None outlives the block."""
+        """The requests of one turn, on one connection, which is closed with the block."""
         connection = CancellableConnection(is_cancelled)
         timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
         # no redirects: the key is meant for this address
@@ -62,7 +62,7 @@ class Endpoint:
 
     def post(
         self, client: httpx.Client, connection: CancellableConnection, payload: JSON
-    ) -> Iterator[str | Reasoning | Asked | Usage]:
+    ) -> Iterator[str | Reasoning | RequestedCall | Usage]:
         """One attempt. Raises `EndpointError`."""
         deadline = time.monotonic() + self._deadline
         sent = {"content": json.dumps(payload).encode(), "extensions": {"trace": connection.trace}}
@@ -78,8 +78,8 @@ class Endpoint:
         """Wait before attempt number *attempt* + 1. False if there should be none."""
         seconds = error.retry_after
         if seconds is None:
-            seconds = min(self.backoff * 2**attempt * random.uniform(0.5, 1), LONGEST_WAIT)
-        if not error.temporary or attempt >= self._retries or seconds > LONGEST_WAIT:
+            seconds = min(self.backoff * 2**attempt * random.uniform(0.5, 1), MAX_RETRY_WAIT)
+        if not error.temporary or attempt >= self._retries or seconds > MAX_RETRY_WAIT:
             return False
         ends = time.monotonic() + seconds
         while not is_cancelled() and (left := ends - time.monotonic()) > 0:
@@ -98,12 +98,12 @@ class Endpoint:
                     raise EndpointError(f"The model took longer than {_seconds(self._deadline)}.", note="deadline")
 
     def _reason(self, response: httpx.Response) -> Any:
-        """The JSON of a refusal, None if it is something else."""
+        """The JSON of an error response, None if it is something else."""
         body = b""
         try:
             for piece in response.iter_bytes():
                 body += piece
-                if len(body) > LONGEST_REFUSAL:
+                if len(body) > MAX_ERROR_BYTES:
                     break
             return json.loads(body)
         except (httpx.HTTPError, ValueError, RecursionError):
@@ -125,12 +125,12 @@ class Endpoint:
 
 
 class Session:
-    """The questions of one turn."""
+    """The requests of one turn."""
 
     def __init__(self, endpoint: Endpoint, client: httpx.Client, connection: CancellableConnection) -> None:
         self._endpoint, self._client, self._connection = endpoint, client, connection
 
-    def ask(self, payload: JSON) -> Iterator[str | Reasoning | Asked | Usage]:
+    def ask(self, payload: JSON) -> Iterator[str | Reasoning | RequestedCall | Usage]:
         """The model's answer, as it comes. Ends early when the turn is cancelled. Raises `ResponderError`."""
         attempt = 0
         while True:
@@ -143,18 +143,18 @@ class Session:
             except EndpointError as error:
                 if self._connection.is_cancelled():
                     return
-                # never again once a reader has seen the beginning
+                # no retry once a reader has received the beginning
                 if passed_on or not self._endpoint.pause(attempt, error, self._connection.is_cancelled):
                     self._log(logging.WARNING, "gave no answer" if not passed_on else "broke off", attempt, error)
                     if self._connection.is_cancelled():
                         return
                     raise error.for_user() from None
-                self._log(logging.INFO, "is asked again", attempt, error)
+                self._log(logging.INFO, "will be retried", attempt, error)
             attempt += 1
 
-    def _log(self, level: int, what: str, attempt: int, error: EndpointError) -> None:
+    def _log(self, level: int, event: str, attempt: int, error: EndpointError) -> None:
         _log.log(
-            level, "The model's endpoint %s %s (attempt %d: %s).", self._endpoint.host, what, attempt + 1, error.note
+            level, "The model's endpoint %s %s (attempt %d: %s).", self._endpoint.host, event, attempt + 1, error.note
         )
 
 
@@ -163,7 +163,7 @@ def _seconds(number: float) -> str:
 
 
 def _address(base_url: str) -> httpx.URL:
-    """Where the completions are; a query, as Azure has it, stays at the end."""
+    """The address of the completions; a query, as in URLs of Azure, stays at the end."""
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError):

@@ -41,7 +41,7 @@ class EndpointError(Exception):
         super().__init__(sentence)
         self.sentence, self.temporary, self.retry_after = sentence, temporary, retry_after
         self.note = note or type(self).__name__
-        """A further word for the log."""
+        """A detail for the log."""
 
     def for_user(self) -> ResponderError:
         """The error that the user sees."""
@@ -52,10 +52,10 @@ class EndpointError(Exception):
 
 
 def refused(status: int, headers: Mapping[str, str], body: Any) -> EndpointError:
-    """The error that an answer with this status stands for."""
+    """The error for an answer with this status."""
     code = _code(body)
     if 300 <= status < 400:
-        return EndpointError("The model's endpoint sent us elsewhere, where we do not go.", note=str(status))
+        return EndpointError("The model's endpoint redirected the request, which is not allowed.", note=str(status))
     general = f"The model's endpoint {'has a problem' if status >= 500 else 'refused the question'} ({status})."
     sentence = _BY_CODE.get(code) or _BY_STATUS.get(status) or general
     temporary = (status >= 500 or status in _TEMPORARY) and code not in _BY_CODE
@@ -72,7 +72,7 @@ def reported(error: Any) -> EndpointError:
 
 
 def _code(body: Any) -> str:
-    """The code of the error, if it is a word; a text might repeat the question."""
+    """The code of the error, if it is an identifier; a text might repeat the question."""
     error = body.get("error") if isinstance(body, dict) else None
     for key in ("code", "type"):
         code = error.get(key) if isinstance(error, dict) else None

@@ -1,4 +1,4 @@
-"""What was said so far in a turn, as the endpoint wants to see it when it is asked again."""
+"""The answer of a turn so far, in the format of the next request to the endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_RESULT = "The tool did not run."
 
 
 def part_of(event: str | Event) -> JSON | None:
-    """An event as a part of the answer; None if the model does not get to see it."""
+    """An event as a part of the answer; None if it is not sent to the model."""
     if isinstance(event, str):
         return {"type": "text", "text": event}
     if isinstance(event, ToolCall):
@@ -33,7 +33,7 @@ def ids_of(parts: Iterable[Part], kind: str, key: str) -> set[str]:
 
 
 def messages_of(parts: Iterable[Part]) -> list[JSON]:
-    """Chat completions messages of an answer: calls, each followed by what its tool said, and texts."""
+    """Chat completions messages of an answer: calls, each followed by the result of its tool, and texts."""
     parts = [*parts]
     results = {part.get("tool_call_id"): part.get("content") for part in parts if part.get("type") == "tool_result"}
     messages: list[JSON] = []
@@ -51,14 +51,14 @@ def messages_of(parts: Iterable[Part]) -> list[JSON]:
 
 
 def _assistant(messages: list[JSON]) -> JSON:
-    """The message that is being written, a new one after a tool."""
+    """The unfinished message; a new one after a tool."""
     if not messages or messages[-1]["role"] == "tool":
         messages.append({"role": "assistant", "content": ""})
     return messages[-1]
 
 
 def _close(messages: list[JSON], results: Mapping[Any, Any]) -> None:
-    """Follow the calls of the last message with what their tools said."""
+    """Add the results of the calls of the last message behind it."""
     calls = messages[-1].get("tool_calls", []) if messages else []
     for call in calls:
         content = results.get(call["id"], NO_RESULT)
@@ -67,7 +67,7 @@ def _close(messages: list[JSON], results: Mapping[Any, Any]) -> None:
 
 
 def _call(part: Part) -> JSON:
-    # what is no object would be refused as an argument, and the model has been told that it was none
+    # arguments must be an object; the result of the call has told the model so
     arguments = arguments_of(ToolCall("", "", part.get("arguments"))) or {}
     function = {"name": part.get("name"), "arguments": json.dumps(arguments, ensure_ascii=False)}
     return {"id": part.get("id"), "type": "function", "function": function}

@@ -1,4 +1,4 @@
-"""Asks the model, runs the tools it asks for, and asks again, until it has answered or a person has to decide."""
+"""Calls the model, runs the requested tools, and calls it again, until it has answered or the user has to decide."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ...turns import Event, ResponderError, ToolCall, ToolResult, Usage
 from .endpoint import Endpoint, Session
 from .errors import SILENT
 from .parts import ids_of, messages_of, part_of
-from .reading import Asked
+from .reading import RequestedCall
 from .tools import DENIED, JSON, Tool, Tools, arguments_of, by_name, definition_of, run
 
 E = TypeVar("E", bound="str | Event")
 
 MAX_ROUNDS = 8
-"""How often the model is asked in one go before it has to come to an end with its tools."""
+"""Requests to the model in one run; if the last one still calls tools, the turn fails."""
 
 
 class Turn(Protocol):
-    """What this responder wants to know of a turn."""
+    """The attributes of a turn that this responder uses."""
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...
@@ -39,9 +39,9 @@ class Turn(Protocol):
 class OpenAIResponder:
     """A model behind an endpoint that speaks OpenAI's chat completions, as a responder.
 
-    *tools* are functions that the model may call, by name or as `Tool`. *timeout* are the seconds without a sign of the model,
-    *deadline* those for one answer of it altogether. An endpoint that is down or busy is asked *retries* more times,
-    but never once a part of the answer was passed on. *extra* joins the request's body; what is None there leaves it.
+    *tools* are functions that the model may call, by name or as `Tool`. *timeout* is the seconds without output of the model,
+    *deadline* the seconds for one whole answer. A request to an endpoint that is down or busy is retried *retries* times,
+    but not once a part of the answer was passed on. *extra* is merged into the request's body; None removes a member.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class OpenAIResponder:
         for call in answer.unsettled(turn.approved):
             if turn.cancelled:
                 return
-            yield answer.says(run(self._tools, call, turn))
+            yield answer.record(run(self._tools, call, turn))
         for call in answer.unsettled(turn.denied):
-            yield answer.says(ToolResult(call.id, DENIED, is_error=True))
+            yield answer.record(ToolResult(call.id, DENIED, is_error=True))
 
         with self._endpoint.session(lambda: turn.cancelled) as session:
             for _ in range(MAX_ROUNDS):
@@ -82,36 +82,36 @@ class OpenAIResponder:
                 waiting = yield from self._run(calls, turn, answer)
                 if turn.cancelled or waiting:
                     return
-        raise ResponderError("The model asked for tools again and again, and came to no answer.")
+        raise ResponderError("The model requested tools too many times, and gave no answer.")
 
     def _ask(self, session: Session, turn: Turn, answer: _Answer) -> Generator[str | Event, None, list[ToolCall]]:
-        """Pass on what the model says; return the calls it asks for."""
+        """Pass on the output of the model; return the calls that it requests."""
         calls: list[ToolCall] = []
         for piece in session.ask(self._payload(turn, answer)):
             if turn.cancelled:
                 break
-            if isinstance(piece, Asked):
+            if isinstance(piece, RequestedCall):
                 calls.append(answer.call(piece, self._tools))
             elif isinstance(piece, Usage):
                 yield piece if piece.model else dataclasses.replace(piece, model=self.model)
             else:
-                yield answer.says(piece)
-        if not (calls or answer.has_words or turn.cancelled):
+                yield answer.record(piece)
+        if not (calls or answer.has_content or turn.cancelled):
             raise ResponderError(SILENT)
         return calls
 
     def _run(self, calls: list[ToolCall], turn: Turn, answer: _Answer) -> Generator[Event, None, bool]:
-        """Run the tools that may run; return whether others wait for the user, who hears of them last."""
+        """Run the tools that may run, then pass on the calls that wait for the user; return whether there are any."""
         waiting = [call for call in calls if call.requires_approval]
-        at_once = [call for call in calls if not call.requires_approval]
-        for call in at_once:
-            yield answer.says(call)
-        for call in at_once:
+        runnable = [call for call in calls if not call.requires_approval]
+        for call in runnable:
+            yield answer.record(call)
+        for call in runnable:
             if turn.cancelled:
                 return True
-            yield answer.says(run(self._tools, call, turn))
+            yield answer.record(run(self._tools, call, turn))
         for call in waiting:
-            yield answer.says(call)
+            yield answer.record(call)
         return bool(waiting)
 
     def _payload(self, turn: Turn, answer: _Answer) -> JSON:
@@ -134,36 +134,40 @@ class _Answer:
         self._parts = [*turn.answer]
         self._ids = ids_of(self._parts, "tool_call", "id")
 
-    def says(self, event: E) -> E:
-        """*event*, noted."""
+    def record(self, event: E) -> E:
+        """Record *event*, and return it."""
         part = part_of(event)
         if part:
             self._parts.append(part)
         return event
 
     def unsettled(self, calls: Iterable[ToolCall]) -> Iterator[ToolCall]:
-        """Those that have no result by then, so that none ever runs twice."""
+        """The calls that have no result by then, so that none ever runs twice."""
         for call in calls:
             if call.id not in ids_of(self._parts, "tool_result", "tool_call_id"):
                 yield call
 
-    def call(self, asked: Asked, tools: Mapping[str, Tool]) -> ToolCall:
-        """The call that the model asks for, under an id that no other of this answer has."""
-        name = re.sub(r"[^a-zA-Z0-9_-]", "_", asked.name)[:64] or "unknown"
-        id = asked.id if asked.id and len(asked.id) <= 64 and asked.id not in self._ids else f"call_{uuid.uuid4().hex}"
+    def call(self, requested: RequestedCall, tools: Mapping[str, Tool]) -> ToolCall:
+        """The call that the model requests, with an id that is unique in this answer."""
+        name = re.sub(r"[^a-zA-Z0-9_-]", "_", requested.name)[:64] or "unknown"
+        id = (
+            requested.id
+            if requested.id and len(requested.id) <= 64 and requested.id not in self._ids
+            else f"call_{uuid.uuid4().hex}"
+        )
         self._ids.add(id)
-        found = arguments_of(ToolCall(id, name, asked.arguments))
+        found = arguments_of(ToolCall(id, name, requested.arguments))
         tool = tools.get(name)
-        # one that could not run anyway is nothing to decide about
+        # a call that cannot run needs no decision
         waits = tool is not None and tool.requires_approval and found is not None
-        return ToolCall(id, name, asked.arguments if found is None else found, requires_approval=waits)
+        return ToolCall(id, name, requested.arguments if found is None else found, requires_approval=waits)
 
     def messages(self) -> list[JSON]:
         return messages_of(self._parts)
 
     @property
-    def has_words(self) -> bool:
-        """Whether there is something to read, or something was done."""
+    def has_content(self) -> bool:
+        """Whether there is visible text, or a part of another kind than reasoning."""
         kinds = {part.get("type") for part in self._parts if part.get("type") != "text"} - {"reasoning"}
         return bool(kinds) or any(
             str(part.get("text", "")).strip() for part in self._parts if part.get("type") == "text"

@@ -1,4 +1,4 @@
-"""Functions that a model may call: how they are described to it, and what comes of a call."""
+"""Functions that a model may call: their descriptions, their calls, and the results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ...turns import ToolCall, ToolResult
 JSON = dict[str, Any]
 Function = Callable[..., Any]
 
-LARGEST_RESULT = 200_000
+MAX_RESULT_LENGTH = 200_000
 """Characters of JSON; a longer result is not shown to the model, whose window it would fill."""
 
 DENIED = "The user did not allow this tool call."
 
 _TURN = "turn"
-"""The parameter of a function that is not the model's to fill."""
+"""The parameter of a function that the model does not fill."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _TYPES: dict[Any, JSON] = {
@@ -74,7 +74,7 @@ Tools = Mapping[str, "Function | Tool"] | Iterable["Function | Tool"]
 
 
 def by_name(tools: Tools | None) -> dict[str, Tool]:
-    """The tools, however they were given."""
+    """The tools by name, from any form in which they may be given."""
     if isinstance(tools, Mapping):
         found = [dataclasses.replace(t, name=n) if isinstance(t, Tool) else Tool(n, t) for n, t in tools.items()]
     else:
@@ -86,7 +86,7 @@ def by_name(tools: Tools | None) -> dict[str, Tool]:
 
 
 def run(tools: Mapping[str, Tool], call: ToolCall, turn: Any) -> ToolResult:
-    """What the tool says to *call*. Whatever goes wrong becomes a result, with words that give nothing away."""
+    """Run the tool of *call*. Any failure becomes a result, in words that give no details away."""
     tool = tools.get(call.name)
     if tool is None:
         return ToolResult(call.id, "There is no tool of this name.", is_error=True)
@@ -97,11 +97,11 @@ def run(tools: Mapping[str, Tool], call: ToolCall, turn: Any) -> ToolResult:
         return ToolResult(call.id, "The arguments do not fit the tool.", is_error=True)
     try:
         with _context(turn):
-            said = tool.function(**arguments, **_extra(tool, turn))
-    except Exception as error:  # noqa: BLE001  the tool is the host's: the model gets to hear of it, and the turn goes on
+            result = tool.function(**arguments, **_extra(tool, turn))
+    except Exception as error:  # noqa: BLE001  the tool is the host's: its failure is a result, and the turn goes on
         _log.error("The tool %s has failed: %s", tool.name, redacted_traceback(error))
         return ToolResult(call.id, "The tool failed.", is_error=True)
-    return _result(call, said)
+    return _result(call, result)
 
 
 def arguments_of(call: ToolCall) -> JSON | None:
@@ -117,13 +117,13 @@ def arguments_of(call: ToolCall) -> JSON | None:
     return dict(found) if isinstance(found, Mapping) else None
 
 
-def _result(call: ToolCall, said: Any) -> ToolResult:
+def _result(call: ToolCall, result: Any) -> ToolResult:
     try:
-        text = json.dumps(said, allow_nan=False)
+        text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        _log.error("The tool %s has returned a %s, which is no JSON.", call.name, type(said).__name__)
+        _log.error("The tool %s has returned a %s, which is no JSON.", call.name, type(result).__name__)
         return ToolResult(call.id, "The tool's result cannot be shown.", is_error=True)
-    if len(text) > LARGEST_RESULT:
+    if len(text) > MAX_RESULT_LENGTH:
         return ToolResult(call.id, f"The tool's result is too long: {len(text)} characters.", is_error=True)
     return ToolResult(call.id, json.loads(text))
 
@@ -159,7 +159,7 @@ def _parameters(tool: Tool) -> JSON:
         schema = _schema(hints.get(name))
         if schema is None or parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ValueError(
-                f"What the parameter {name!r} of the tool {tool.name!r} may be is not plain. Give a JSON schema:"
+                f"The parameter {name!r} of the tool {tool.name!r} has no annotation with a plain type. Give a JSON schema:"
                 f" Tool({tool.name!r}, ..., parameters={{...}})."
             )
         properties[name] = schema

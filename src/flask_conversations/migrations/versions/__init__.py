@@ -1,1 +1,1 @@
-"""The steps, oldest first. A step that was released is never edited: what it got wrong, the next one puts right."""
+"""The steps, oldest first. A released step is never edited: the next one corrects its mistakes."""
