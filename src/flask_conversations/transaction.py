@@ -205,8 +205,9 @@ def _before_commit(session: Session) -> None:
 
 def _after_commit(session: Session) -> None:
     # fires for savepoints too, and before the transaction ends
-    if _KEY in session.info:
-        work_of(session).committed = session.get_nested_transaction() or session.get_transaction()
+    work: SessionWork | None = session.info.get(_KEY)
+    if work is not None:
+        work.committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _after_create(session: Session, begun: SessionTransaction) -> None:
@@ -218,9 +219,9 @@ def _after_create(session: Session, begun: SessionTransaction) -> None:
 
 def _after_end(session: Session, ended: SessionTransaction) -> None:
     """Callbacks of a released savepoint move to the transaction around it; those of a rolled back one are discarded."""
-    if _KEY not in session.info or not (ended.nested or ended.parent is None):
+    work: SessionWork | None = session.info.get(_KEY)
+    if work is None or not (ended.nested or ended.parent is None):
         return
-    work = work_of(session)
     done, work.committed = work.committed is ended, None
     if ended.parent is not None:
         for tag, noted in work.changes:

@@ -43,7 +43,8 @@ def values(
 ) -> dict[str, Any]:
     """The column values of a new message, `None` ones left out. Raises `ValidationFailed` naming every refused field."""
     problems = rules.Problems()
-    problems.errors.update(too_many({**further, "content": content}, max_parts))
+    if further or not isinstance(content, str):
+        problems.errors.update(too_many({**further, "content": content}, max_parts))
     row: dict[str, Any] = {"role": problems.take("role", RULES["role"], role)}
     checked = problems.take("content", rules.content(max_length), content)
     for name, value in further.items():
@@ -120,14 +121,15 @@ def dump(row: Any) -> Message:
     found: dict[str, Any] = dict(zip(_SHOWN, row, strict=False))
     reason, comment, is_parts = row[len(_SHOWN) : len(_SHOWN) + 3]
     found["content"] = content_of(decode_text(found["content"]), is_parts, found["parts"])
-    found["rating"] = _rating(found["rating"])
-    found["feedback"] = (
-        None if found["rating"] is None else {"rating": found["rating"], "reason": reason, "comment": comment}
-    )
+    found["feedback"] = None
+    if found["rating"] is not None:
+        found["rating"] = _rating(found["rating"])
+        found["feedback"] = {"rating": found["rating"], "reason": reason, "comment": comment}
     found["attachments"] = found["attachments"] or []
     found["contexts"] = found["contexts"] or []
     for name in ("created_at", "updated_at", "edited_at"):
-        found[name] = iso(found[name])
+        if found[name] is not None:
+            found[name] = iso(found[name])
     return cast("Message", found)
 
 
@@ -135,8 +137,8 @@ DEFAULTS = {name: field.default for name, field in fields.MESSAGE.items() if fie
 """The members that an entry of the cache leaves out of a message, with their values there."""
 
 
-def _rating(stored: str | None) -> str | int | None:
-    if stored is None or stored in ("up", "down"):
+def _rating(stored: str) -> str | int:
+    if stored in ("up", "down"):
         return stored
     try:
         return int(stored)

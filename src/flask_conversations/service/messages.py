@@ -68,11 +68,12 @@ def prepared(work: UnitOfWork, conversation_id: str, item: Any) -> dict[str, Any
     config = work.config
     role, content = fields.pop("role", None), fields.pop("content", None)
     row = schema.values(role, content, fields, config.max_content_length, config.max_parts)
-    own_id = rules.uuid_or_none(given_id)
+    own_id = None if given_id is None else rules.uuid_or_none(given_id)
     if client_id is None and own_id is None:
         client_id = given_id
     # a client's own UUID is taken as the id
-    own_id = own_id or rules.uuid_or_none(client_id)
+    if own_id is None and client_id is not None:
+        own_id = rules.uuid_or_none(client_id)
     if client_id is not None:
         row["fingerprint"] = schema.fingerprint_of({**row, "parent_id": parent_id} if parent_id else row)
         row["client_id"] = rules.check("client_id", rules.client_id, client_id)

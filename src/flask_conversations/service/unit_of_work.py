@@ -23,11 +23,14 @@ from ..errors import ConfigurationError, ConversationsError, StorageUnavailable
 from ..identity.base import Identity
 from ..schemas import rules
 from ..store import Store, db_errors, lenient, requests
+from ..transaction import SessionWork
 from .backend import Backend
 from .cursors import Cursors
 from .savepoints import savepoint, undo
 
 logger = logging.getLogger("flask_conversations")
+
+_HERE = contextlib.nullcontext()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +71,7 @@ class UnitOfWork:
             self.session,
             backend.models,
             identity,
+            dialect=backend.dialect,
             set_up=backend.set_up,
             lock_timeout=self.config.lock_timeout,
             foreign_status=self.config.foreign_status,
@@ -164,17 +168,12 @@ class Units:
         return self._run(_write, _Call(name, rule, args, kwargs, True))  # type: ignore[no-any-return]
 
     def _run(self, transact: Callable[[Units, Backend, _Call], Any], call: _Call) -> Any:
-        if self._app is None and has_app_context():
-            return self._run_here(transact, call)
-        with self.context():
-            return self._run_here(transact, call)
-
-    def _run_here(self, transact: Callable[[Units, Backend, _Call], Any], call: _Call) -> Any:
-        backend = self._get_backend()
-        with backend.connection_lock:
-            if logger.isEnabledFor(logging.DEBUG):
-                return _logged(transact, self, backend, call)
-            return transact(self, backend, call)
+        with _HERE if self._app is None and has_app_context() else self.context():
+            backend = self._get_backend()
+            with backend.connection_lock:
+                if logger.isEnabledFor(logging.DEBUG):
+                    return _logged(transact, self, backend, call)
+                return transact(self, backend, call)
 
     @property
     def backend(self) -> Backend:
@@ -190,12 +189,10 @@ class Units:
         backend = self.backend
         return Units(lambda: backend, self.identity, backend.app)
 
-    def leaves_commit_to_host(self, session: Session) -> bool:
-        """Whether a call only flushes its writes to *session*."""
+    def leaves_commit_to_host(self, backend: Backend, outer: SessionWork) -> bool:
+        """Whether a call only flushes its writes to the session of *outer*."""
         # a service with `app=` closes its session at the end of the call, so that a host could not commit it
-        if self._app is None and not self._get_backend().config.autocommit:
-            return True
-        return transaction.work_of(session).joined > 0
+        return outer.joined > 0 or (self._app is None and not backend.config.autocommit)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -274,7 +271,7 @@ def _read(units: Units, backend: Backend, call: _Call) -> Any:
     attempts = _Attempts()
     while True:
         try:
-            result = _apply(call, UnitOfWork(units, backend, session), attempts)
+            result = _apply(call, UnitOfWork(units, backend, session), attempts, outer)
             if own and session.in_transaction():
                 session.commit()
             return result
@@ -290,15 +287,18 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
     backend.counters.add("writes")
     session = backend.scoped_session()
     _flush(session)
-    hosted = transaction.work_of(session).depth > 0 or units.leaves_commit_to_host(session)
+    outer = transaction.work_of(session)
+    hosted = outer.depth > 0 or units.leaves_commit_to_host(backend, outer)
     attempts = _Attempts()
     while True:
         own = not session.in_transaction()
         try:
             work = UnitOfWork(units, backend, session)
-            result = (
-                _in_savepoint(call, work, attempts) if hosted or not own else _in_own_transaction(call, work, attempts)
-            )
+            if hosted or not own:
+                result = _in_savepoint(call, work, attempts, outer)
+            else:
+                begin(work.store)
+                result = _apply(call, work, attempts, outer)
         except BaseException as error:  # noqa: BLE001 - raised again by `_raise_translated`
             if own:
                 undo(session)
@@ -344,11 +344,9 @@ def _raise_translated(counters: Counters, error: BaseException) -> NoReturn:
     raise known from error
 
 
-def _apply(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
-    outer = transaction.work_of(work.session)
-    outer.depth += (
-        1  # a host's hook that writes through the service is a part of this call, not a transaction in its middle
-    )
+def _apply(call: _Call, work: UnitOfWork, attempts: _Attempts, outer: SessionWork) -> Any:
+    # a host's hook that writes through the service is a part of this call, not a transaction in its middle
+    outer.depth += 1
     try:
         if attempts.lenient:
             with lenient.readable(work.store.connection):
@@ -378,15 +376,10 @@ def _flush(session: Session) -> None:
         raise
 
 
-def _in_own_transaction(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
-    begin(work.store)
-    return _apply(call, work, attempts)
-
-
-def _in_savepoint(call: _Call, work: UnitOfWork, attempts: _Attempts) -> Any:
+def _in_savepoint(call: _Call, work: UnitOfWork, attempts: _Attempts, outer: SessionWork) -> Any:
     """Apply a rule in a savepoint: its failure does not undo earlier changes of the host or the group."""
     with _lock_released_on_error(work.store), savepoint(work.store):
-        return _apply(call, work, attempts)
+        return _apply(call, work, attempts, outer)
 
 
 @contextlib.contextmanager
@@ -443,7 +436,7 @@ def _driver(store: Store) -> Any:
 def _group(units: Units, backend: Backend) -> Iterator[None]:
     session = backend.scoped_session()
     with transaction.grouped(session) as outermost:
-        if not outermost or units.leaves_commit_to_host(session):
+        if not outermost or units.leaves_commit_to_host(backend, transaction.work_of(session)):
             store = UnitOfWork(units, backend, session).store
             with _lock_released_on_error(store), _savepoint_of_group(store, backend.counters):
                 yield

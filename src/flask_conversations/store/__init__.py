@@ -47,6 +47,7 @@ class Store:
         models: Models,
         identity: Identity | None,
         *,
+        dialect: str,
         set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
@@ -56,6 +57,7 @@ class Store:
         self.models = models
         self.identity = identity
         self.system = identity is None
+        self.dialect = dialect
         self._set_up = set_up
         self._foreign_status = foreign_status
         self._note = note
@@ -84,10 +86,6 @@ class Store:
         """Take the connection anew: the session sends SAVEPOINT with the first use of its connection inside one."""
         self._connection = None
         _ = self.connection
-
-    @property
-    def dialect(self) -> str:
-        return self.connection.dialect.name
 
     @property
     def sees_commits(self) -> bool:
@@ -125,35 +123,33 @@ class Store:
 
         *trash* finds deleted ones too. With `CONVERSATIONS_FOREIGN_STATUS = 403` another user's raises `Forbidden`.
         """
-        return self._found(_get(self.models, self.system, *self.key(conversation_id), trash, None), conversation_id)
+        return self._row(conversation_id, trash, None)
 
     def lock(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
         """Like `get`, and no other transaction changes the conversation until this one ends."""
-        query = _get(self.models, self.system, *self.key(conversation_id), trash, self.dialect)
-        return self._found(query, conversation_id)
+        return self._row(conversation_id, trash, self.dialect)
 
-    def _found(self, query: Any, conversation_id: Any) -> sa.Row[Any]:
-        found = self.execute(query, {"key": self.key_value(conversation_id)}).first()
+    def _row(self, conversation_id: Any, trash: bool, locking_on: str | None) -> sa.Row[Any]:
+        column, key = self.key(conversation_id)
+        found = self.execute(_get(self.models, self.system, column, trash, locking_on), {"key": key}).first()
         if found is None:
             raise self.missing(conversation_id)
         return found
 
-    def key(self, conversation_id: Any) -> tuple[str]:
-        """The column that holds an id from outside. Raises `ConversationNotFound` for an invalid id."""
-        if rules.uuid_or_none(conversation_id):
-            return ("id",)
+    def key(self, conversation_id: Any) -> tuple[str, str]:
+        """The column that holds an id from outside, and its value there. Raises `ConversationNotFound` for an invalid id."""
+        own_id = rules.uuid_or_none(conversation_id)
+        if own_id is not None:
+            return "id", own_id
         # a client id is unique for its owner only, and the system sees all owners
         if rules.is_client_id(conversation_id) and not self.system:
-            return ("client_id",)
+            return "client_id", conversation_id
         raise ConversationNotFound
-
-    def key_value(self, conversation_id: Any) -> str:
-        return rules.uuid_or_none(conversation_id) or cast("str", conversation_id)
 
     def missing(self, conversation_id: Any) -> Exception:
         """The error for the id of a conversation that `mine` excludes."""
-        if self._foreign_status == 403 and rules.uuid_or_none(conversation_id):
-            exists = self.execute(_exists(self.models), {"key": self.key_value(conversation_id)}).first()
+        if self._foreign_status == 403 and (own_id := rules.uuid_or_none(conversation_id)):
+            exists = self.execute(_exists(self.models), {"key": own_id}).first()
             if exists is not None and exists.foreign:
                 return Forbidden()
         return ConversationNotFound()

@@ -25,8 +25,8 @@ def tip(store: Store, conversation_id: Any, name: str) -> sa.Row[Any] | None:
 
     `.active` is whether that is the active branch, `.known` whether there is such a branch.
     """
-    query = _tip(store.models, store.system, *store.key(conversation_id))
-    return store.execute(query, {"key": store.key_value(conversation_id), "branch_name": name}).first()
+    id_column, key = store.key(conversation_id)
+    return store.execute(_tip(store.models, store.system, id_column), {"key": key, "branch_name": name}).first()
 
 
 @statement
@@ -168,8 +168,9 @@ def siblings(store: Store, conversation_id: Any, parents: Collection[str | None]
     Empty for a conversation that never branched, which the same statement checks.
     """
     answered = [parent for parent in parents if parent is not None]
-    query = _siblings(store.models, store.system, *store.key(conversation_id), None in parents)
-    return store.execute(query, {"key": store.key_value(conversation_id), "parents": answered}).all()
+    id_column, key = store.key(conversation_id)
+    query = _siblings(store.models, store.system, id_column, None in parents)
+    return store.execute(query, {"key": key, "parents": answered}).all()
 
 
 @statement

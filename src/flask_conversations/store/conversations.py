@@ -29,8 +29,8 @@ def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
 
 def version_of(store: Store, conversation_id: Any) -> tuple[int, int] | None:
     """The version and the `rev` of the owner's conversation, by its primary key; None if it is not there."""
-    query = _version_of(store.models, store.system, *store.key(conversation_id))
-    found = store.execute(query, {"key": store.key_value(conversation_id)}).first()
+    id_column, key = store.key(conversation_id)
+    found = store.execute(_version_of(store.models, store.system, id_column), {"key": key}).first()
     return None if found is None else (found.version, found.rev)
 
 
@@ -68,9 +68,10 @@ def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | 
 
     None if the conversation is not the owner's.
     """
+    id_column, key = store.key(conversation_id)
     shape = (step.title is not None, parent_id is not None, False)
-    query = _advance(store.models, store.dialect, store.system, *store.key(conversation_id), *shape)
-    stepping = _stepping(store, conversation_id, step)
+    query = _advance(store.models, store.dialect, store.system, id_column, *shape)
+    stepping = _stepping(key, step)
     advanced = store.execute(query, {**stepping, "parent": parent_id}).first()
     if advanced is not None:
         store.changed(advanced.id, advanced.version, stepping["new_rev"])
@@ -84,16 +85,10 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
     where a WITH may write: the row is locked for a round trip less. Else two.
     """
     is_one_statement = store.dialect == "postgresql" and not _has_defaults(store.models)
+    id_column, key = store.key(conversation_id)
     client_id = message.get("client_id")
-    shape = (
-        store.dialect,
-        store.system,
-        *store.key(conversation_id),
-        step.title is not None,
-        False,
-        client_id is not None,
-    )
-    parameters = {**_stepping(store, conversation_id, step), "message_client_id": client_id}
+    shape = (store.dialect, store.system, id_column, step.title is not None, False, client_id is not None)
+    parameters = {**_stepping(key, step), "message_client_id": client_id}
     if is_one_statement:
         names = MESSAGE if message.keys() == set(MESSAGE) else WHOLE_MESSAGE
         parameters.update((f"its_{name}", message.get(name)) for name in names)
@@ -131,10 +126,10 @@ def _has_defaults(models: Models) -> Any:
     return any(found is not None for found in [*defaults, *(c.onupdate for c in models.Conversation.__table__.c)])
 
 
-def _stepping(store: Store, conversation_id: Any, step: Step) -> dict[str, Any]:
+def _stepping(key: str, step: Step) -> dict[str, Any]:
     moment = now()
     return {
-        "key": store.key_value(conversation_id),
+        "key": key,
         "count": step.count,
         "digest": step.digest,
         "new_head": step.head_id,
@@ -263,9 +258,9 @@ def _complete(models: Models, names: tuple[str, ...]) -> Any:
 
 def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
     """Restore a conversation from the trash to the status it had; None if it is not in the trash."""
-    query = _restore(store.models, store.dialect, store.system, *store.key(conversation_id))
-    parameters = {"key": store.key_value(conversation_id), "moment": now(), "new_rev": new_rev()}
-    restored = store.execute(query, parameters).first()
+    id_column, key = store.key(conversation_id)
+    query = _restore(store.models, store.dialect, store.system, id_column)
+    restored = store.execute(query, {"key": key, "moment": now(), "new_rev": new_rev()}).first()
     if restored is not None:
         store.changed(restored.id, restored.version, restored.rev)
     return restored

@@ -62,23 +62,24 @@ def newest(
     conversation is not the owner's. With *shared* it also locks out writers, unless one is at work already.
     """
     shared = shared and store.dialect == "postgresql"
+    id_column, key = store.key(conversation_id)
     query = _newest(
         store.models,
         store.system,
-        *store.key(conversation_id),
+        id_column,
         columns,
         before is not None,
         after is not None,
         limit is None,
         shared,
     )
-    parameters = {"key": store.key_value(conversation_id), "before": before, "after": after, "limit": limit}
+    parameters = {"key": key, "before": before, "after": after, "limit": limit}
     rows = store.execute(query, parameters).all()
     if not rows:
         return None
     first = rows[0]
     exact = not shared or first.locked_version == first.own_version
-    own_id = store.key_value(conversation_id) if store.key(conversation_id) == ("id",) else first.own_id
+    own_id = key if id_column == "id" else first.own_id
     if first.branched:
         found = walk(store, own_id, first.branch_head_id, limit=limit, before=before, after=after, columns=columns)
         # the walk is a statement of its own, which sees later commits, unless the isolation level forbids that
@@ -212,8 +213,9 @@ def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str,
     column = message_key(message_id)
     if column is None:
         return None
-    query = _one(store.models, store.system, *store.key(conversation_id), column, columns)
-    parameters = {"key": store.key_value(conversation_id), "message": message_value(message_id)}
+    id_column, key = store.key(conversation_id)
+    query = _one(store.models, store.system, id_column, column, columns)
+    parameters = {"key": key, "message": message_value(message_id)}
     return store.execute(query, parameters).first()
 
 
@@ -409,8 +411,9 @@ def seq_of(store: Store, conversation_id: Any, message_id: Any) -> int | None:
     column = message_key(message_id)
     if column is None:
         return None
-    query = _seq_of(store.models, store.system, *store.key(conversation_id), column)
-    parameters = {"key": store.key_value(conversation_id), "message": message_value(message_id)}
+    id_column, key = store.key(conversation_id)
+    query = _seq_of(store.models, store.system, id_column, column)
+    parameters = {"key": key, "message": message_value(message_id)}
     return store.execute(query, parameters).scalar()
 
 

@@ -228,8 +228,8 @@ def _dead(models: Models, dialect: str, system: bool) -> Any:
 
 def poll_status(store: Store, conversation_id: Any) -> Any | None:
     """For a poll: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
-    query = _poll_status(store.models, store.dialect, store.system, *store.key(conversation_id))
-    return store.execute(query, _at(key=store.key_value(conversation_id))).first()
+    id_column, key = store.key(conversation_id)
+    return store.execute(_poll_status(store.models, store.dialect, store.system, id_column), _at(key=key)).first()
 
 
 @statement

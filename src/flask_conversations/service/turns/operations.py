@@ -80,7 +80,7 @@ def _run_committed(units: Units, step: Callable[[Units], T]) -> T:
     """Run *step* and commit it; the caller's session holds no connection meanwhile."""
     with units.session() as session:
         _refuse_in_transaction(units)
-        if units.leaves_commit_to_host(session):
+        if units.leaves_commit_to_host(units.backend, transaction.work_of(session)):
             session.commit()
             return step(units.own)
         return step(units)
