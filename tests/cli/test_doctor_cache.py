@@ -97,7 +97,7 @@ def test_nobody_there(server, tmp_path):
     """A name that is none, a port where nobody listens, a socket that is not there, and silence are four different things."""
     assert "host name" in failure("redis://no-such-host.invalid:6379/0")
     assert "No server listens" in failure("redis://127.0.0.1:1/0")
-    assert "no such file" in failure(f"unix://{tmp_path}/redis.sock")
+    assert "does not exist" in failure(f"unix://{tmp_path}/redis.sock")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "in time" in failure(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
     assert "no database of that number" in failure(f"redis://127.0.0.1:{server.port}/99")
@@ -119,7 +119,7 @@ def test_certificates(server, tmp_path):
         assert found(f"{proxy.url}?ssl_ca_certs={good.file}")["cache"][0] == "ok"
         assert "ssl_ca_certs" in failure(proxy.url)
         assert "rediss://" in failure(proxy.url.replace("rediss", "redis"))
-        assert "no such file" in failure(f"{proxy.url}?ssl_ca_certs={tmp_path}/none.pem")
+        assert "does not exist" in failure(f"{proxy.url}?ssl_ca_certs={tmp_path}/none.pem")
     elsewhere = certificates.make(tmp_path, names=("elsewhere.example",))
     with Proxy(server.url, tls=elsewhere) as proxy:
         assert "another name" in failure(f"{proxy.url}?ssl_ca_certs={elsewhere.file}")
