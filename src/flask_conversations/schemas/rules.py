@@ -76,6 +76,8 @@ class Rule(Protocol):
     def __call__(self, value: Any, /) -> Any:
         """*value* as it is stored. Raises `Invalid`."""
 
+    def __hash__(self) -> int: ...
+
 
 def rule(schema: Mapping[str, Any], *, nullable: bool = False) -> Callable[[Callable[[Any], Any]], Rule]:
     """Decorate a function as a `Rule` for values of *schema*."""
@@ -136,6 +138,7 @@ def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
     return judge
 
 
+@functools.cache
 def optional(inner: Rule) -> Rule:
     """A rule for None and the values that *inner* accepts."""
     return rule(inner.schema, nullable=True)(lambda value: None if value is None else inner(value))
@@ -271,6 +274,7 @@ def boolean(value: Any) -> bool:
     return value
 
 
+@functools.cache
 def integer(least: int, most: int = MAX_INTEGER) -> Rule:
     @rule({"type": "integer", "minimum": least, "maximum": most})
     def judge(value: Any) -> int:
@@ -302,6 +306,7 @@ def digits(value: Any) -> int:
     return int(value)
 
 
+@functools.cache
 def page_limit(most: int) -> Rule:
     """How many of a page: at least 1; more than *most* means *most*."""
 
