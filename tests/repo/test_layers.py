@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,13 @@ def test_the_service_has_floors():
     assert {name for name in arrows if name.startswith("service.")} == set(floors)
     up = [f"{name} imports {other}" for name in floors for other in arrows[name] if floors.get(other, 0) > floors[name]]
     assert up == []
+
+
+def test_the_page_names_every_module():
+    """The tree in docs/explanation/architecture.md is the tree."""
+    words = set(re.findall(r"\w+", (SOURCE.parents[1] / "docs" / "explanation" / "architecture.md").read_text()))
+    steps = SOURCE / "migrations" / "versions"
+    assert [str(m) for m in MODULES if m.stem != "__init__" and m.parent != steps and m.stem not in words] == []
 
 
 def test_no_modules_import_each_other():
