@@ -83,7 +83,6 @@ class State:
             app=self.app,
             scoped_session=self.db.session,
             models=self.models,
-            dialect=engine.dialect.name,
             config=self.config,
             secrets=functools.partial(_secrets, self.app, self.config),
             titler=_callable(self.config.titler),

@@ -42,8 +42,6 @@ class Backend:
     scoped_session: Any
     """The host's `db.session`: called, it gives the session of the current context."""
     models: Models
-    dialect: str
-    """`sqlite` or `postgresql`."""
     config: Config
     secrets: Callable[[], list[str]]
     """Keys that sign cursors, the newest first."""

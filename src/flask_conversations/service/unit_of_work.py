@@ -71,7 +71,6 @@ class UnitOfWork:
             self.session,
             backend.models,
             identity,
-            dialect=backend.dialect,
             set_up=backend.set_up,
             lock_timeout=self.config.lock_timeout,
             foreign_status=self.config.foreign_status,

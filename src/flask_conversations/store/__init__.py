@@ -47,7 +47,6 @@ class Store:
         models: Models,
         identity: Identity | None,
         *,
-        dialect: str,
         set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
@@ -57,7 +56,6 @@ class Store:
         self.models = models
         self.identity = identity
         self.system = identity is None
-        self.dialect = dialect
         self._set_up = set_up
         self._foreign_status = foreign_status
         self._note = note
@@ -81,6 +79,11 @@ class Store:
             self._connection = self.session.connection(bind_arguments={"mapper": self.models.Conversation})
             self._set_up(self._connection)
         return self._connection
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return (self._connection or self.connection).dialect.name
 
     def renew_connection(self) -> None:
         """Take the connection anew: the session sends SAVEPOINT with the first use of its connection inside one."""
