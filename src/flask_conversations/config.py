@@ -56,7 +56,7 @@ class Config:
     cache_prefix: str = ""
     """Put before every key, for apps that share a Redis."""
     cache_max_staleness: float = 30.0
-    """Seconds after which cached messages are read from the database again."""
+    """Seconds after which cached messages are read from the database again, also if Redis calls them current."""
     cache_strict: bool = False
     """Check every cached answer against the database with one lookup by primary key."""
     redis_timeout: float = 0.1

@@ -377,3 +377,11 @@ def test_a_group_that_fails_keeps_no_lock(app, ada, chat):
                 other.exec_driver_sql("BEGIN IMMEDIATE")
                 other.rollback()
     assert contents(ada, chat) == []
+
+
+def test_parents_of_messages_of_a_new_conversation(ada, subtests):
+    """Nothing can be answered in a conversation that is not there yet; no parent is stored unchecked."""
+    for parent in (True, "\ud800", "a" * 200, "00000000-0000-7000-8000-000000000000"):
+        with subtests.test(repr(parent)), pytest.raises(ValidationFailed):
+            ada.create_conversation(messages=[{"role": "user", "content": "a", "parent_id": parent}])
+    assert ada.list_conversations()["conversations"] == []

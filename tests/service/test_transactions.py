@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
@@ -279,6 +281,18 @@ def test_an_error_in_joined_mode_keeps_the_hosts_work(host, hers, elsewhere):
         host.db.session.commit()
     assert check(elsewhere, chat["id"])["message_count"] == 0
     assert notes(host) == ["kept"]
+
+
+def test_a_group_that_fails_in_joined_mode_keeps_the_hosts_work(host, hers):
+    """The host's pending objects are written before the group begins, and stay when it is undone."""
+    with hers.joined():
+        host.db.session.add(host.Note(text="before the group"))
+        with contextlib.suppress(ZeroDivisionError), hers.transaction():
+            hers.create_conversation("in the group")
+            raise ZeroDivisionError
+        host.db.session.commit()
+    assert notes(host) == ["before the group"]
+    assert hers.list_conversations()["conversations"] == []
 
 
 def test_without_autocommit_every_call_is_joined(make_app, host_db):

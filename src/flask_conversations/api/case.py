@@ -9,15 +9,17 @@ from typing import Any
 from ..errors import ValidationFailed
 from ..schemas.fields import CONVERSATION, MESSAGE
 
-OPAQUE = {
-    *("arguments", "data", "yours"),
-    *(
-        name
-        for noun in (MESSAGE, CONVERSATION)
-        for name, field in noun.items()
-        if field.rule is not None and field.rule.schema.get("type") in (None, "object", "array")
-    ),
-}
+OPAQUE = frozenset(
+    {
+        *("arguments", "data", "yours"),
+        *(
+            name
+            for noun in (MESSAGE, CONVERSATION)
+            for name, field in noun.items()
+            if field.rule is not None and field.rule.schema.get("type") in (None, "object", "array")
+        ),
+    }
+)
 """Members with values of the user, in which no name is converted."""
 
 

@@ -106,7 +106,6 @@ STORED = fields.stored(fields.MESSAGE)
 """The columns that the store reads of a message."""
 
 _SHOWN = tuple(name for name in STORED if fields.MESSAGE[name].shown)
-_HIDDEN = STORED[len(_SHOWN) :]
 
 
 def decode_text(text: Any) -> str:

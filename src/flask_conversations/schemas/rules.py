@@ -138,6 +138,12 @@ def text(max_length: int | None = None, *, blank: bool = True) -> Rule:
     return judge
 
 
+@rule({}, nullable=True)
+def anything(value: Any) -> Any:
+    """Any value, for a member that is ignored."""
+    return value
+
+
 @functools.cache
 def optional(inner: Rule) -> Rule:
     """A rule for None and the values that *inner* accepts."""

@@ -102,10 +102,10 @@ class Message(TypedDict):
     usage: dict[str, Any] | None
     latency_ms: float | None
     rating: Rating
-    feedback: Feedback | None
     created_at: Moment
     updated_at: Moment
     edited_at: Moment | None
+    feedback: Feedback | None
 
 
 class Siblings(TypedDict):

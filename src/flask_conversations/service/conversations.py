@@ -64,6 +64,8 @@ def _create(
     values["temporary"] = rules.check("temporary", rules.boolean, temporary)
     conversation_id = own_id or new_id()
     batch = message_rules.prepared_many(work, conversation_id, messages)
+    if any("parent_id" in row for row in batch):
+        raise ValidationFailed({"parent_id": ["A new conversation has no message that another one could answer."]})
     columns = {**initial_columns(values), "id": conversation_id, "client_id": client_id, **work.store.owner}
     row = rows.insert(work.store, message_rules.with_counters(columns, batch))
     if row is None:

@@ -80,7 +80,7 @@ def prepared(work: UnitOfWork, conversation_id: str, item: Any) -> dict[str, Any
     row["id"] = own_id or new_id()
     row["digest"] = schema.digest_of(row, row["id"])
     if parent_id is not None:
-        row["parent_id"] = parent_id
+        row["parent_id"] = rules.check("parent_id", schema.RULES["parent_id"], parent_id)
     row["created_at"] = row.get("created_at") or now()
     return row
 

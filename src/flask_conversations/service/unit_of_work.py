@@ -436,6 +436,8 @@ def _group(units: Units, backend: Backend) -> Iterator[None]:
     session = backend.scoped_session()
     with transaction.grouped(session) as outermost:
         if not outermost or units.leaves_commit_to_host(backend, transaction.work_of(session)):
+            # before the write transaction: a flush inside it would be undone with the group
+            _flush(session)
             store = UnitOfWork(units, backend, session).store
             with _lock_released_on_error(store), _savepoint_of_group(store, backend.counters):
                 yield

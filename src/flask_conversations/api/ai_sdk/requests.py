@@ -47,7 +47,7 @@ class ChatIn(Form):
 class ChatOfConversationIn(ChatIn):
     """The same request with the conversation in the path."""
 
-    id = Ruled(rules.optional(rules.json_value), "Ignored: the path names the conversation.")
+    id = Ruled(rules.anything, "Ignored: the path names the conversation.")
 
 
 class UIMessagesQuery(BranchQuery):
