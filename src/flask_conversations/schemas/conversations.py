@@ -8,7 +8,7 @@ from typing import Any, cast
 from ..errors import ValidationFailed
 from . import fields, rules
 from .canonical import checksum_text
-from .common import iso
+from .common import Row, iso
 from .types import Conversation
 
 RULES = fields.settable(fields.CONVERSATION, fields.CLIENT)
@@ -58,7 +58,7 @@ _REV = STORED.index("rev")
 _MOMENTS = [name for name in COLUMNS if name.endswith("_at")]
 
 
-def dump(row: Any) -> Conversation:
+def dump(row: Row) -> Conversation:
     """The JSON of a stored conversation; *row* begins with `COLUMNS`."""
     found = dict(zip(COLUMNS, row, strict=False))
     for name in _MOMENTS:
