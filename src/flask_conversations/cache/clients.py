@@ -73,9 +73,9 @@ def _sentinel(url: str, timeout: float) -> Connect:
     own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
 
     def connect() -> Any:
-        sentinel = Sentinel(nodes, sentinel_kwargs={**_timeouts(timeout), **own})  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(nodes, sentinel_kwargs={**_timeouts(timeout), **own})  # type: ignore[no-untyped-call]  # of redis-py
         own_pool = {"max_connections": MAX_CONNECTIONS, **options, **_timeouts(timeout)}
-        return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]  # of redis-py
 
     return connect
 
@@ -87,7 +87,7 @@ def _cluster(url: str, timeout: float) -> Connect:
     # before version 6 the client has a number of retries besides the retry policy
     retries = {"cluster_error_retry_attempts": 0} if int(redis.__version__.split(".")[0]) < 6 else {}
     return lambda: RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]  # of redis-py
         require_full_coverage=False,
         max_connections=MAX_CONNECTIONS,
         **{**retries, **options, **_timeouts(timeout)},

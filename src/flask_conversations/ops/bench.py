@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from blinker import Signal
-from flask import current_app
 
 from .. import signals
 from ..database import engine_of
 from ..identity.base import Identity
+from ..identity.settings import current_flask_app
 from ..service import ConversationService, http
 from ..service.unit_of_work import Units
 
@@ -33,8 +33,7 @@ class Bench:
         # measures the package alone; the host's hooks must not see these messages
         config = dataclasses.replace(state.config, audit=False)
         backend = dataclasses.replace(state.backend, config=config, guards=tuple, titler=None)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._units = Units(lambda: backend, identity, app)
+        self._units = Units(lambda: backend, identity, current_flask_app())
         self._service = ConversationService(self._units)
         self._engine = engine_of(state.db, state.config)
         self._cache = state.cache

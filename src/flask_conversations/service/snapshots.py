@@ -239,11 +239,11 @@ def _merged_fields(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The fields to set, and the conflicts with fields that another client has set since the base version."""
     field_versions = schema.field_versions(conversation)
-    current = schema.dump(conversation)
+    current: Mapping[str, Any] = schema.dump(conversation)
     changed: dict[str, Any] = {}
     conflicts = []
     for name, value in fields.items():
-        current_value = current[name]  # type: ignore[literal-required]
+        current_value = current[name]
         if value == current_value or (name == "title" and schema.titled(value)[1] == "default" and not forced):
             # the copy is older than the title
             continue
