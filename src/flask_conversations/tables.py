@@ -426,7 +426,7 @@ class Table:
     """Without the host's prefix."""
     model: str
     """The attribute of `Models` that is its class."""
-    mixin: Any
+    mixin: type[Any]
     """Its columns and indexes."""
     has_owner: bool = False
     """Whether its rows carry the owner of their conversation: they follow when the conversation is claimed."""

@@ -33,7 +33,7 @@ def branches_of(work: UnitOfWork, conversation: ConversationRow) -> list[Branch]
     return sorted(found, key=lambda branch: (branch["name"] != MAIN, branch["created_at"], branch["name"]))
 
 
-def siblings_of(work: UnitOfWork, conversation_id: Any, messages: Iterable[Mapping[str, Any]]) -> dict[str, Siblings]:
+def siblings_of(work: UnitOfWork, conversation_id: str, messages: Iterable[Mapping[str, Any]]) -> dict[str, Siblings]:
     """By id, the place of each of *messages* among its siblings; a message without siblings is left out.
 
     It takes one statement, which finds nothing in a conversation of another identity.
@@ -149,7 +149,7 @@ def _is_name(value: str) -> bool:
     return True
 
 
-def _preview(text: Any) -> str | None:
+def _preview(text: str | None) -> str | None:
     return None if text is None else preview_of(message_schema.decode_text(text))
 
 

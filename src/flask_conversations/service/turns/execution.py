@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, redacted_traceback
@@ -264,7 +264,9 @@ class TurnExecution:
                 self.outcome = {"turn": turn, "question": self.question, "answer": answer}
             self.end()
 
-    def _end_turn(self, columns: Any, state: str, error: Any) -> tuple[TurnRow, Message] | None:
+    def _end_turn(
+        self, columns: Mapping[str, Any] | None, state: str, error: Mapping[str, Any] | None
+    ) -> tuple[TurnRow, Message] | None:
         return self.units.write(transitions.end_turn, self.turn, self.token, self.message_id, columns, state, error)
 
     def _pause(self) -> None:

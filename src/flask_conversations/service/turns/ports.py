@@ -33,7 +33,7 @@ class Execution(Protocol):
 
 
 class Registry(Protocol):
-    """The turns that this process executes: see `TurnRegistry`."""
+    """The turns that this process executes: see `TurnRegistry`. The types that are `Any` here import this module."""
 
     timing: Timing
     relay: Relay | None
