@@ -73,7 +73,7 @@ def dump(row: Row) -> Conversation:
 
 
 def field_versions(row: Any) -> dict[str, int]:
-    """The versions at which the fields of a conversation were last set."""
+    """The versions at which the fields of a conversation were last set; *row* has this column, and `store` the type of it."""
     marks = row.field_versions if isinstance(row.field_versions, dict) else {}
     return {name: version for name, version in marks.items() if isinstance(version, int)}
 

@@ -98,8 +98,9 @@ class MessageRow(Row, Protocol):
 
 
 class Placed(Protocol):
-    """Any row that has the place of a message in its conversation."""
+    """A row with the id of a message and its place in the conversation, whatever else was read."""
 
+    id: str
     seq: int
 
 
