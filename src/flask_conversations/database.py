@@ -101,7 +101,7 @@ def set_up(connection: sa.Connection, config: Config) -> None:
 _READY = "flask_conversations.ready"
 
 
-def _switch_to_wal(connection: Any) -> None:
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
     """Let readers not wait for a writer. The file is switched once, which needs a moment without other connections."""
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -18,9 +18,10 @@ EXTENSION = "flask_conversations"
 def state() -> State:
     """The extension's state of the current app. Raises `RuntimeError` where there is none."""
     try:
-        return current_app.extensions[EXTENSION]  # type: ignore[no-any-return]
+        found: State = current_app.extensions[EXTENSION]
     except KeyError:
         raise RuntimeError("Flask-Conversations is not set up on this app: call conversations.init_app(app).") from None
+    return found
 
 
 current_conversations = cast("ConversationService", LocalProxy(lambda: state().current_service()))

@@ -6,9 +6,9 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from flask import Flask, has_request_context, request
+from flask import Flask, Request, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.pool import StaticPool
 from werkzeug.utils import import_string
@@ -28,6 +28,11 @@ from .service.guards import Guard
 from .service.turns.registry import TurnRegistry
 from .service.unit_of_work import Units
 from .streams import open_relay
+
+if TYPE_CHECKING:
+    from werkzeug.local import LocalProxy
+
+_request = cast("LocalProxy[Request]", request)
 
 
 class Limiter(Protocol):
@@ -125,7 +130,8 @@ class State:
 
     def _remembered(self) -> dict[Any, Resolved]:
         # on the request, not on g: g belongs to an app context, which may outlive a request and serve another user's next
-        return vars(request._get_current_object()).setdefault("_flask_conversations", {})  # type: ignore[attr-defined,no-any-return]
+        found: dict[Any, Resolved] = vars(_request._get_current_object()).setdefault("_flask_conversations", {})
+        return found
 
     def forget(self) -> None:
         """Forget the identity of the current request."""

@@ -58,7 +58,7 @@ def _arguments(cls: Any, table: str, *items: sa.schema.SchemaItem) -> tuple[Any,
     return (*items, {"schema": names.schema} if names.schema else {})
 
 
-def _owner_column(foreign_key: str | None, name: conv, **kwargs: Any) -> Any:
+def _owner_column(foreign_key: str | None, name: conv, **kwargs: Any) -> Mapped[str]:
     keys = [sa.ForeignKey(foreign_key, ondelete="CASCADE", name=name)] if foreign_key else []
     return mapped_column(sa.String(255), *keys, nullable=False, **kwargs)
 
@@ -106,12 +106,12 @@ class ConversationMixin:
     @declared_attr
     def org_id(cls) -> Mapped[str]:
         names: Names = cls.__names__
-        return _owner_column(names.org_foreign_key, names.object("fk", CONVERSATIONS, "org"))  # type: ignore[no-any-return]
+        return _owner_column(names.org_foreign_key, names.object("fk", CONVERSATIONS, "org"))
 
     @declared_attr
     def user_id(cls) -> Mapped[str]:
         names: Names = cls.__names__
-        return _owner_column(names.user_foreign_key, names.object("fk", CONVERSATIONS, "user"))  # type: ignore[no-any-return]
+        return _owner_column(names.user_foreign_key, names.object("fk", CONVERSATIONS, "user"))
 
     @declared_attr.directive
     def __tablename__(cls) -> str:
@@ -426,7 +426,7 @@ class Table:
     """Without the host's prefix."""
     model: str
     """The attribute of `Models` that is its class."""
-    mixin: Any
+    mixin: type[Any]
     """Its columns and indexes."""
     has_owner: bool = False
     """Whether its rows carry the owner of their conversation: they follow when the conversation is claimed."""

@@ -34,7 +34,8 @@ class ConversationsClient(FlaskClient):
         if self.identity is None:
             raise ValueError("A client without a user has no conversations: make one with a user.")
         app: Flask = self.application
-        return app.extensions[EXTENSION].service_for(self.identity)  # type: ignore[no-any-return]
+        service: ConversationService = app.extensions[EXTENSION].service_for(self.identity)
+        return service
 
 
 def _identity(user: str | Identity | None, org: str | None) -> Identity | None:

@@ -191,11 +191,8 @@ FAULTS: list[Fault] = [
     Fault(
         name="next-request-in-a-context-has-the-first-identity",
         path="src/flask_conversations/state.py",
-        right='return vars(request._get_current_object()).setdefault("_flask_conversations", {})',
-        wrong="""\
-from flask import g
-
-        return vars(g._get_current_object()).setdefault("_flask_conversations", {})""",
+        right="vars(_request._get_current_object())",
+        wrong='vars(__import__("flask").g._get_current_object())',
         tests=("tests/isolation/test_service.py",),
     ),
     # -- turns

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flask_conversations.models import build
 from flask_conversations.schemas import fields, http_schemas, types
 from flask_conversations.schemas.fields import CONVERSATION, MESSAGE, TURN, stored
+from flask_conversations.store import rows
 from flask_conversations.tables import ACTIVE_STATES, LIVE_STATES
 
 NOUNS = {"Message": MESSAGE, "Conversation": CONVERSATION, "Turn": TURN}
@@ -35,6 +36,15 @@ def test_every_column_and_every_member_is_a_field(noun):
     columns = {column.name for column in getattr(build(sa.MetaData()), noun).__table__.columns}
     assert columns - NOT_READ_WITH_A_ROW[noun] == set(stored(NOUNS[noun]))
     assert {name for name, field in NOUNS[noun].items() if field.shown} == set(vars(types)[noun].__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("row", "noun", "further"),
+    [(rows.ConversationRow, CONVERSATION, []), (rows.MessageRow, MESSAGE, []), (rows.TurnRow, TURN, ["dead"])],
+)
+def test_a_row_has_the_columns_that_are_read(row, noun, further):
+    """The types of rows name what the store reads of each noun, in its order, and no others."""
+    assert [*row.__annotations__] == [*stored(noun), *further]
 
 
 def test_columns_that_are_shown_come_first():

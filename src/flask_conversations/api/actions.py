@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, request
@@ -38,7 +39,7 @@ def _prefers_async() -> bool:
     return "respond-async" in request.headers.get("Prefer", "").lower()
 
 
-def _full_state(conversation_id: str, outcome: Any, status: int = 200) -> Any:
+def _full_state(conversation_id: str, outcome: Mapping[str, Any] | None, status: int = 200) -> Any:
     found = current_conversations.get_state(conversation_id)
     headers = {"ETag": f'"{found["conversation"]["etag"]}"'}
     if outcome is not None and outcome.get("replayed"):

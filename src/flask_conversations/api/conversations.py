@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, request, url_for
@@ -50,12 +51,12 @@ def refuse_unwritable(messages: list[dict[str, Any]]) -> None:
         message_schema.refuse_unwritable(item, allowed)
 
 
-def location_of(conversation: Any) -> dict[str, str]:
+def location_of(conversation: Mapping[str, Any]) -> dict[str, str]:
     return {"Location": url_for(f"{request.blueprint}.get_conversation", conversation_id=conversation["id"])}
 
 
 def with_etag(
-    conversation: Any, status: int = 200, headers: dict[str, str] | None = None, replayed: bool = False
+    conversation: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None, replayed: bool = False
 ) -> Any:
     """A conversation with its `ETag` and `Idempotency-Replayed` headers."""
     extra = {"Idempotency-Replayed": "true"} if replayed else {}

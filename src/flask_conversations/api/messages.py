@@ -62,12 +62,12 @@ def _saved(messages: list[Any], replayed: bool) -> Any:
     return messages, 201, {"Location": location}
 
 
-def _etag(message: Any) -> str:
+def _etag(message: types.Message) -> str:
     digest = canonical.digest(message["id"], message["role"], message["content"])
     return f"{message['version']}-{canonical.checksum_text(digest)}"
 
 
-def _tagged(message: Any) -> Any:
+def _tagged(message: types.Message) -> Any:
     return message, 200, {"ETag": f'"{_etag(message)}"'}
 
 

@@ -6,14 +6,19 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from flask import Response, request
+from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import errors
 from ..schemas.common import encoded
 from .case import to_camel
+
+if TYPE_CHECKING:
+    from werkzeug.local import LocalProxy
+
+_request = cast("LocalProxy[Request]", request)
 
 logger = logging.getLogger("flask_conversations")
 
@@ -45,7 +50,8 @@ def request_id() -> str:
 def of_this_request() -> dict[str, Any]:
     """The data of the current request: its id, its mount, and its JSON body."""
     # on the request, not on g: g belongs to an app context, which may outlive a request and serve the next
-    return vars(request._get_current_object()).setdefault("_flask_conversations_api", {})  # type: ignore[attr-defined,no-any-return]
+    stored: dict[str, Any] = vars(_request._get_current_object()).setdefault("_flask_conversations_api", {})
+    return stored
 
 
 def problem(error: errors.ConversationsError, case: str | None = None) -> Response:
@@ -97,7 +103,7 @@ _BY_STATUS = {
 def http_problem(error: HTTPException) -> Response:
     """A werkzeug error in a route of the API as a problem, for example from a rate limit of the host."""
     if error.response is not None:
-        return error.response  # type: ignore[return-value]
+        return cast("Response", error.response)
     if isinstance(error, RequestEntityTooLarge):
         return problem(errors.PayloadTooLarge())
     status = error.code or 500

@@ -19,6 +19,7 @@ from werkzeug.routing import Map, PathConverter, Rule
 from .. import errors
 from ..identity.csrf import check_csrf
 from ..identity.guest import withhold_guest_cookie
+from ..identity.settings import current_flask_app
 from ..proxies import state
 from ..schemas import canonical, rules
 from ..service import http
@@ -219,7 +220,7 @@ def _log_later_routes(blueprint: Blueprint, by_path: Mapping[str, list[Route]]) 
     def log() -> None:
         if not waiting:
             return
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        app = current_flask_app()
         with lock:  # the first requests may come at the same time
             unchecked = [each for each in waiting if each[0] is app]
             waiting[:] = [each for each in waiting if each[0] is not app]

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
 
@@ -19,6 +19,9 @@ from . import responses
 from .ai_sdk import chunks
 from .case import to_camel
 from .routing import Routes, idempotency
+
+if TYPE_CHECKING:
+    from ..service.turns.registry import TurnRegistry
 
 routes = Routes()
 
@@ -168,7 +171,7 @@ def _response(frames: Iterable[str], headers: Mapping[str, str] | None) -> Respo
     return answer
 
 
-def _limited(frames: Iterator[str], turns: Any, seconds: float) -> Iterator[str]:
+def _limited(frames: Iterator[str], turns: TurnRegistry, seconds: float) -> Iterator[str]:
     """Yield *frames* for so many seconds: then the client reconnects, and is authenticated again."""
     until = time.monotonic() + seconds
     turns.open_stream()
@@ -181,7 +184,7 @@ def _limited(frames: Iterator[str], turns: Any, seconds: float) -> Iterator[str]
         turns.open_stream(-1)
 
 
-def _encode_stream(follower: Any, turn_id: str, cuts: int, case: str) -> Iterator[str]:
+def _encode_stream(follower: http.Follower, turn_id: str, cuts: int, case: str) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
     at = follower.position
     try:
@@ -199,11 +202,11 @@ def _encode_stream(follower: Any, turn_id: str, cuts: int, case: str) -> Iterato
             yield _event(f"{turn_id}:{follower.position}-{n}", event, data, case)
 
 
-def _event(event_id: str, event: str, data: Any, case: str) -> str:
+def _event(event_id: str, event: str, data: Mapping[str, Any], case: str) -> str:
     return f"id: {event_id}\nevent: {event}\ndata: {_encoded(data, case)}\n\n"
 
 
-def _encoded(data: Any, case: str) -> str:
+def _encoded(data: Mapping[str, Any], case: str) -> str:
     return encoded(to_camel(data) if case == "camel" else data).decode()
 
 
@@ -213,7 +216,11 @@ _UNANSWERED_LAST = 3
 def _unanswered(question: Mapping[str, Any], case: str, after: int = 0) -> Iterator[str]:
     """The events of a question that no responder answers."""
     yield f"retry: {RETRY}\n\n"
-    events: tuple[tuple[str, Any], ...] = (("message.created", question), ("state", {"state": "idle"}), ("done", {}))
+    events: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("message.created", question),
+        ("state", {"state": "idle"}),
+        ("done", {}),
+    )
     for position, (event, data) in enumerate(events, 1):
         if position > after:
             yield _event(f"{question['id']}:{position}", event, data, case)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -17,7 +17,10 @@ from ..errors import ConfigurationError
 MAX_CONNECTIONS = 50
 """Connections of one process; a call that gets none within the timeout works from the database."""
 
-Connect = Callable[[], Any]
+Client: TypeAlias = Any
+"""A client of redis-py: of a server, of Sentinel's master, of a cluster, or the host's own; their types have no common base."""
+
+Connect = Callable[[], Client]
 """Makes a client. Nothing is sent to a server before it is called."""
 
 _FORMS = (
@@ -72,10 +75,10 @@ def _sentinel(url: str, timeout: float) -> Connect:
     options["db"] = int(db or 0)
     own = {name.removeprefix("sentinel_"): options.pop(name) for name in list(options) if name.startswith("sentinel_")}
 
-    def connect() -> Any:
-        sentinel = Sentinel(nodes, sentinel_kwargs={**_timeouts(timeout), **own})  # type: ignore[no-untyped-call]
+    def connect() -> Client:
+        sentinel = Sentinel(nodes, sentinel_kwargs={**_timeouts(timeout), **own})  # type: ignore[no-untyped-call]  # of redis-py
         own_pool = {"max_connections": MAX_CONNECTIONS, **options, **_timeouts(timeout)}
-        return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(service, **own_pool)  # type: ignore[no-untyped-call]  # of redis-py
 
     return connect
 
@@ -87,7 +90,7 @@ def _cluster(url: str, timeout: float) -> Connect:
     # before version 6 the client has a number of retries besides the retry policy
     retries = {"cluster_error_retry_attempts": 0} if int(redis.__version__.split(".")[0]) < 6 else {}
     return lambda: RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],  # type: ignore[no-untyped-call]  # of redis-py
         require_full_coverage=False,
         max_connections=MAX_CONNECTIONS,
         **{**retries, **options, **_timeouts(timeout)},

@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from . import entries
+from .clients import Client
 
 _OWNER = re.compile(rb'"_o":"([0-9a-f]{32})"')
 
@@ -26,7 +27,7 @@ class Inspection:
     """The newest first."""
 
 
-def inspect_key(client: Any, key: str, conversation_id: str) -> Inspection | None:
+def inspect_key(client: Client, key: str, conversation_id: str) -> Inspection | None:
     """Read *key*; None if Redis does not answer."""
     try:
         elements = [one if isinstance(one, bytes) else str(one).encode() for one in client.lrange(key, 0, -1)]
@@ -47,7 +48,7 @@ def inspect_key(client: Any, key: str, conversation_id: str) -> Inspection | Non
     return Inspection("entry", entry.version, entry.rev, owner[1].decode() if owner else "", tuple(entry.messages()))
 
 
-def size(client: Any, key: str) -> int | None:
+def size(client: Client, key: str) -> int | None:
     """The bytes that *key* takes in Redis, overhead included; None if they are unknown."""
     try:
         found = client.memory_usage(key, samples=0)

@@ -9,6 +9,8 @@ from typing import Any
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
+from .clients import Client
+
 _LUA = files(__package__).joinpath("lua")
 
 _AS_BYTES = {NEVER_DECODE: True}
@@ -25,7 +27,7 @@ class Script:
         # Redis names scripts by this digest; it protects nothing
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: Any, key: str, *arguments: Any) -> Any:
+    def run(self, client: Client, key: str, *arguments: Any) -> Any:
         """Run the script in one round trip; in two if this server does not know it yet."""
         try:
             return client.execute_command("EVALSHA", self.digest, 1, key, *arguments, **_AS_BYTES)

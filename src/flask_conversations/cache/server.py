@@ -11,7 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..counters import Counters
 from .breaker import Breaker
-from .clients import Connect
+from .clients import Client, Connect
 from .scripts import Script
 
 logger = logging.getLogger("flask_conversations")
@@ -29,7 +29,7 @@ class Server:
 
     def __init__(self, connect: Connect, counters: Counters) -> None:
         self._connect = connect
-        self._client: Any = None
+        self._client: Client | None = None
         self._lock = threading.Lock()
         self.counters = counters
         self._outage_logged = False
@@ -37,7 +37,7 @@ class Server:
         self.writing = Breaker()
 
     @property
-    def client(self) -> Any:
+    def client(self) -> Client:
         """The client, made on first use: a cluster client then looks up its nodes."""
         if self._client is None:
             # while a cluster is down, each thread in turn would wait for its nodes

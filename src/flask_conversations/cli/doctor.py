@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import click
-from flask import current_app
 
+from ..identity.settings import current_flask_app
 from ..ops.doctor import examine
 from ..ops.finding import FAIL, OK, WARN, Finding
 from .group import current_state, group
@@ -24,7 +24,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     anything FAILs.
     """
     findings: list[Finding] = []
-    for one in examine(current_app._get_current_object(), current_state()):  # type: ignore[attr-defined]
+    for one in examine(current_flask_app(), current_state()):
         findings.append(one)
         if not as_json:
             click.echo(f"{click.style(f'{one.state:<5}', fg=_COLOURS[one.state])} {one.name}: {one.text}")

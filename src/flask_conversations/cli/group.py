@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import alembic.util
 import click
@@ -15,12 +15,16 @@ from flask.cli import AppGroup
 from ..errors import ConversationsError
 from ..proxies import EXTENSION
 
+if TYPE_CHECKING:
+    from ..state import State
+
 group = AppGroup("conversations", help="Look after the conversations of this app.")
 
 
-def current_state() -> Any:
+def current_state() -> State:
     """The extension on the app that the command is for."""
-    return current_app.extensions[EXTENSION]
+    found: State = current_app.extensions[EXTENSION]
+    return found
 
 
 @contextmanager

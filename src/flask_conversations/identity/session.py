@@ -90,7 +90,8 @@ def _current_user() -> Any:
 
 def _login_id(user: Any) -> Any:
     """The id of *user* that Flask-Login has put in the session."""
-    return getattr(user, current_app.login_manager.id_attribute)() if user.is_authenticated else None  # type: ignore[attr-defined]
+    manager = current_app.login_manager  # type: ignore[attr-defined]  # set by Flask-Login
+    return getattr(user, manager.id_attribute)() if user.is_authenticated else None
 
 
 def _came_with_cookie() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING, cast
 
 from flask import Flask, current_app
 from flask.sessions import SecureCookieSessionInterface
@@ -10,6 +11,11 @@ from itsdangerous import URLSafeTimedSerializer
 
 from ..config import Config
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from werkzeug.local import LocalProxy
+
+_app = cast("LocalProxy[Flask]", current_app)
 
 
 def current_config() -> Config:
@@ -23,8 +29,7 @@ def current_config() -> Config:
 
 def current_flask_app() -> Flask:
     """The app itself instead of its proxy: fit to be a key in a mapping."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
+    return _app._get_current_object()
 
 
 def is_lenient(app: Flask) -> bool:

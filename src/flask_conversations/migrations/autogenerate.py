@@ -105,7 +105,7 @@ def silence(context: AutogenContext, _: ops.UpgradeOps, __: Iterable[str | None]
             taken = table is not None and ours.has_part(table.schema, table.name, kind, name, gone=reflected)
         return not taken and ask_host(item, name, kind, reflected, compare_to)
 
-    context.run_object_filters = run_object_filters  # type: ignore[method-assign, assignment]
+    context.run_object_filters = run_object_filters  # type: ignore[method-assign, assignment]  # Alembic has no hook
 
 
 def only_ours(since: str | None = None) -> Callable[[MigrationContext, Any, list[ops.MigrationScript]], None]:
@@ -187,12 +187,13 @@ def _addition(table: sa.Table, part: Any) -> ops.MigrateOperation:
         return ops.AddColumnOp.from_column_and_tablename(table.schema, table.name, part)
     if isinstance(part, sa.Index):
         return ops.CreateIndexOp.from_index(part)
-    op: Any = ops.AddConstraintOp.from_constraint(part)
-    if op.constraint_name is None:
+    op = ops.AddConstraintOp.from_constraint(part)
+    named: Any = op  # the base class does not declare its name
+    if named.constraint_name is None:
         # SQLite adds constraints by making the table anew, which Alembic only does for those that have a name.
         kind = "fk" if isinstance(part, sa.ForeignKeyConstraint) else "uq"
-        op.constraint_name = "_".join([kind, table.name, *(column.name for column in part.columns)])
-    return op  # type: ignore[no-any-return]
+        named.constraint_name = "_".join([kind, table.name, *(column.name for column in part.columns)])
+    return op
 
 
 def _is_required(column: sa.Column[Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from ..schemas import messages as message_schema
 from ..schemas.canonical import digest
 from ..schemas.common import preview_of
+from ..store.checks import ExaminedBranch, ExaminedConversation, ExaminedMessage, ExaminedTag, Orphans
 from .finding import FAIL, Finding
 
 MAX_EXAMPLES = 3
@@ -18,11 +19,16 @@ class ConversationAudit:
     """One conversation, its messages added one by one, and the findings."""
 
     def __init__(
-        self, conversation: Any, tag_rows: Sequence[Any] = (), branches: Sequence[Any] = (), *, accept: bool = False
+        self,
+        conversation: ExaminedConversation,
+        tag_rows: Sequence[ExaminedTag] = (),
+        branches: Sequence[ExaminedBranch] = (),
+        *,
+        accept: bool = False,
     ) -> None:
         self.conversation, self.accept = conversation, accept
-        self.orphans: Any = None
-        self.altered: list[tuple[Any, int]] = []
+        self.orphans: Orphans | None = None
+        self.altered: list[tuple[ExaminedMessage, int]] = []
         """Messages that do not match their digest, each with its right digest."""
         tags = conversation.tags if isinstance(conversation.tags, list) else []
         self.tags = sorted({tag for tag in tags if isinstance(tag, str)})
@@ -33,14 +39,14 @@ class ConversationAudit:
         self.wrong_branches = [
             row for row in branches if (row.org_id, row.user_id) != owner or not self._has_valid_tip(row)
         ]
-        self._faults: dict[str, list[Any]] = {}
+        self._faults: dict[str, list[str | None]] = {}
         self._count = self._sum = self._sum_now = self._seq = self._version = 0
         self._missing = 0
-        self._newest: Any = None
-        self._head: Any = None
+        self._newest: ExaminedMessage | None = None
+        self._head: ExaminedMessage | None = None
         self._dated = False
 
-    def add(self, message: Any) -> None:
+    def add(self, message: ExaminedMessage) -> None:
         """Count one more message; they come in the order of their seq."""
         c = self.conversation
         seq = _whole(message.seq)
@@ -57,7 +63,7 @@ class ConversationAudit:
             return
         self._add_live(message)
 
-    def _add_live(self, message: Any) -> None:
+    def _add_live(self, message: ExaminedMessage) -> None:
         c = self.conversation
         right = _digest(message)
         if right != message.digest:
@@ -72,7 +78,7 @@ class ConversationAudit:
             self._head = message
         self._dated = self._dated or message.created_at == c.last_message_at
 
-    def _add_fault(self, kind: str, message: Any) -> None:
+    def _add_fault(self, kind: str, message: ExaminedMessage) -> None:
         self._faults.setdefault(kind, []).append(message.id if len(self._faults.get(kind, ())) < MAX_EXAMPLES else None)
 
     @property
@@ -81,20 +87,20 @@ class ConversationAudit:
         return self.accept or self._sum_now == self.conversation.checksum
 
     @property
-    def head(self) -> Any:
+    def head(self) -> ExaminedMessage | None:
         """The right head: the newest message, or with branches the present head if it is a live message."""
         if self.conversation.branched and (self._head is not None or self.conversation.head_id is None):
             return self._head
         return self._newest
 
-    def _has_valid_tip(self, branch: Any) -> bool:
+    def _has_valid_tip(self, branch: ExaminedBranch) -> bool:
         """Whether a tip is valid: a live message, or none. The tip of the active branch is the conversation's head."""
         return branch.lives or branch.head_id is None or branch.name == self.conversation.branch
 
-    def tip_of(self, branch: Any) -> str | None:
+    def tip_of(self, branch: ExaminedBranch) -> str | None:
         """The right tip of a branch: its own, the last message before deleted ones, or the head of the conversation."""
         if self._has_valid_tip(branch):
-            return branch.head_id  # type: ignore[no-any-return]
+            return branch.head_id
         return branch.heir_id or (self.head.id if self.head else None)
 
     @property
@@ -105,7 +111,7 @@ class ConversationAudit:
     def totals(self) -> dict[str, Any]:
         """The columns of the conversation that follow from its messages."""
         head, c = self.head, self.conversation
-        found = {
+        found: dict[str, Any] = {
             # never lowered: no seq is used twice
             "last_seq": max(_whole(c.last_seq), self._seq),
             "message_count": self._count,
@@ -125,7 +131,7 @@ class ConversationAudit:
             return stored is None
         if self.head.created_at is None:
             return True
-        return stored is not None and self._dated and bool(stored >= self.head.created_at)
+        return stored is not None and self._dated and stored >= self.head.created_at
 
     def findings(self) -> list[Finding]:
         """All findings: those of the sequence, the counters, the messages, and the derived values."""
@@ -213,7 +219,7 @@ _MESSAGE_FAULTS = {
 """Faults of single messages that no repair touches."""
 
 
-def _digest(message: Any) -> int:
+def _digest(message: ExaminedMessage) -> int:
     try:
         content = message_schema.content_of(
             message_schema.decode_text(message.content), message.content_is_parts, message.parts

@@ -7,17 +7,20 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from blinker import Signal
-from flask import current_app
 
 from .. import signals
 from ..database import engine_of
 from ..identity.base import Identity
+from ..identity.settings import current_flask_app
 from ..service import ConversationService, http
 from ..service.unit_of_work import Units
+
+if TYPE_CHECKING:
+    from ..state import State
 
 TEXT = ("The quick brown fox jumps over the lazy dog, and " * 21)[:1024]
 """A message of 1 KB."""
@@ -29,12 +32,11 @@ READS_PER_TURN = 3
 class Bench:
     """The measurements, on one conversation."""
 
-    def __init__(self, state: Any, identity: Identity, messages: int, seconds: float) -> None:
+    def __init__(self, state: State, identity: Identity, messages: int, seconds: float) -> None:
         # measures the package alone; the host's hooks must not see these messages
         config = dataclasses.replace(state.config, audit=False)
         backend = dataclasses.replace(state.backend, config=config, guards=tuple, titler=None)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._units = Units(lambda: backend, identity, app)
+        self._units = Units(lambda: backend, identity, current_flask_app())
         self._service = ConversationService(self._units)
         self._engine = engine_of(state.db, state.config)
         self._cache = state.cache
@@ -140,7 +142,7 @@ def _muted_signals() -> Iterator[None]:
 def _statements(engine: sa.Engine) -> Iterator[list[str]]:
     sent: list[str] = []
 
-    def listener(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def listener(connection: sa.Connection, cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
     sa.event.listen(engine, "before_cursor_execute", listener)

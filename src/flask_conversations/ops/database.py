@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -14,11 +14,14 @@ from ..database import engine_of
 from ..errors import ConversationsError
 from .finding import FAIL, OK, WARN, Finding
 
+if TYPE_CHECKING:
+    from ..state import State
+
 OLDEST_POSTGRESQL = 14
 OLDEST_SQLITE = (3, 35)
 
 
-def examine(state: Any) -> Iterator[Finding]:
+def examine(state: State) -> Iterator[Finding]:
     """Everything about the database, as far as it can be reached."""
     try:
         engine = engine_of(state.db, state.config)
@@ -61,7 +64,7 @@ def _place(url: sa.URL) -> str:
     )
 
 
-def _examined(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _examined(connection: sa.Connection, state: State) -> Iterator[Finding]:
     if connection.dialect.name == "sqlite":
         yield from _sqlite(connection, state)
     else:
@@ -72,7 +75,7 @@ def _examined(connection: sa.Connection, state: Any) -> Iterator[Finding]:
 # -- the tables ---------------------------------------------------------------------------------------------------------
 
 
-def _tables(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _tables(connection: sa.Connection, state: State) -> Iterator[Finding]:
     """Migration step, tables, columns, keys and indexes, compared with what this release needs."""
     step = migrations.current(connection, migrations.names_of(state.models))
     yield _step(step)
@@ -110,7 +113,13 @@ def _upgrade() -> str:
     return "Run 'flask conversations db upgrade'."
 
 
-def _compared(name: str, otherwise: str, inspector: sa.Inspector, state: Any, missing_of: Any) -> Finding:
+def _compared(
+    name: str,
+    otherwise: str,
+    inspector: sa.Inspector,
+    state: State,
+    missing_of: Callable[[sa.Inspector, sa.Table], list[str]],
+) -> Finding:
     missing = [one for table in state.models.tables.values() for one in missing_of(inspector, table)]
     if missing:
         return Finding(name, otherwise, f"Missing: {', '.join(missing)}. {_MEANS[name]}")
@@ -148,7 +157,7 @@ def _missing_indexes(inspector: sa.Inspector, table: sa.Table) -> list[str]:
 # -- SQLite -------------------------------------------------------------------------------------------------------------
 
 
-def _sqlite(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _sqlite(connection: sa.Connection, state: State) -> Iterator[Finding]:
     import sqlite3
 
     version = ".".join(map(str, sqlite3.sqlite_version_info))
@@ -202,7 +211,7 @@ def _pragma(connection: sa.Connection, name: str) -> Any:
 # -- PostgreSQL ---------------------------------------------------------------------------------------------------------
 
 
-def _postgresql(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _postgresql(connection: sa.Connection, state: State) -> Iterator[Finding]:
     settings = _settings(connection)
     number = int(settings["server_version_num"]) // 10_000
     if number < OLDEST_POSTGRESQL:
@@ -270,7 +279,7 @@ def _isolation(connection: sa.Connection) -> Finding:
     )
 
 
-def _privileges(connection: sa.Connection, state: Any) -> Finding:
+def _privileges(connection: sa.Connection, state: State) -> Finding:
     wanted = ("SELECT", "INSERT", "UPDATE", "DELETE")
     inspector = sa.inspect(connection)
     tables = [table for table in state.models.tables.values() if inspector.has_table(table.name, table.schema)]
@@ -311,7 +320,7 @@ def pooler_advice(reported: int | None, real: int, prepare_threshold: int | None
     return Finding("pooler", OK, "There is one, and the driver prepares no statements on the server.")
 
 
-def _pool(connection: sa.Connection, state: Any, settings: dict[str, str]) -> Finding:
+def _pool(connection: sa.Connection, state: State, settings: dict[str, str]) -> Finding:
     pool: Any = connection.engine.pool
     statement_timeout = _seconds(settings["statement_timeout"])
     lock_timeout = state.config.lock_timeout
@@ -341,7 +350,7 @@ def _seconds(setting: str) -> float:
     return float(number or 0) * {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86_400}.get(unit, 0.001)
 
 
-def _invalid_indexes(connection: sa.Connection, state: Any) -> Iterator[Finding]:
+def _invalid_indexes(connection: sa.Connection, state: State) -> Iterator[Finding]:
     names = [str(index.name) for table in state.models.tables.values() for index in table.indexes]
     query = sa.text(
         "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "

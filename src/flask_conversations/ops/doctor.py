@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -11,15 +11,18 @@ from ..errors import ConversationsError
 from . import database, redis, settings
 from .finding import FAIL, OK, WARN, Finding
 
+if TYPE_CHECKING:
+    from ..state import State
 
-def examine(app: Flask, state: Any) -> Iterator[Finding]:
+
+def examine(app: Flask, state: State) -> Iterator[Finding]:
     """A finding for each check, one after the other as they are made."""
     yield from database.examine(state)
     yield from settings.examine(app, state)
     yield from _cache(state)
 
 
-def _cache(state: Any) -> Iterator[Finding]:
+def _cache(state: State) -> Iterator[Finding]:
     """The settings of the cache, and its Redis."""
     try:
         cache = getattr(state.backend, "cache", None)

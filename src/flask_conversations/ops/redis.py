@@ -6,12 +6,13 @@ import hashlib
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis.exceptions as refusals
 
 from ..cache.causes import NO_KEYS, cause, denies_keys, is_denied, refusal
+from ..cache.clients import Client, Connect
 from ..config import Config
 from .finding import FAIL, OK, WARN, Finding
 
@@ -61,7 +62,7 @@ class _Probed(NamedTuple):
     refused: Sequence[str]
 
 
-def examine(connect: Callable[[], Any], config: Config) -> list[Finding]:
+def examine(connect: Connect, config: Config) -> list[Finding]:
     """Examine the Redis that *connect* makes a client of. Never raises, and leaves no key behind."""
     key = f"{config.cache_prefix}conversation:{{doctor-{secrets.token_hex(8)}}}:messages"
     try:
@@ -86,16 +87,16 @@ def _probed(answer: Sequence[Any]) -> _Probed:
     return _Probed(_fields(server), _fields(memory), [_text(one) for one in refused])
 
 
-def _fields(info: Any) -> dict[str, str]:
+def _fields(info: str | bytes) -> dict[str, str]:
     pairs = (line.partition(":") for line in _text(info).splitlines() if ":" in line)
     return {name: value.strip() for name, _, value in pairs}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _kind(client: Any) -> str:
+def _kind(client: Client) -> str:
     if "Cluster" in type(client).__name__:
         return "The Redis Cluster"
     pool = getattr(client, "connection_pool", None)
@@ -138,7 +139,7 @@ def _split(refused: str) -> tuple[str, str, str]:
     return refused.partition(" ")
 
 
-def _lacks(commands: Any, message: str) -> str:
+def _lacks(commands: Collection[str], message: str) -> str:
     if denies_keys(message):
         return NO_KEYS
     wanted = " ".join(f"+{name.lower()}" for name in commands)
@@ -167,7 +168,7 @@ def _memory(probed: _Probed) -> Iterator[Finding]:
         )
 
 
-def _latency(client: Any, key: str, config: Config) -> Iterator[Finding]:
+def _latency(client: Client, key: str, config: Config) -> Iterator[Finding]:
     took = []
     for _ in range(CALLS):
         start = time.perf_counter()
@@ -182,7 +183,7 @@ def _latency(client: Any, key: str, config: Config) -> Iterator[Finding]:
         yield Finding("cache latency", OK, f"A script call takes {usual * 1000:.1f} ms; {limit}.")
 
 
-def _expiry(client: Any, config: Config) -> Iterator[Finding]:
+def _expiry(client: Client, config: Config) -> Iterator[Finding]:
     """Check the expiry of some keys: a key without one would stay for ever."""
     pattern = f"{_literal(config.cache_prefix)}conversation:{{*}}:messages"
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -12,8 +12,12 @@ from ..config import Config
 from ..errors import ConfigurationError
 from ..identity import AnonymousIdentity, ChainIdentity, FlaskLoginIdentity, JWTIdentity, SessionIdentity
 from ..identity.keys import keys_from
+from ..identity.resolving import Resolver
 from ..identity.settings import is_lenient
 from .finding import FAIL, OK, WARN, Finding
+
+if TYPE_CHECKING:
+    from ..state import State
 
 MIN_SECRET_LENGTH = 16
 """Bytes that a secret key should have at least."""
@@ -24,7 +28,7 @@ GUESSABLE = frozenset(
 """Keys out of tutorials."""
 
 
-def examine(app: Flask, state: Any) -> Iterator[Finding]:
+def examine(app: Flask, state: State) -> Iterator[Finding]:
     """Keys, tokens, cookies and forged requests."""
     config: Config = state.config
     resolvers = list(_resolvers(state.resolver))
@@ -48,7 +52,7 @@ def examine(app: Flask, state: Any) -> Iterator[Finding]:
         )
 
 
-def _resolvers(resolver: Any) -> Iterator[Any]:
+def _resolvers(resolver: Resolver) -> Iterator[Resolver]:
     """The single resolvers: a chain is made of others."""
     if isinstance(resolver, ChainIdentity):
         for one in resolver.resolvers:
@@ -57,7 +61,7 @@ def _resolvers(resolver: Any) -> Iterator[Any]:
         yield resolver
 
 
-def _name(resolver: Any) -> str:
+def _name(resolver: Resolver) -> str:
     return str(getattr(resolver, "__name__", type(resolver).__name__))
 
 

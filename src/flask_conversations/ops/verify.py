@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .. import signals
-from ..cache import owner_tag
+from ..cache import Cache, owner_tag
 from ..errors import ConversationNotFound, StorageUnavailable, redacted_traceback
 from ..ids import now
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
+from ..schemas.types import Message
 from ..service.unit_of_work import UnitOfWork, Units
 from ..store import branches as branch_rows
 from ..store import checks as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
 from ..store import requests
+from ..store.rows import ConversationRow
 from ..tables import TABLES
 from .audit import ConversationAudit
 from .finding import FAIL, Finding
@@ -27,6 +29,7 @@ from .finding import FAIL, Finding
 logger = logging.getLogger("flask_conversations.verify")
 
 R = TypeVar("R")
+Of = TypeVar("Of", rows.ExaminedTag, rows.ExaminedBranch)
 
 WINDOW = 500
 """Messages that are read, and in memory, at a time."""
@@ -93,7 +96,7 @@ class Verification:
         """One short read: no transaction stays open until the next one."""
         return cast("R", self._units.read(_query, query, *args, **kwargs))
 
-    def _suspects(self, batch: Sequence[Any]) -> tuple[list[str], int]:
+    def _suspects(self, batch: Sequence[rows.ExaminedConversation]) -> tuple[list[str], int]:
         """The conversations that seem wrong, and the number of messages that were read."""
         if not batch:
             return [], 0
@@ -222,14 +225,14 @@ def _examine(work: UnitOfWork, conversation_id: str, repair: bool, accept: bool)
         audit.orphans = rows.orphans(work.store, conversation.id)
     findings = audit.findings()
     if repair and any(each.repairable for each in findings):
-        _repair(work, audit)
+        _repair(work, conversation, audit)
         findings = [each._replace(repaired=each.repairable) for each in findings]
     return findings
 
 
-def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
+def _repair(work: UnitOfWork, conversation: ConversationRow, audit: ConversationAudit) -> None:
     """Set the values that follow from the messages. The version rises, so that clients and caches notice."""
-    conversation, version = audit.conversation, audit.next_version
+    version = audit.next_version
     for message, right in audit.altered if audit.accepts_content else ():
         values = {"digest": right, "version": version, "updated_at": now()}
         message_rows.change(work.store, conversation, message, values)
@@ -243,7 +246,7 @@ def _repair(work: UnitOfWork, audit: ConversationAudit) -> None:
     work.announce(signals.conversation_updated, conversation=conversation_schema.dump(changed))
 
 
-def _stored(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int, str, list[Any]] | None:
+def _stored(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, int, str, list[Message]] | None:
     """Version, rev, owner and as many of the newest messages as the entry has; None without the conversation."""
     try:
         before = work.store.get(conversation_id)
@@ -258,18 +261,18 @@ def _stored(work: UnitOfWork, conversation_id: str, count: int) -> tuple[int, in
     return newest.version, after.rev, owner, [message_schema.dump(row) for row in newest.rows]
 
 
-def _by_conversation(found: Sequence[Any]) -> dict[str, list[Any]]:
-    grouped: dict[str, list[Any]] = {}
+def _by_conversation(found: Sequence[Of]) -> dict[str, list[Of]]:
+    grouped: dict[str, list[Of]] = {}
     for row in found:
         grouped.setdefault(row.conversation_id, []).append(row)
     return grouped
 
 
-def _seq(message: Mapping[str, Any]) -> Any:
+def _seq(message: Mapping[str, Any]) -> int:
     return message.get("seq") or 0
 
 
-def _forget(cache: Any, conversation_id: str) -> bool:
+def _forget(cache: Cache | None, conversation_id: str) -> bool:
     """Drop the entry of a conversation; the next read makes a new one."""
     if cache is None:
         return False

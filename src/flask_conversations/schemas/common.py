@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 TITLE_LENGTH = 80
 PREVIEW_LENGTH = 160
@@ -14,6 +14,14 @@ PREVIEW_LENGTH = 160
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 _ISO = "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"  # every row has several times: isoformat() takes twice as long
+
+
+class Row(Protocol):
+    """A row of a table, or a list, whose values are read by position."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __getitem__(self, place: Any, /) -> Any: ...
 
 
 def iso(moment: dt.datetime | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ..errors import ValidationFailed
 from . import fields, rules
 from .canonical import checksum_text
-from .common import iso
+from .common import Row, iso
 from .types import Conversation
 
 RULES = fields.settable(fields.CONVERSATION, fields.CLIENT)
@@ -58,7 +58,7 @@ _REV = STORED.index("rev")
 _MOMENTS = [name for name in COLUMNS if name.endswith("_at")]
 
 
-def dump(row: Any) -> Conversation:
+def dump(row: Row) -> Conversation:
     """The JSON of a stored conversation; *row* begins with `COLUMNS`."""
     found = dict(zip(COLUMNS, row, strict=False))
     for name in _MOMENTS:
@@ -73,7 +73,7 @@ def dump(row: Any) -> Conversation:
 
 
 def field_versions(row: Any) -> dict[str, int]:
-    """The versions at which the fields of a conversation were last set."""
+    """The versions at which the fields of a conversation were last set; *row* has this column, and `store` the type of it."""
     marks = row.field_versions if isinstance(row.field_versions, dict) else {}
     return {name: version for name, version in marks.items() if isinstance(version, int)}
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ..errors import ValidationFailed
 from . import fields, rules
 from .canonical import digest, fingerprint
-from .common import iso, text_of
+from .common import Row, iso, text_of
 from .types import Message
 
 RULES = fields.settable(fields.MESSAGE, fields.CLIENT, fields.HOST)
@@ -115,7 +115,7 @@ def decode_text(text: Any) -> str:
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
-def dump(row: Any) -> Message:
+def dump(row: Row) -> Message:
     """The JSON of a stored message; *row* is in the order of `STORED`."""
     found: dict[str, Any] = dict(zip(_SHOWN, row, strict=False))
     reason, comment, is_parts = row[len(_SHOWN) : len(_SHOWN) + 3]

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
+from sqlalchemy.orm import scoped_session
 
 from ..cache import Cache
 from ..config import Config
@@ -39,7 +40,7 @@ class Backend:
     """The state that all services of one app share."""
 
     app: Flask
-    scoped_session: Any
+    scoped_session: scoped_session[Any]
     """The host's `db.session`: called, it gives the session of the current context."""
     models: Models
     config: Config
@@ -50,7 +51,7 @@ class Backend:
     turns: Registry
     """The turns that this process executes."""
     service_of: Callable[[Any], Any]
-    """Makes the service on some `Units`, for `turn.service`."""
+    """Makes the `ConversationService` on some `Units`, for `turn.service`: both are defined above this module."""
     titler: Callable[[str], str | None] | None = None
     token_counter: Callable[[str], int] | None = None
     counters: Counters = dataclasses.field(default_factory=Counters)

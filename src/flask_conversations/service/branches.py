@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,11 +17,12 @@ from ..schemas.types import Branch, BranchList, Conversation, Siblings
 from ..store import branches as rows
 from ..store import conversations as conversation_rows
 from ..store import messages as message_rows
+from ..store.rows import BranchRow, ConversationRow
 from ..tables import MAIN
 from .unit_of_work import UnitOfWork
 
 
-def branches_of(work: UnitOfWork, conversation: Any) -> list[Branch]:
+def branches_of(work: UnitOfWork, conversation: ConversationRow) -> list[Branch]:
     """The branches of a conversation row, `main` first. A conversation that never branched costs no statement."""
     found = [_branch(conversation, conversation.branch, conversation.head_id, None, conversation.preview)]
     for row in rows.of_conversation(work.store, conversation) if conversation.branched else ():
@@ -31,7 +33,7 @@ def branches_of(work: UnitOfWork, conversation: Any) -> list[Branch]:
     return sorted(found, key=lambda branch: (branch["name"] != MAIN, branch["created_at"], branch["name"]))
 
 
-def siblings_of(work: UnitOfWork, conversation_id: Any, messages: Iterable[Mapping[str, Any]]) -> dict[str, Siblings]:
+def siblings_of(work: UnitOfWork, conversation_id: str, messages: Iterable[Mapping[str, Any]]) -> dict[str, Siblings]:
     """By id, the place of each of *messages* among its siblings; a message without siblings is left out.
 
     It takes one statement, which finds nothing in a conversation of another identity.
@@ -67,7 +69,7 @@ def create(work: UnitOfWork, conversation_id: str, from_message_id: str, name: s
     return _branch(conversation, name, message.id, at, _preview(message.content), active=False)
 
 
-def _free_name(work: UnitOfWork, conversation: Any) -> str:
+def _free_name(work: UnitOfWork, conversation: ConversationRow) -> str:
     taken = {branch["name"] for branch in branches_of(work, conversation)}
     return next(name for number in range(2, len(taken) + 3) if (name := f"branch-{number}") not in taken)
 
@@ -98,7 +100,7 @@ def switch(work: UnitOfWork, conversation_id: str, name: str) -> Conversation:
     return _move_head(work, conversation, head_id)
 
 
-def _activate(work: UnitOfWork, conversation: Any, branch: Any) -> Conversation:
+def _activate(work: UnitOfWork, conversation: ConversationRow, branch: BranchRow) -> Conversation:
     left, tip = conversation.branch, conversation.head_id
     if not rows.point(work.store, conversation, left, tip):
         rows.insert(work.store, conversation, left, tip, conversation.created_at)
@@ -107,7 +109,7 @@ def _activate(work: UnitOfWork, conversation: Any, branch: Any) -> Conversation:
     return _move_head(work, conversation, branch.head_id, branch=branch.name)
 
 
-def _move_head(work: UnitOfWork, conversation: Any, head_id: str | None, **also: Any) -> Conversation:
+def _move_head(work: UnitOfWork, conversation: ConversationRow, head_id: str | None, **also: Any) -> Conversation:
     """Set the head of the active path. The counters cover all messages, and stay."""
     head = message_rows.one(work.store, conversation.id, head_id) if head_id else None
     preview = latest = None
@@ -118,7 +120,7 @@ def _move_head(work: UnitOfWork, conversation: Any, head_id: str | None, **also:
     return _change(work, conversation, **shown, **also)
 
 
-def _change(work: UnitOfWork, conversation: Any, **values: Any) -> Conversation:
+def _change(work: UnitOfWork, conversation: ConversationRow, **values: Any) -> Conversation:
     changed = conversation_schema.dump(conversation_rows.change(work.store, conversation.id, values))
     work.announce(signals.conversation_updated, conversation=changed)
     return changed
@@ -147,15 +149,15 @@ def _is_name(value: str) -> bool:
     return True
 
 
-def _preview(text: Any) -> str | None:
+def _preview(text: str | None) -> str | None:
     return None if text is None else preview_of(message_schema.decode_text(text))
 
 
 def _branch(
-    conversation: Any,
+    conversation: ConversationRow,
     name: str,
     head_id: str | None,
-    created_at: Any,
+    created_at: dt.datetime | None,
     preview: str | None,
     *,
     active: bool | None = None,

@@ -17,6 +17,7 @@ from ..schemas.fields import DEFAULT_TITLE
 from ..schemas.types import Conversation, ConversationPage
 from ..store import conversations as rows
 from ..store import requests
+from ..store.rows import ConversationRow
 from ..tables import MAIN
 from . import idempotency
 from . import messages as message_rules
@@ -132,7 +133,7 @@ def list_page(
 
 def page(
     work: UnitOfWork, *, limit: Any, cursor: Any, offset: Any, order: Any, filters: Mapping[str, Any]
-) -> tuple[list[Any], str | None]:
+) -> tuple[list[ConversationRow], str | None]:
     """The rows of one page, and the cursor of the next page."""
     problems = rules.Problems()
     size = problems.take("limit", rules.page_limit(MAX_PAGE), limit)
@@ -173,7 +174,9 @@ def update(
     return updated
 
 
-def set_fields(work: UnitOfWork, before: Any, values: Mapping[str, Any], names: Sequence[str]) -> Any:
+def set_fields(
+    work: UnitOfWork, before: ConversationRow, values: Mapping[str, Any], names: Sequence[str]
+) -> ConversationRow:
     """Set columns of a locked conversation, and record the version at which the fields *names* were set."""
     versions = {**schema.field_versions(before), **dict.fromkeys(names, before.version + 1)}
     row = rows.change(work.store, before.id, {**values, "field_versions": versions})
@@ -289,7 +292,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, uuid.UUID) else value
 
 
-def _check_version(row: Any, expected: int | None) -> None:
+def _check_version(row: ConversationRow, expected: int | None) -> None:
     if expected is not None and row.version != expected:
         raise VersionConflict(current=schema.dump(row))
 
@@ -316,7 +319,7 @@ def _order(value: Any) -> tuple[str, bool]:
     return name.lstrip("-"), name.startswith("-")
 
 
-def _cursor_value(row: Any, field: str) -> Any:
+def _cursor_value(row: ConversationRow, field: str) -> str | None:
     value = getattr(row, field)
     return (DEFAULT_TITLE if value is None else value) if field == "title" else iso(value)
 

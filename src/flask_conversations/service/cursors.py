@@ -30,10 +30,10 @@ class Cursors:
         if not isinstance(cursor, str) or not cursor.startswith(MARK) or len(cursor) > 4096:
             raise Invalid("Not a valid cursor.")
         try:
-            place = self._serializer(kind).loads(cursor[len(MARK) :])
+            place: list[Any] = self._serializer(kind).loads(cursor[len(MARK) :])
         except BadData:
             raise Invalid("Not a valid cursor.") from None
-        return place  # type: ignore[no-any-return]
+        return place
 
     def _serializer(self, kind: str) -> URLSafeSerializer:
         # itsdangerous signs with the last key and accepts all

@@ -19,6 +19,7 @@ from ..store import branches as branch_rows
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
 from ..store import turns as turn_rows
+from ..store.rows import ConversationRow, MessageRow
 from ..tables import LIVE_STATES, MAIN
 from .guards import GuardContext, guarded
 from .unit_of_work import UnitOfWork
@@ -104,7 +105,9 @@ def _edit(
     return change(work, conversation, message, values, edited=edited)
 
 
-def change(work: UnitOfWork, conversation: Any, message: Any, values: Mapping[str, Any], *, edited: bool) -> Message:
+def change(
+    work: UnitOfWork, conversation: ConversationRow, message: MessageRow, values: Mapping[str, Any], *, edited: bool
+) -> Message:
     """Set columns of one message of a locked conversation, update its totals, and increment its version."""
     at = now()
     columns = {**values, "version": conversation.version + 1, "updated_at": at}
@@ -122,12 +125,14 @@ def change(work: UnitOfWork, conversation: Any, message: Any, values: Mapping[st
             totals["preview"] = preview_of(values["content"])
     rows.change(work.store, conversation, message, columns)
     conversation_rows.change(work.store, conversation.id, totals)
-    changed = schema.dump(rows.one(work.store, conversation.id, message.id))
+    stored = rows.one(work.store, conversation.id, message.id)
+    assert stored is not None, "the conversation is locked"
+    changed = schema.dump(stored)
     work.announce(signals.message_updated, message=changed)
     return changed
 
 
-def get(work: UnitOfWork, conversation: Any, message_id: Any) -> Any:
+def get(work: UnitOfWork, conversation: ConversationRow, message_id: Any) -> MessageRow:
     """The row of a message in *conversation*. Raises `MessageNotFound`."""
     message = rows.one(work.store, conversation.id, message_id)
     if message is None:
@@ -148,13 +153,13 @@ def pop(work: UnitOfWork, conversation_id: str) -> Message | None:
     return delete(work, conversation, newest.rows)[0] if newest and newest.rows else None
 
 
-def delete(work: UnitOfWork, conversation: Any, messages: Sequence[Any]) -> list[Message]:
+def delete(work: UnitOfWork, conversation: ConversationRow, messages: Sequence[MessageRow]) -> list[Message]:
     """Delete messages of a locked conversation as one step of its version."""
     parents = {message.id: message.parent_id for message in messages}
     new_parents = {message_id: _remaining_ancestor(message_id, parents) for message_id in parents}
     rows.soft_delete(work.store, conversation, messages, new_parents, version=conversation.version + 1, at=now())
     checksum = functools.reduce(operator.xor, (message.digest for message in messages), conversation.checksum)
-    head_id = new_parents.get(conversation.head_id, conversation.head_id)
+    head_id = _remaining_ancestor(conversation.head_id, parents)
     if conversation.branched:
         branch_rows.follow(work.store, conversation, new_parents)
     _update_totals(work, conversation, head_id, checksum, conversation.message_count - len(messages))
@@ -165,8 +170,8 @@ def delete(work: UnitOfWork, conversation: Any, messages: Sequence[Any]) -> list
 
 
 def _update_totals(
-    work: UnitOfWork, conversation: Any, head_id: str | None, checksum: int, count: int, **also: Any
-) -> Any:
+    work: UnitOfWork, conversation: ConversationRow, head_id: str | None, checksum: int, count: int, **also: Any
+) -> ConversationRow:
     """Update a conversation's counters, head and preview after a deletion, and increment its version."""
     newest = rows.one(work.store, conversation.id, head_id) if head_id else None
     totals = {

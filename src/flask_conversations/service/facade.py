@@ -58,14 +58,14 @@ def _writes(verb: Verb[P, R]) -> Call[P, R]:
     return _call(Units.write_as, verb.__name__, verb)
 
 
-def _call(run: Any, name: str, verb: Verb[P, R]) -> Call[P, R]:
+def _call(run: Callable[..., R], name: str, verb: Verb[P, R]) -> Call[P, R]:
     @functools.wraps(verb)
     def call(self: ConversationService, *args: P.args, **kwargs: P.kwargs) -> R:
-        return run(self._units, name, verb.__get__(self), *args, **kwargs)  # type: ignore[no-any-return]
+        return run(self._units, name, verb.__get__(self), *args, **kwargs)
 
     signature = inspect.signature(verb)
     shown = [parameter for parameter in signature.parameters.values() if parameter.name != "work"]
-    call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]  # what `inspect` reads
     return cast("Call[P, R]", call)
 
 

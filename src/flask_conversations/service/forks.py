@@ -17,6 +17,7 @@ from ..schemas.types import Conversation
 from ..store import branches as branch_rows
 from ..store import conversations as rows
 from ..store import messages as message_rows
+from ..store.rows import ConversationRow, MessageRow
 from .conversations import initial_columns
 from .unit_of_work import UnitOfWork
 
@@ -43,14 +44,14 @@ def fork(work: UnitOfWork, conversation_id: str, at_message_id: str | None, *, t
     return forked
 
 
-def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None) -> Any:
+def _last_of_fork(work: UnitOfWork, conversation_id: str, message_id: str | None) -> MessageRow | None:
     if message_id is not None:
         return message_rows.one(work.store, conversation_id, message_id)
     newest = message_rows.newest(work.store, conversation_id, limit=1)
     return newest.rows[0] if newest is not None and newest.rows else None
 
 
-def _fork_of(source: Any, last: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _fork_of(source: ConversationRow, last: MessageRow | None, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = source.metadata if isinstance(source.metadata, dict) else {}
     origin = {"conversation_id": source.id, "message_id": last.id if last is not None else None}
     kept = {name: getattr(source, name) for name in _COPIED_COLUMNS}
@@ -69,7 +70,7 @@ def _insert_copies(work: UnitOfWork, copies: list[dict[str, Any]]) -> None:
 class _Copies:
     """Copies of message rows for a new conversation, and its totals."""
 
-    def __init__(self, conversation: Any) -> None:
+    def __init__(self, conversation: ConversationRow) -> None:
         self._conversation = conversation
         self._count = self._checksum = 0
         self._last: dict[str, Any] | None = None
@@ -78,10 +79,10 @@ class _Copies:
         """The seqs of the originals, in order: the seq of a copy is its index from 1."""
         self._ids: dict[str, str] = {}
 
-    def of(self, messages: Sequence[Any]) -> list[dict[str, Any]]:
+    def of(self, messages: Sequence[MessageRow]) -> list[dict[str, Any]]:
         return [self._copy(message) for message in messages]
 
-    def _copy(self, message: Any) -> dict[str, Any]:
+    def _copy(self, message: MessageRow) -> dict[str, Any]:
         row: dict[str, Any] = dict(zip(message_schema.STORED, message, strict=True))
         self._seqs.append(row["seq"])
         self._count += 1

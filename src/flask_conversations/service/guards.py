@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from werkzeug.utils import import_string
 
@@ -42,7 +42,7 @@ def _imported(named: Any) -> Callable[..., Any]:
         raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which cannot be imported: {error}") from error
     if not callable(found):
         raise ConfigurationError(f"CONVERSATIONS_GUARDS names {named!r}, which is not a function.")
-    return found  # type: ignore[no-any-return]
+    return cast("Callable[..., Any]", found)
 
 
 def guard(function: Callable[..., Any]) -> Guard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .. import transaction
@@ -17,7 +17,7 @@ from .turns.types import TurnRequest
 from .turns.views import UnknownTurn
 from .unit_of_work import UnitOfWork, Units
 
-__all__ = ["Outcome", "UnknownTurn"]
+__all__ = ["Follower", "Outcome", "UnknownTurn"]
 
 
 def answer_once(units: Units, scope: str, key: str, fingerprint: str, effect: Callable[[], Any]) -> Outcome:
@@ -35,7 +35,7 @@ def create_conversation(
     title: str | None = None,
     *,
     id: str | None = None,
-    messages: Any = (),
+    messages: Sequence[Mapping[str, Any]] = (),
     temporary: bool = False,
     **fields: Any,
 ) -> Outcome:

@@ -13,7 +13,7 @@ from ..history import LEADING, NAMED_FORMATS, render, system_prompt
 from ..schemas import conversations as conversation_schema
 from ..schemas import messages as schema
 from ..schemas import rules
-from ..schemas.common import encoded, iso
+from ..schemas.common import Row, encoded, iso
 from ..schemas.types import Message, Siblings
 from ..store import branches as branch_rows
 from ..store import messages as rows
@@ -36,6 +36,7 @@ class Page(NamedTuple):
 
     conversation_id: str
     messages: list[Any]
+    """Dicts, or their JSON as bytes."""
     rest: dict[str, Any]
     has_growing: bool
     """Whether one of the messages is an unfinished answer."""
@@ -136,8 +137,8 @@ def _window(
     work: UnitOfWork,
     conversation_id: str,
     size: int,
-    upper: Any,
-    lower: Any,
+    upper: int | None,
+    lower: int | None,
     branch: str | None,
     min_version: int | None,
 ) -> Window:
@@ -154,7 +155,9 @@ def _window(
     return Window(page.conversation_id, page.version, None, page.rows, rows.STORED, page.branched)
 
 
-def _on_branch(work: UnitOfWork, conversation_id: str, size: int, upper: Any, lower: Any, name: str) -> Window | None:
+def _on_branch(
+    work: UnitOfWork, conversation_id: str, size: int, upper: int | None, lower: int | None, name: str
+) -> Window | None:
     """A page of the branch *name*; None if the conversation has one branch only, which `_window` reads."""
     found = branch_rows.tip(work.store, conversation_id, name)
     if found is None:
@@ -213,7 +216,7 @@ def _as_dicts(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
     return entry.messages() if entry else [schema.dump(row) for row in found]
 
 
-def _as_json(entry: Entry | None, found: Sequence[Any]) -> list[Any]:
+def _as_json(entry: Entry | None, found: Sequence[Any]) -> list[bytes]:
     return entry.texts() if entry else [encoded(schema.dump(row)) for row in found]
 
 
@@ -226,7 +229,7 @@ def _history_messages(window: Window) -> list[Any]:
     return [_history_message(window.columns, row) for row in window.rows]
 
 
-def _history_message(columns: tuple[str, ...], row: Any) -> dict[str, Any]:
+def _history_message(columns: tuple[str, ...], row: Row) -> dict[str, Any]:
     role, content, is_parts, parts, raw, status, seq, summary = row[: len(rows.HISTORY)]
     content = schema.content_of(schema.decode_text(content), is_parts, parts)
     message = {"role": role, "content": content, "parts": parts, "raw": raw, "status": status, "seq": seq}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import signals
 from ..errors import ClientIdConflict, ConversationNotFound, ValidationFailed, VersionConflict
@@ -15,6 +15,7 @@ from ..schemas import rules
 from ..schemas.types import ConversationsWithMessages, Message, SaveOutcome
 from ..store import conversations as rows
 from ..store import messages as message_rows
+from ..store.rows import ConversationRow, MessageRow
 from . import conversations as conversation_rules
 from . import edits
 from . import messages as message_rules
@@ -26,6 +27,10 @@ _SERVER_MEMBERS = frozenset({*schema.COLUMNS, "etag"}) - _SNAPSHOT
 """Members of a conversation that only the server sets: a snapshot may have them, but they are ignored."""
 
 
+Edit: TypeAlias = tuple[MessageRow, Mapping[str, Any]]
+"""A stored message, and the row that shall replace its content."""
+
+
 def replace(work: UnitOfWork, conversation_id: str, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Replace the conversation's messages by *messages*, as one step of its version."""
     conversation = work.store.lock(conversation_id)
@@ -34,7 +39,10 @@ def replace(work: UnitOfWork, conversation_id: str, messages: Sequence[Mapping[s
 
 
 def _replace(
-    work: UnitOfWork, conversation: Any, messages: Sequence[Mapping[str, Any]], roles: Collection[str] | None = None
+    work: UnitOfWork,
+    conversation: ConversationRow,
+    messages: Sequence[Mapping[str, Any]],
+    roles: Collection[str] | None = None,
 ) -> list[Message]:
     stored = message_rows.of_conversation(work.store, conversation)
     wanted = message_rules.prepared_many(work, conversation.id, [message_schema.own_members(item) for item in messages])
@@ -48,9 +56,9 @@ def _replace(
 
 def _rewrite(
     work: UnitOfWork,
-    conversation: Any,
-    removed: Sequence[Any],
-    edited: Sequence[tuple[Any, Mapping[str, Any]]],
+    conversation: ConversationRow,
+    removed: Sequence[MessageRow],
+    edited: Sequence[Edit],
     fresh: list[dict[str, Any]],
 ) -> list[Message]:
     """Remove, edit and append messages of a locked conversation; returns the edited and appended ones."""
@@ -65,7 +73,7 @@ def _rewrite(
     return written
 
 
-def _as_one_version(work: UnitOfWork, before: Any, written: Sequence[Message]) -> Any:
+def _as_one_version(work: UnitOfWork, before: ConversationRow, written: Sequence[Message]) -> ConversationRow:
     """Set one version for all changes since *before*, also in the messages *written*, although each has incremented it."""
     after = work.store.get(before.id)
     version = before.version + 1
@@ -120,7 +128,7 @@ def save(
     )
 
 
-def _lock_or_none(work: UnitOfWork, conversation_id: Any) -> Any:
+def _lock_or_none(work: UnitOfWork, conversation_id: Any) -> ConversationRow | None:
     if conversation_id is None:
         return None
     try:
@@ -131,7 +139,7 @@ def _lock_or_none(work: UnitOfWork, conversation_id: Any) -> Any:
 
 def _overwrite(
     work: UnitOfWork,
-    conversation: Any,
+    conversation: ConversationRow,
     fields: Mapping[str, Any],
     messages: Sequence[Mapping[str, Any]] | None,
     roles: Collection[str] | None,
@@ -144,7 +152,7 @@ def _overwrite(
 
 def _merge(
     work: UnitOfWork,
-    conversation: Any,
+    conversation: ConversationRow,
     fields: Mapping[str, Any],
     messages: Sequence[Mapping[str, Any]] | None,
     stale_base: int | None,
@@ -152,7 +160,7 @@ def _merge(
     roles: Collection[str] | None,
 ) -> SaveOutcome:
     changed, conflicts = _merged_fields(conversation, fields, stale_base)
-    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    edited: list[Edit] = []
     fresh: list[dict[str, Any]] = []
     if messages is not None:
         stored = message_rows.of_conversation(work.store, conversation)
@@ -174,7 +182,7 @@ def _merge(
 
 
 def _outcome(
-    work: UnitOfWork, before: Any, written: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
+    work: UnitOfWork, before: ConversationRow, written: Sequence[Message], outcome: str, conflicts: list[dict[str, Any]]
 ) -> SaveOutcome:
     saved = schema.dump(_as_one_version(work, before, written))
     if saved["version"] != before.version:
@@ -227,15 +235,15 @@ def _refuse_unwritable(roles: Collection[str] | None, rows: Sequence[Mapping[str
 
 
 def _merged_fields(
-    conversation: Any, fields: Mapping[str, Any], stale_base: int | None, *, forced: bool = False
+    conversation: ConversationRow, fields: Mapping[str, Any], stale_base: int | None, *, forced: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The fields to set, and the conflicts with fields that another client has set since the base version."""
     field_versions = schema.field_versions(conversation)
-    current = schema.dump(conversation)
+    current: Mapping[str, Any] = schema.dump(conversation)
     changed: dict[str, Any] = {}
     conflicts = []
     for name, value in fields.items():
-        current_value = current[name]  # type: ignore[literal-required]
+        current_value = current[name]
         if value == current_value or (name == "title" and schema.titled(value)[1] == "default" and not forced):
             # the copy is older than the title
             continue
@@ -246,12 +254,14 @@ def _merged_fields(
     return changed, conflicts
 
 
-def _same(stored: Any, wanted: Mapping[str, Any]) -> bool:
+def _same(stored: MessageRow, wanted: Mapping[str, Any]) -> bool:
     """Whether a stored message has the content of the wanted one."""
-    return bool(stored.digest == message_schema.digest_of(wanted, stored.id))
+    return stored.digest == message_schema.digest_of(wanted, stored.id)
 
 
-def _find_stored(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, Any]) -> Any:
+def _find_stored(
+    item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapping[str, MessageRow]
+) -> MessageRow | None:
     """The stored message that an item names by id or client id; None if it names none."""
     for name in (wanted["id"] if rules.uuid_or_none(item.get("id")) else None, wanted.get("client_id")):
         if name is not None and name in by_id:
@@ -259,13 +269,13 @@ def _find_stored(item: Mapping[str, Any], wanted: Mapping[str, Any], by_id: Mapp
     return None
 
 
-def _by_id(stored: Sequence[Any]) -> dict[str, Any]:
+def _by_id(stored: Sequence[MessageRow]) -> dict[str, MessageRow]:
     named = {row.id: row for row in stored}
     named.update({row.client_id: row for row in stored if row.client_id})
     return named
 
 
-def _by_content(stored: Sequence[Any]) -> dict[int, list[int]]:
+def _by_content(stored: Sequence[MessageRow]) -> dict[int, list[int]]:
     """The places in the stored list by content digest."""
     places: dict[int, list[int]] = {}
     for index, row in enumerate(stored):
@@ -274,15 +284,15 @@ def _by_content(stored: Sequence[Any]) -> dict[int, list[int]]:
 
 
 def _aligned(
-    stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]]
-) -> tuple[set[str], list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]]]:
+    stored: Sequence[MessageRow], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]]
+) -> tuple[set[str], list[Edit], list[dict[str, Any]]]:
     """The ids of the stored messages that stay, the edits of some of them, and the new messages.
 
     The seq is the order, so a stored message can stay only if no new message comes before it.
     """
     by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
     kept: set[str] = set()
-    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    edited: list[Edit] = []
     next_place = 0
     for index, (item, row) in enumerate(zip(items, wanted, strict=True)):
         found = _find_stored(item, row, by_id)
@@ -309,15 +319,18 @@ def _with_new_id(row: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
 
 
 def _merged_messages(
-    stored: Sequence[Any], wanted: Sequence[dict[str, Any]], items: Sequence[Mapping[str, Any]], stale_base: int | None
-) -> tuple[list[tuple[Any, Mapping[str, Any]]], list[dict[str, Any]], list[dict[str, Any]]]:
+    stored: Sequence[MessageRow],
+    wanted: Sequence[dict[str, Any]],
+    items: Sequence[Mapping[str, Any]],
+    stale_base: int | None,
+) -> tuple[list[Edit], list[dict[str, Any]], list[dict[str, Any]]]:
     """Messages to edit, messages to append, and edits that conflict with those of another client.
 
     A message without id matches the next equal one in the stored list, so that a retried snapshot adds nothing.
     """
     by_id, place = _by_id(stored), {row.id: index for index, row in enumerate(stored)}
     by_content = _by_content(stored)
-    edited: list[tuple[Any, Mapping[str, Any]]] = []
+    edited: list[Edit] = []
     fresh: list[dict[str, Any]] = []
     conflicts: list[dict[str, Any]] = []
     next_place = 0

@@ -9,6 +9,7 @@ from ..history import SUMMARY, UNSETTLED
 from ..schemas import rules
 from ..schemas.types import Message
 from ..store import messages as rows
+from ..store.rows import ConversationRow, Placed
 from . import messages as message_rules
 from .unit_of_work import UnitOfWork
 
@@ -26,7 +27,7 @@ def summarize(work: UnitOfWork, conversation_id: str, text: str, *, up_to_messag
     return message_rules.append(work, conversation.id, message_rules.prepared(work, conversation.id, item))
 
 
-def _last_summarized(work: UnitOfWork, conversation: Any, message_id: Any) -> Any:
+def _last_summarized(work: UnitOfWork, conversation: ConversationRow, message_id: Any) -> Placed:
     """The last message of the summary, which must be on the active branch."""
     if message_id is None:
         return _newest_finished(work, conversation)
@@ -39,14 +40,15 @@ def _last_summarized(work: UnitOfWork, conversation: Any, message_id: Any) -> An
     raise ValidationFailed({"up_to_message_id": ["There is no such message in the active branch."]})
 
 
-def _newest_finished(work: UnitOfWork, conversation: Any) -> Any:
+def _newest_finished(work: UnitOfWork, conversation: ConversationRow) -> Placed:
     before = None
     while True:
         found = rows.newest(work.store, conversation.id, limit=_BATCH_SIZE, before=before, columns=_COLUMNS)
         messages = found.rows if found else []
         for message in messages:
             if message.type != SUMMARY and message.status not in UNSETTLED:
-                return message
+                last: Placed = message
+                return last
         if len(messages) < _BATCH_SIZE:
             raise ValidationFailed({"up_to_message_id": ["There is no message to summarize yet."]})
         before = messages[-1].seq

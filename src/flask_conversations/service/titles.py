@@ -9,6 +9,7 @@ from .. import signals, transaction
 from ..schemas import conversations as schema
 from ..schemas.common import title_from
 from ..store import conversations as rows
+from ..store.rows import ConversationRow
 from .unit_of_work import UnitOfWork, Units
 
 
@@ -44,5 +45,5 @@ def _set_title(work: UnitOfWork, conversation_id: str, text: str, title: str) ->
         work.announce(signals.conversation_updated, conversation=schema.dump(row))
 
 
-def _was_made_from(conversation: Any, text: str) -> bool:
-    return bool(conversation.title_source == "auto" and conversation.title == title_from(text))
+def _was_made_from(conversation: ConversationRow, text: str) -> bool:
+    return conversation.title_source == "auto" and conversation.title == title_from(text)

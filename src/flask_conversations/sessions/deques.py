@@ -24,7 +24,7 @@ class SessionDeque(MutableSequence[Any]):
     It belongs to the identity that it was created for, and may be used after the request and in another thread.
     """
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as for every mutable container
 
     def __init__(self, backend: HybridBackend, key: Key) -> None:
         self._backend, self._key = backend, key
@@ -45,7 +45,7 @@ class SessionDeque(MutableSequence[Any]):
         self._snapshot = lambda: None
         self._backend.extend(self._key, list(items))
 
-    def __iadd__(self, items: Iterable[Any]) -> SessionDeque:  # type: ignore[misc]
+    def __iadd__(self, items: Iterable[Any]) -> SessionDeque:  # type: ignore[misc]  # `+` gives a plain deque
         self.extend(items)
         return self
 

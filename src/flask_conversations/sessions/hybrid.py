@@ -105,7 +105,8 @@ class HybridBackend:
             result = change(items)
             return result, tuple(map(frozen, items)) if items or old is not None else None
 
-        return self._write(key, in_memory, lambda stored: stored.change(key, change, evicted=evicted))  # type: ignore[no-any-return]
+        result: R = self._write(key, in_memory, lambda stored: stored.change(key, change, evicted=evicted))
+        return result
 
     def clear(self, key: Key) -> None:
         self._write(key, lambda old: (None, None if old is None else ()), lambda stored: stored.clear(key))

@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app, has_app_context, has_request_context
+from flask import Flask, has_app_context, has_request_context
 
 from ..errors import IdentityRequired
 from ..identity import Identity
-from ..proxies import current_identity
+from ..identity.settings import current_flask_app
+from ..proxies import state
 from . import keys
 from .comparison import Comparison
 from .deques import SessionDeque
@@ -68,7 +69,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
     def _of(self, identity: Identity, app: Flask | None) -> Self:
         if app is None and has_app_context():
             # for threads that are started here
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            app = current_flask_app()
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__, _bound=(identity, app))
         return bound
@@ -108,7 +109,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
     def __eq__(self, other: object) -> bool:
         return self.copy() == dict(other) if isinstance(other, Mapping) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as for every mutable container
 
     def __repr__(self) -> str:
         # neither keys nor items: a repr ends up in logs and error reports
@@ -213,7 +214,7 @@ class Sessions(MutableMapping[Key, SessionDeque]):
         """The backend of the current identity; it keeps that identity after the request and in other threads."""
         identity, app = self._bound or (_current_identity(), None)
         if app is None and has_app_context():
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            app = current_flask_app()
         owner: Owner = identity.org_id, identity.user_id
         service = functools.partial(_service, self._as_user, identity, app)
         return HybridBackend(owner, service, self._memory, self.maxlen, forget=self._forget)
@@ -225,10 +226,10 @@ def _current_identity() -> Identity:
             "There is no request here, and so no current identity. Take the deque during a request, "
             "history = SESSIONS[key], or name the user: SESSIONS.as_user('ada', app=app)[key]."
         )
-    return current_identity._get_current_object()  # type: ignore[attr-defined, no-any-return]
+    return state().current_identity()
 
 
 def _service(as_user: Callable[..., ConversationService], identity: Identity, app: Flask | None) -> ConversationService:
     """The service for one call: on the host's session inside the app's context, else on its own session."""
-    is_here = has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
+    is_here = has_app_context() and current_flask_app() is app
     return as_user(identity, app=None if is_here else app)

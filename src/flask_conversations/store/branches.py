@@ -6,6 +6,7 @@ keeps the time at which that branch was made.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,13 @@ from ..models import Models
 from ..schemas.common import PREVIEW_LENGTH
 from . import Store, keyed, mine, statement, visible
 from .messages import STORED, path_query
+from .rows import BranchRow, Columns, ConversationRow, ListedBranchRow, MessageRow, SiblingRow, TipRow
 
 BATCH_SIZE = 500
 """Messages of a long path that are in memory at a time."""
 
 
-def tip(store: Store, conversation_id: Any, name: str) -> sa.Row[Any] | None:
+def tip(store: Store, conversation_id: Any, name: str) -> TipRow | None:
     """One of the owner's conversations with the `tip_id` of its branch *name*; None without the conversation.
 
     `.active` is whether that is the active branch, `.known` whether there is such a branch.
@@ -49,7 +51,7 @@ def _tip(models: Models, system: bool, column: str) -> Any:
     )
 
 
-def of_conversation(store: Store, conversation: Any) -> Sequence[sa.Row[Any]]:
+def of_conversation(store: Store, conversation: ConversationRow) -> Sequence[ListedBranchRow]:
     """The rows of a conversation's branches by age, each with the beginning of the text of its tip."""
     return store.execute(_of_conversation(store.models), {"conversation": conversation.id}).all()
 
@@ -68,7 +70,7 @@ def _of_conversation(models: Models) -> Any:
     )
 
 
-def named(store: Store, conversation: Any, name: str) -> sa.Row[Any] | None:
+def named(store: Store, conversation: ConversationRow, name: str) -> BranchRow | None:
     """The row of one branch of a conversation already found."""
     return store.execute(_named(store.models), {"conversation": conversation.id, "branch_name": name}).first()
 
@@ -79,7 +81,9 @@ def _named(models: Models) -> Any:
     return sa.select(b.name, b.head_id, b.created_at).where(*_this(b))
 
 
-def insert(store: Store, conversation: Any, name: str, head_id: str | None, created_at: Any) -> bool:
+def insert(
+    store: Store, conversation: ConversationRow, name: str, head_id: str | None, created_at: dt.datetime
+) -> bool:
     """A new branch of a locked conversation; False if the name is taken."""
     row = {
         "conversation_id": conversation.id,
@@ -93,7 +97,7 @@ def insert(store: Store, conversation: Any, name: str, head_id: str | None, crea
     return store.insert_unless_taken(table, row, [table.c.name]) is not None
 
 
-def point(store: Store, conversation: Any, name: str, head_id: str | None) -> bool:
+def point(store: Store, conversation: ConversationRow, name: str, head_id: str | None) -> bool:
     """Move the tip of a branch of a locked conversation; False if there is no row of that name."""
     parameters = {"conversation": conversation.id, "branch_name": name, "tip": head_id}
     return bool(store.execute(_point(store.models), parameters).rowcount)
@@ -105,7 +109,7 @@ def _point(models: Models) -> Any:
     return sa.update(table).where(*_this(table.c)).values(head_id=sa.bindparam("tip", type_=table.c.head_id.type))
 
 
-def repair(store: Store, conversation: Any, name: str, head_id: str | None) -> None:
+def repair(store: Store, conversation: ConversationRow, name: str, head_id: str | None) -> None:
     """Correct the tip and the owner of a branch of a locked conversation."""
     parameters = {"conversation": conversation.id, "branch_name": name, "tip": head_id}
     parameters.update(its_org=conversation.org_id, its_user=conversation.user_id)
@@ -118,7 +122,7 @@ def _repair(models: Models) -> Any:
     return _point(models).values(owner)
 
 
-def follow(store: Store, conversation: Any, heirs: Mapping[str, str | None]) -> None:
+def follow(store: Store, conversation: ConversationRow, heirs: Mapping[str, str | None]) -> None:
     """Move the tips of a locked conversation's branches that are about to be deleted to their heirs."""
     for row in store.execute(_tips(store.models), {"conversation": conversation.id}).all():
         if row.head_id in heirs:
@@ -131,7 +135,7 @@ def _tips(models: Models) -> Any:
     return sa.select(b.name, b.head_id).where(_here(b), b.head_id.is_not(None))
 
 
-def forget(store: Store, conversation: Any, name: str) -> None:
+def forget(store: Store, conversation: ConversationRow, name: str) -> None:
     """Remove the row of one branch of a locked conversation."""
     store.execute(_forget(store.models), {"conversation": conversation.id, "branch_name": name})
 
@@ -142,7 +146,7 @@ def _forget(models: Models) -> Any:
     return sa.delete(table).where(*_this(table.c))
 
 
-def forget_all(store: Store, conversation: Any) -> None:
+def forget_all(store: Store, conversation: ConversationRow) -> None:
     """Remove the rows of all branches of a locked conversation."""
     store.execute(_forget_all(store.models), {"conversation": conversation.id})
 
@@ -153,16 +157,16 @@ def _forget_all(models: Models) -> Any:
     return sa.delete(table).where(_here(table.c))
 
 
-def _this(b: Any) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+def _this(b: Columns) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return _here(b), b.name == sa.bindparam("branch_name", type_=b.name.type)
 
 
-def _here(columns: Any) -> sa.ColumnElement[bool]:
+def _here(columns: Columns) -> sa.ColumnElement[bool]:
     here = sa.bindparam("conversation", type_=columns.conversation_id.type)
-    return columns.conversation_id == here  # type: ignore[no-any-return]
+    return columns.conversation_id == here
 
 
-def siblings(store: Store, conversation_id: Any, parents: Collection[str | None]) -> Sequence[sa.Row[Any]]:
+def siblings(store: Store, conversation_id: Any, parents: Collection[str | None]) -> Sequence[SiblingRow]:
     """The live messages that answer one of *parents*, by seq; None among these stands for the root of the conversation.
 
     Empty for a conversation that never branched, which the same statement checks.
@@ -194,7 +198,7 @@ def _siblings(models: Models, system: bool, column: str, roots: bool) -> Any:
     )
 
 
-def newest_leaf(store: Store, conversation: Any, message: Any) -> str:
+def newest_leaf(store: Store, conversation: ConversationRow, message: MessageRow) -> str:
     """The newest message at or below *message* in a conversation already found; no message answers it."""
     below, newest = {message.id}, message.id
     parameters = {"conversation": conversation.id, "seq": message.seq}
@@ -203,7 +207,7 @@ def newest_leaf(store: Store, conversation: Any, message: Any) -> str:
         if row.parent_id in below:
             below.add(row.id)
             newest = row.id
-    return newest  # type: ignore[no-any-return]
+    return newest
 
 
 @statement
@@ -213,7 +217,7 @@ def _behind(models: Models) -> Any:
     return sa.select(m.id, m.parent_id).where(_here(m), behind, m.deleted_at.is_(None)).order_by(m.seq)
 
 
-def path(store: Store, conversation: Any, message: Any) -> Iterator[Sequence[sa.Row[Any]]]:
+def path(store: Store, conversation: ConversationRow, message: MessageRow) -> Iterator[Sequence[MessageRow]]:
     """The path up to and including *message*, oldest first, in batches.
 
     One statement, read lazily: it sees no later commits, and locks no rows.

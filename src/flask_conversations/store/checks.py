@@ -2,55 +2,105 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from ..models import Models
 from . import Store, mine, statement
+from .rows import Columns
 
-CONVERSATION = (
-    "id",
-    "org_id",
-    "user_id",
-    "status",
-    "version",
-    "rev",
-    "last_seq",
-    "message_count",
-    "checksum",
-    "head_id",
-    "branched",
-    "branch",
-    "preview",
-    "last_message_at",
-    "tags",
-)
-"""The columns of a conversation that are examined."""
 
-MESSAGE = (
-    "conversation_id",
-    "seq",
-    "id",
-    "org_id",
-    "user_id",
-    "parent_id",
-    "version",
-    "digest",
-    "role",
-    "content",
-    "content_is_parts",
-    "parts",
-    "created_at",
-    "deleted_at",
-)
-"""The columns of a message that are examined."""
+class ExaminedConversation(Protocol):
+    """The columns of a conversation that are examined."""
+
+    id: str
+    org_id: str
+    user_id: str
+    status: str
+    version: int
+    rev: int
+    last_seq: int
+    message_count: int
+    checksum: int
+    head_id: str | None
+    branched: bool
+    branch: str
+    preview: str | None
+    last_message_at: dt.datetime | None
+    tags: Any
+
+
+CONVERSATION = tuple(ExaminedConversation.__annotations__)
+
+
+class ExaminedMessage(Protocol):
+    """The columns of a message that are examined."""
+
+    conversation_id: str
+    seq: int
+    id: str
+    org_id: str
+    user_id: str
+    parent_id: str | None
+    version: int
+    digest: int
+    role: str
+    content: str
+    content_is_parts: bool
+    parts: Any
+    created_at: dt.datetime
+    deleted_at: dt.datetime | None
+
+
+MESSAGE = tuple(ExaminedMessage.__annotations__)
+
+
+class ExaminedBranch(Protocol):
+    """A branch, with what verify has to know of its tip."""
+
+    conversation_id: str
+    name: str
+    org_id: str
+    user_id: str
+    head_id: str | None
+    lives: bool
+    """Whether the tip is a live message."""
+    heir_id: str | None
+    """The parent of the tip."""
+
+
+class ExaminedTag(Protocol):
+    """A tag as the filter by tag finds it."""
+
+    conversation_id: str
+    tag: str
+    org_id: str
+    user_id: str
+
+
+class Orphans(Protocol):
+    """How many live messages answer none that is before them, and the first seq of these."""
+
+    first: int | None
+
+    @property
+    def count(self) -> Any:
+        """An int; a row is a sequence too, and those have a method of that name."""
+
+
+class StrayRows(Protocol):
+    """The rows of a conversation that is not there."""
+
+    conversation_id: str
+    number: int
 
 
 def page(
     store: Store, *, after: str | None, limit: int, owner: Mapping[str, str] | None, only: str | None
-) -> Sequence[sa.Row[Any]]:
+) -> Sequence[ExaminedConversation]:
     """The next conversations by id, the trash included; those of one *owner*, or *only* this one."""
     query = _page(store.models, store.system, after is not None, tuple(sorted(owner or ())), only is not None)
     parameters = {"after": after, "limit": limit, "only": only}
@@ -82,12 +132,12 @@ def _sizes(models: Models) -> Any:
     return query.group_by(m.conversation_id)
 
 
-def _of_these(columns: Any) -> sa.ColumnElement[bool]:
+def _of_these(columns: Columns) -> sa.ColumnElement[bool]:
     these = sa.bindparam("ids", expanding=True, type_=columns.conversation_id.type)
-    return columns.conversation_id.in_(these)  # type: ignore[no-any-return]
+    return columns.conversation_id.in_(these)
 
 
-def messages_of(store: Store, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+def messages_of(store: Store, ids: Sequence[str]) -> Sequence[ExaminedMessage]:
     """Every message of these conversations, tombstones included, by conversation and seq."""
     return store.execute(_messages_of(store.models), {"ids": list(ids)}).all()
 
@@ -99,7 +149,9 @@ def _messages_of(models: Models) -> Any:
     return query.order_by(m.conversation_id, m.seq, m.id)
 
 
-def window(store: Store, conversation_id: str, *, after: tuple[int, str] | None, limit: int) -> Sequence[sa.Row[Any]]:
+def window(
+    store: Store, conversation_id: str, *, after: tuple[int, str] | None, limit: int
+) -> Sequence[ExaminedMessage]:
     """The next messages of one conversation behind a (seq, id), tombstones included."""
     seq, own_id = after or (None, None)
     parameters = {"conversation": conversation_id, "seq": seq, "after": own_id, "limit": limit}
@@ -117,12 +169,12 @@ def _window(models: Models, after: bool) -> Any:
     return query.order_by(m.seq, m.id).limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-def _here(columns: Any) -> sa.ColumnElement[bool]:
+def _here(columns: Columns) -> sa.ColumnElement[bool]:
     here = sa.bindparam("conversation", type_=columns.conversation_id.type)
-    return columns.conversation_id == here  # type: ignore[no-any-return]
+    return columns.conversation_id == here
 
 
-def orphans(store: Store, conversation_id: str) -> sa.Row[Any]:
+def orphans(store: Store, conversation_id: str) -> Orphans:
     """`.count` live messages of a conversation whose parent is not a live message before them, and the `.first` seq."""
     return store.execute(_orphans(store.models), {"conversation": conversation_id}).one()
 
@@ -141,7 +193,7 @@ def _orphans(models: Models) -> Any:
     return query.where(_here(m), m.parent_id.is_not(None), m.deleted_at.is_(None), ~found.exists())
 
 
-def tags(store: Store, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+def tags(store: Store, ids: Sequence[str]) -> Sequence[ExaminedTag]:
     """The tags of these conversations as the filter by tag finds them."""
     return store.execute(_tags(store.models), {"ids": list(ids)}).all()
 
@@ -152,7 +204,7 @@ def _tags(models: Models) -> Any:
     return sa.select(t.conversation_id, t.tag, t.org_id, t.user_id).where(_of_these(t))
 
 
-def branches(store: Store, ids: Sequence[str]) -> Sequence[sa.Row[Any]]:
+def branches(store: Store, ids: Sequence[str]) -> Sequence[ExaminedBranch]:
     """The branches of these conversations; `.lives` says whether the tip is a live message, `.heir_id` is its parent."""
     return store.execute(_branches(store.models), {"ids": list(ids)}).all()
 
@@ -169,7 +221,7 @@ def _branches(models: Models) -> Any:
     )
 
 
-def orphan_rows(store: Store, model: str, *, after: str | None, upto: str | None, limit: int) -> Sequence[sa.Row[Any]]:
+def orphan_rows(store: Store, model: str, *, after: str | None, upto: str | None, limit: int) -> Sequence[StrayRows]:
     """Missing conversations that still have rows of *model*, with the number of rows, between two ids."""
     query = _orphan_rows(store.models, model, after is not None, upto is not None)
     return store.execute(query, {"after": after, "upto": upto, "limit": limit}).all()
@@ -188,14 +240,15 @@ def _orphan_rows(models: Models, model: str, after: bool, upto: bool) -> Any:
     return query.limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-def _has_conversation(models: Models, columns: Any) -> sa.ColumnElement[bool]:
+def _has_conversation(models: Models, columns: Columns) -> sa.ColumnElement[bool]:
     c = models.Conversation.__table__.c
     return sa.select(sa.literal(1)).where(c.id == columns.conversation_id).exists()
 
 
 def orphan_rows_of(store: Store, model: str, conversation_id: str) -> int:
     """How many rows of *model* belong to that conversation, if it is not there."""
-    return store.execute(_orphan_rows_of(store.models, model), {"conversation": conversation_id}).scalar_one()  # type: ignore[no-any-return]
+    count: int = store.execute(_orphan_rows_of(store.models, model), {"conversation": conversation_id}).scalar_one()
+    return count
 
 
 @statement

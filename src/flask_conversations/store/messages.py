@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from ..models import Models
 from ..schemas import messages as message_schema
 from ..schemas import rules
 from . import Store, constant, keyed, mine, statement, visible
+from .rows import Columns, ConversationRow, MessageRow, Placed, SavedMessageRow
 
 HISTORY = ("role", "content", "content_is_parts", "parts", "raw", "status", "seq", "summary")
 """The columns that a model's history needs: reading few of them is most of its speed.
@@ -39,6 +41,7 @@ class Newest(NamedTuple):
     conversation_id: str
     version: int
     rows: list[Any]
+    """`MessageRow`, unless other columns were asked for."""
     rev: int
     exact: bool
     """Whether version and messages are of the same moment; with *shared*, the present one until this transaction ends."""
@@ -127,7 +130,7 @@ def _newest(
     )
 
 
-def _read(m: Any, names: tuple[str, ...]) -> list[Any]:
+def _read(m: Columns, names: tuple[str, ...]) -> list[sa.ColumnElement[Any]]:
     summary = sa.case((m.type == constant("summary"), m.metadata)).label("summary")
     return [summary if name == "summary" else m[name] for name in names]
 
@@ -208,7 +211,7 @@ def path_query(models: Models, columns: tuple[str, ...], before: bool, after: bo
     )
 
 
-def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str, ...] = STORED) -> Any | None:
+def one(store: Store, conversation_id: Any, message_id: Any, columns: tuple[str, ...] = STORED) -> MessageRow | None:
     """One live message of one of the owner's conversations, or None."""
     column = message_key(message_id)
     if column is None:
@@ -244,7 +247,7 @@ def _one(models: Models, system: bool, column: str, message_column: str, columns
     )
 
 
-def by_client_id(store: Store, conversation: Any, client_id: str) -> Any | None:
+def by_client_id(store: Store, conversation: ConversationRow, client_id: str) -> SavedMessageRow | None:
     """The message that was saved with *client_id*, even if it was deleted since; see its `deleted_at`."""
     parameters = {"conversation": conversation.id, "message_client_id": client_id}
     return store.execute(_by_client_id(store.models), parameters).first()
@@ -259,7 +262,9 @@ def _by_client_id(models: Models) -> Any:
     )
 
 
-def up_to(store: Store, conversation: Any, place: tuple[str, int] | None, *, limit: int) -> list[Any]:
+def up_to(
+    store: Store, conversation: ConversationRow, place: tuple[str, int] | None, *, limit: int
+) -> list[MessageRow]:
     """The newest *limit* messages up to one, newest first, on its branch; those of the active branch without one.
 
     *place* is the id and the seq of that message.
@@ -271,13 +276,13 @@ def up_to(store: Store, conversation: Any, place: tuple[str, int] | None, *, lim
     return walk(store, conversation.id, place[0], limit=limit)
 
 
-def of_conversation(store: Store, conversation: Any, limit: int | None = None) -> list[Any]:
+def of_conversation(store: Store, conversation: ConversationRow, limit: int | None = None) -> list[MessageRow]:
     """All messages of the active branch of a conversation already found, oldest first, or the newest *limit* of them."""
     found = newest(store, conversation.id, limit=limit)
     return found.rows[::-1] if found else []
 
 
-def change(store: Store, conversation: Any, message: Any, values: Mapping[str, Any]) -> None:
+def change(store: Store, conversation: ConversationRow, message: Placed, values: Mapping[str, Any]) -> None:
     """Set columns of one message of a locked conversation."""
     parameters = {f"set_{name}": value for name, value in values.items()}
     parameters.update(conversation=conversation.id, here=message.seq)
@@ -291,7 +296,7 @@ def _change(models: Models, names: tuple[str, ...]) -> Any:
     return sa.update(table).where(*_in_conversation(table.c), table.c.seq == sa.bindparam("here")).values(values)
 
 
-def _in_conversation(m: Any) -> tuple[sa.ColumnElement[bool]]:
+def _in_conversation(m: Columns) -> tuple[sa.ColumnElement[bool]]:
     return (m.conversation_id == sa.bindparam("conversation", type_=m.conversation_id.type),)
 
 
@@ -325,12 +330,12 @@ EMPTIED: dict[str, Any] = {
 
 def soft_delete(
     store: Store,
-    conversation: Any,
-    messages: Iterable[Any],
+    conversation: ConversationRow,
+    messages: Iterable[MessageRow],
     heirs: Mapping[str, str | None],
     *,
     version: int,
-    at: Any,
+    at: dt.datetime,
 ) -> None:
     """Turn messages into tombstones; the children of each move up to its heir, the nearest live message above it."""
     for message in messages:
@@ -352,7 +357,7 @@ def _adopt(models: Models) -> Any:
     )
 
 
-def soft_delete_all(store: Store, conversation: Any, *, version: int, at: Any) -> int:
+def soft_delete_all(store: Store, conversation: ConversationRow, *, version: int, at: dt.datetime) -> int:
     """Turn every live message of a locked conversation into a tombstone; how many there were."""
     values = {**EMPTIED, "parent_id": None, "version": version, "updated_at": at, "deleted_at": at}
     parameters = {f"set_{name}": value for name, value in values.items()}
@@ -368,12 +373,12 @@ def _soft_delete_all(models: Models, names: tuple[str, ...]) -> Any:
     return sa.update(table).where(*_in_conversation(table.c), table.c.deleted_at.is_(None)).values(values)
 
 
-def newest_of_each(store: Store, conversations: Sequence[Any], limit: int) -> dict[str, list[Any]]:
+def newest_of_each(store: Store, conversations: Sequence[ConversationRow], limit: int) -> dict[str, list[MessageRow]]:
     """The newest messages of several conversations, oldest first, in one statement for all that never branched.
 
     Each conversation's are a range of the primary key, which begins behind the newest live message beyond the limit.
     """
-    found: dict[str, list[Any]] = {conversation.id: [] for conversation in conversations}
+    found: dict[str, list[MessageRow]] = {conversation.id: [] for conversation in conversations}
     straight = [conversation.id for conversation in conversations if not conversation.branched]
     if straight:
         for row in store.execute(_newest_of_each(store.models), {"ids": straight, "limit": limit}):
@@ -429,7 +434,7 @@ def _seq_of(models: Models, system: bool, column: str, message_column: str) -> A
     )
 
 
-def set_version(store: Store, conversation: Any, version: int) -> None:
+def set_version(store: Store, conversation: ConversationRow, version: int) -> None:
     """Set messages that this transaction has brought beyond *version* back to it."""
     store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
 
@@ -441,7 +446,7 @@ def _set_version(models: Models) -> Any:
     return sa.update(table).where(*_in_conversation(table.c), table.c.version > version).values(version=version)
 
 
-def taken(store: Store, conversation: Any, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+def taken(store: Store, conversation: ConversationRow, messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """Those ids and client ids of *messages* that the conversation has already used, deleted and branched ones included."""
     found: set[str] = set()
     for start in range(0, len(messages), _BATCH_SIZE):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..ids import new_id, now
 from ..models import Models
 from . import Store, bounded_lock_wait, owned_by_me, statement
+from .rows import AnswerRow, Columns
 
 
 def reserve(store: Store, scope: str, key: str, fingerprint: str, *, kept_since: dt.datetime) -> bool:
@@ -40,12 +41,12 @@ def _expire(models: Models, dialect: str, system: bool) -> Any:
     return query.where(owned_by_me(c))
 
 
-def answered(store: Store, scope: str, key: str) -> sa.Row[Any] | None:
+def answered(store: Store, scope: str, key: str) -> AnswerRow | None:
     """The fingerprint and answer kept for a key; None if the request that took it was rolled back."""
     return store.execute(_answered(store.models), {"the_scope": scope, "the_key": key}).first()
 
 
-def _this_key(c: Any) -> sa.ColumnElement[bool]:
+def _this_key(c: Columns) -> sa.ColumnElement[bool]:
     return sa.and_(owned_by_me(c), c.scope == sa.bindparam("the_scope"), c.key == sa.bindparam("the_key"))
 
 

@@ -13,6 +13,7 @@ from ..ids import now
 from ..models import Models
 from ..tables import ACTIVE_STATES, LIVE_STATES, WAITING
 from . import Store, constant, keyed, mine, owned_by_me, statement, visible
+from .rows import Columns, ConversationRow, DeadTurnRow, PollRow, TurnRow
 
 _MOMENT = UTCDateTime()
 
@@ -41,23 +42,23 @@ STORED = (
 """The columns that are read of a turn; `dead` comes with them: whether its lease has ended."""
 
 
-class Live(list[Any]):
+class Live(list[TurnRow]):
     """The turns of a conversation that have not ended, in their order."""
 
     newest_number = 0
 
     @property
-    def active(self) -> Any | None:
+    def active(self) -> TurnRow | None:
         """The turn in progress, if any."""
         return next((turn for turn in self if turn.state in ACTIVE_STATES), None)
 
     @property
-    def dead(self) -> list[Any]:
+    def dead(self) -> list[TurnRow]:
         """The turns whose worker has let its lease end."""
         return [turn for turn in self if turn.dead]
 
 
-def live(store: Store, conversation: Any) -> Live:
+def live(store: Store, conversation: ConversationRow) -> Live:
     """The live turns of a locked conversation."""
     rows = store.execute(_live(store.models, store.dialect), _at(of_conversation=conversation.id)).all()
     found = Live(turn for turn in rows if turn.state in LIVE_STATES)
@@ -77,7 +78,7 @@ def _live(models: Models, dialect: str) -> Any:
     )
 
 
-def newest(store: Store, conversation: Any) -> Any | None:
+def newest(store: Store, conversation: ConversationRow) -> TurnRow | None:
     """The turn that began last, if any."""
     return store.execute(_newest(store.models, store.dialect), _at(of_conversation=conversation.id)).first()
 
@@ -89,7 +90,7 @@ def _newest(models: Models, dialect: str) -> Any:
     return query.order_by(c.number.desc()).limit(1)
 
 
-def find(store: Store, conversation: Any, column: str, value: str) -> Any | None:
+def find(store: Store, conversation: ConversationRow, column: str, value: str) -> TurnRow | None:
     """The newest turn of the conversation with that `id`, `client_id`, `key`, `question_id` or `answer_id`."""
     query = _find(store.models, store.dialect, column)
     return store.execute(query, _at(of_conversation=conversation.id, value=value)).first()
@@ -104,7 +105,7 @@ def _find(models: Models, dialect: str, column: str) -> Any:
     return query.order_by(c.number.desc()).limit(1)
 
 
-def insert(store: Store, row: Mapping[str, Any], *, lease: float) -> Any:
+def insert(store: Store, row: Mapping[str, Any], *, lease: float) -> TurnRow:
     """Insert a turn with a lease of *lease* seconds."""
     names = tuple(row)
     parameters = {f"its_{name}": value for name, value in row.items()}
@@ -121,13 +122,13 @@ def _insert(models: Models, dialect: str, names: tuple[str, ...]) -> Any:
 
 def move(
     store: Store,
-    turn: Any,
+    turn: TurnRow,
     values: Mapping[str, Any],
     *,
     token: str | None = None,
     states: Collection[str] = LIVE_STATES,
     lease: float | None = None,
-) -> Any | None:
+) -> TurnRow | None:
     """Set columns of a turn if it is in one of *states*, and has this *token* if one is given; else None.
 
     *lease* renews the worker's lease by so many seconds; without it the turn has no lease.
@@ -154,7 +155,7 @@ def _move(
     return query.values(values).returning(*_columns(models, dialect))
 
 
-def stop(store: Store, turn: Any) -> None:
+def stop(store: Store, turn: TurnRow) -> None:
     """Ask the worker of a turn to end it."""
     store.execute(_stop(store.models), {"of_conversation": turn.conversation_id, "of_number": turn.number})
 
@@ -204,12 +205,12 @@ def _stop_requests(models: Models) -> Any:
     return sa.select(c.token).where(_tokens(c), c.cancelled)
 
 
-def _tokens(c: Any) -> Any:
+def _tokens(c: Columns) -> sa.ColumnElement[bool]:
     # an index on tokens would be written with every turn; the one on leases holds the few that are live
     return sa.and_(c.expires_at.is_not(None), c.token.in_(sa.bindparam("tokens", expanding=True, type_=c.token.type)))
 
 
-def dead(store: Store, *, limit: int) -> Sequence[Any]:
+def dead(store: Store, *, limit: int) -> Sequence[DeadTurnRow]:
     """The conversation and the id of turns whose lease has ended, as far as this identity may see them."""
     return store.execute(_dead(store.models, store.dialect, store.system), _at(limit=limit)).all()
 
@@ -226,7 +227,7 @@ def _dead(models: Models, dialect: str, system: bool) -> Any:
     return query.order_by(c.expires_at).limit(sa.bindparam("limit", type_=sa.Integer))
 
 
-def poll_status(store: Store, conversation_id: Any) -> Any | None:
+def poll_status(store: Store, conversation_id: Any) -> PollRow | None:
     """For a poll: id, version and `rev` of the owner's conversation, and whether one of its turns is dead."""
     id_column, key = store.key(conversation_id)
     return store.execute(_poll_status(store.models, store.dialect, store.system, id_column), _at(key=key)).first()
@@ -240,22 +241,22 @@ def _poll_status(models: Models, dialect: str, system: bool, column: str) -> Any
     return query.where(keyed(models, column), mine(models, system), visible(models))
 
 
-def _columns(models: Models, dialect: str) -> list[Any]:
+def _columns(models: Models, dialect: str) -> list[sa.ColumnElement[Any]]:
     c = models.Turn.__table__.c
     dead = sa.func.coalesce(c.expires_at < _clock(dialect), sa.false())
     return [*(c[name] for name in STORED), dead.label("dead")]
 
 
-def _conversation(c: Any) -> Any:
+def _conversation(c: Columns) -> sa.BindParameter[Any]:
     return sa.bindparam("of_conversation", type_=c.conversation_id.type)
 
 
-def _clock(dialect: str) -> Any:
+def _clock(dialect: str) -> sa.ColumnElement[Any]:
     """The clock of the database: workers on several machines need not agree on the time. SQLite runs on one machine."""
     return sa.func.clock_timestamp() if dialect == "postgresql" else sa.bindparam("moment", type_=_MOMENT)
 
 
-def _lease_end(dialect: str) -> Any:
+def _lease_end(dialect: str) -> sa.ColumnElement[Any]:
     if dialect != "postgresql":
         return sa.bindparam("until", type_=_MOMENT)
     zero = constant(0)

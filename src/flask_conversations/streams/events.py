@@ -62,8 +62,9 @@ def pauses_of(calls: Sequence[Mapping[str, Any]] | None, parts: Sequence[Part]) 
 
 def parts_of(message: Mapping[str, Any]) -> Sequence[Part]:
     """The parts of an answer; a plain text is one part."""
-    if message["parts"]:
-        return message["parts"]  # type: ignore[no-any-return]
+    parts: Sequence[Part] | None = message["parts"]
+    if parts:
+        return parts
     content = message["content"]
     return [{"type": "text", "text": content}] if content else []
 

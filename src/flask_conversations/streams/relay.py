@@ -12,6 +12,7 @@ from typing import Any
 
 from ..cache import Cache
 from ..cache.breaker import Breaker
+from ..cache.clients import Client, Connect
 from ..config import Config
 from .events import StreamEvent
 
@@ -30,7 +31,7 @@ END = "end"
 class Relay:
     """One Redis LIST for each running turn: its worker writes, the other workers read."""
 
-    def __init__(self, client: Callable[[], Any], prefix: str = "") -> None:
+    def __init__(self, client: Connect, prefix: str = "") -> None:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker()
@@ -40,7 +41,7 @@ class Relay:
         key = self._key(conversation_id, turn_id)
         frames = [json.dumps([each.position, each.event, each.data], ensure_ascii=False) for each in events]
 
-        def push(client: Any) -> bool:
+        def push(client: Client) -> bool:
             client.rpush(key, *frames)
             client.pexpire(key, round(ttl * 1000))
             return True
@@ -65,7 +66,7 @@ class Relay:
         """End the relay of a stored turn: readers go on in the database. The list expires after *ttl* seconds."""
         key = self._key(conversation_id, turn_id)
 
-        def end(client: Any) -> None:
+        def end(client: Client) -> None:
             client.rpush(key, json.dumps([0, END, {}]))
             client.pexpire(key, round(ttl * 1000))
 
@@ -74,7 +75,7 @@ class Relay:
     def _key(self, conversation_id: str, turn_id: str) -> str:
         return f"{self._prefix}conversation:{{{conversation_id}}}:turn:{turn_id}"
 
-    def _call(self, call: Callable[[Any], Any]) -> Any:
+    def _call(self, call: Callable[[Client], Any]) -> Any:
         if not self._breaker.allows():
             return None
         try:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ... import errors
 from ...schemas.common import encoded
-from ...streams.events import COMPLETED, ERROR
+from ...service.http import Follower
+from ...streams.events import COMPLETED, ERROR, StreamEvent
 from . import parts
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -20,7 +21,7 @@ _METADATA = ("seq", "parent_id", "status", "model", "created_at", "usage", "toke
 _UNFINISHED = "The answer was interrupted before the tool had run."
 
 
-def encode_stream(follower: Any, turn_id: str, *, continued: bool = False) -> Iterator[str]:
+def encode_stream(follower: Follower, turn_id: str, *, continued: bool = False) -> Iterator[str]:
     """The events of a follower as chunks; *continued* if the page adds them to a message that it already shows."""
     chunks = Chunks(follower, continued=continued)
     try:
@@ -55,7 +56,7 @@ def _framed(chunks: Iterable[Chunk], event_id: str | None) -> Iterator[str]:
 class Chunks:
     """The chunks of one stream. It begins with `start` at any position, and has a start and an end for each text."""
 
-    def __init__(self, follower: Any, *, continued: bool = False) -> None:
+    def __init__(self, follower: Follower, *, continued: bool = False) -> None:
         self._follower, self._continued = follower, continued
         self._replayed, self._position = follower.replayed, follower.position
         self._is_caught_up = follower.is_caught_up
@@ -63,12 +64,12 @@ class Chunks:
         self._open: tuple[str, str] | None = None
         """The kind and the id of the open text."""
         self._calls = parts.Calls()
-        ended = follower.position >= COMPLETED and follower.answer is not None
-        self._status: str | None = follower.answer["status"] if ended else None
+        answer = follower.answer if follower.position >= COMPLETED else None
+        self._status: str | None = answer["status"] if answer is not None else None
         self._ended = follower.position >= ERROR and follower.has_failed
         self._waits = False
 
-    def of(self, sent: Any) -> Iterator[Chunk]:
+    def of(self, sent: StreamEvent) -> Iterator[Chunk]:
         """The chunks of one event."""
         if sent.event == "message.started":
             yield from self._begin(sent.data["id"], metadata_of(sent.data))
@@ -104,7 +105,7 @@ class Chunks:
         yield from self._calls.remember([sent.data for sent in self._replayed], seen=self._continued)
         self._calls.all_known = self._is_caught_up
 
-    def _text(self, kind: str, sent: Any) -> Iterator[Chunk]:
+    def _text(self, kind: str, sent: StreamEvent) -> Iterator[Chunk]:
         start = sent.position - len(sent.data["delta"])
         if self._open is None or self._open[0] != kind:
             yield from self._close()

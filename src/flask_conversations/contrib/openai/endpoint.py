@@ -65,9 +65,9 @@ class Endpoint:
     ) -> Iterator[str | Reasoning | RequestedCall | Usage]:
         """One attempt. Raises `EndpointError`."""
         deadline = time.monotonic() + self._deadline
-        sent = {"content": json.dumps(payload).encode(), "extensions": {"trace": connection.trace}}
+        content, extensions = json.dumps(payload).encode(), {"trace": connection.trace}
         with self._errors("The model cannot be reached at the moment."):
-            request = client.build_request("POST", self._url, **sent)  # type: ignore[arg-type]
+            request = client.build_request("POST", self._url, content=content, extensions=extensions)
             response = client.send(request, stream=True)
         with contextlib.closing(response):
             if not response.is_success:

@@ -125,7 +125,7 @@ class Answer:
             raise ResponderError(f"The answer is longer than {self._max_length} characters.")
         return True
 
-    def _add_part(self, event: Any) -> None:
+    def _add_part(self, event: ToolCall | ToolResult | Component) -> None:
         part = _part_of(event)
         if isinstance(event, ToolCall) and event.requires_approval:
             self.finish()  # later output belongs behind the user's decision
@@ -175,7 +175,7 @@ def decided_part(part: JSON, decided: Mapping[str, str | None]) -> JSON:
     return {**part, "approval": decision} if decision else part
 
 
-def _part_of(event: Any) -> JSON:
+def _part_of(event: ToolCall | ToolResult | Component) -> JSON:
     if isinstance(event, ToolCall):
         part = {"type": "tool_call", "id": _name(event.id, 255), "name": _name(event.name, 255)}
         part["arguments"] = _json(event.arguments)

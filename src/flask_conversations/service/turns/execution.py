@@ -10,12 +10,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ConversationsError, StorageUnavailable, redacted_traceback
 from ...ids import new_id
 from ...schemas.types import Message
+from ...store.rows import TurnRow
 from ...streams import Pause, last_position, next_position, part_events, pauses_of
 from ...tables import CANCELLED, COMPLETED, FAILED, INTERRUPTED, STREAMING, WAITING
 from ...turns import Event, ResponderError, ToolCall
@@ -40,7 +41,9 @@ class TurnExecution:
     ) -> None:
         self.registry, self.units, self.token, self.responder = registry, units, token, responder
         self._config = units.backend.config
-        self.turn, self.question = started.turn, started.question
+        assert started.turn is not None, "only a turn is executed, not a question without one"
+        self.turn: TurnRow = started.turn
+        self.question = started.question
         self.message_id = started.turn.answer_id or new_id()
         parts = units.read(views.answer_parts, started.turn)
         self.answer = Answer(parts, max_length=self._config.max_content_length)
@@ -103,7 +106,7 @@ class TurnExecution:
         pause = timing.queue_poll_interval
         while not self.stopping.is_set():
             begun = self.persist(lambda: self.units.write(transitions.start_waiting, self.turn, self.token))
-            if begun is not None:
+            if begun is not None and begun.turn is not None:
                 self.turn, self.question = begun.turn, begun.question
                 self.last_event_at = time.monotonic()
                 self._notify()
@@ -261,7 +264,9 @@ class TurnExecution:
                 self.outcome = {"turn": turn, "question": self.question, "answer": answer}
             self.end()
 
-    def _end_turn(self, columns: Any, state: str, error: Any) -> tuple[Any, Message] | None:
+    def _end_turn(
+        self, columns: Mapping[str, Any] | None, state: str, error: Mapping[str, Any] | None
+    ) -> tuple[TurnRow, Message] | None:
         return self.units.write(transitions.end_turn, self.turn, self.token, self.message_id, columns, state, error)
 
     def _pause(self) -> None:

@@ -17,6 +17,7 @@ from ...ids import new_id
 from ...schemas import canonical, rules
 from ...schemas import messages as message_schema
 from ...schemas.types import Turn, TurnOutcome
+from ...store.rows import TurnRow
 from ...tables import AWAITING, CANCELLED, COMPLETED, FAILED, LIVE_STATES
 from ...turns import ResponderError
 from ..outcome import Outcome
@@ -92,7 +93,7 @@ def _refuse_in_transaction(units: Units) -> None:
             raise ConfigurationError("A turn is committed step by step: it cannot be a part of a transaction.")
 
 
-def _wait_until_ended(units: Units, turn: Any) -> TurnView:
+def _wait_until_ended(units: Units, turn: TurnRow) -> TurnView:
     """Wait until a turn has ended or waits for an approval, and return it."""
     backend = units.backend
     execution, timing, timeout = backend.turns.find(turn.id), backend.turns.timing, backend.config.turn_timeout * 4
@@ -156,6 +157,7 @@ def approve_tools(
     if resumed and registry.responder is not None:
         registry.start(units.own, StartedTurn(turn, None), token, registry.responder)
     elif resumed:
+        assert turn.answer_id is not None, "its tool calls are parts of it"
         units.own.write(transitions.end_turn, turn, token, turn.answer_id, {}, COMPLETED)
     view = _wait_until_ended(units, turn) if wait and turn.state != AWAITING else None
     return _outcome(units, StartedTurn(turn, None, replayed), view)
@@ -170,7 +172,7 @@ def cancel(units: Units, conversation_id: str, key: tuple[str, str] | None = Non
     return Outcome(_stop(units, requested.result) if requested.result is not None else None, requested.replayed)
 
 
-def _stop(units: Units, turn: Any) -> Turn:
+def _stop(units: Units, turn: TurnRow) -> Turn:
     """End a turn that has a stop request."""
     own, execution = units.own, units.backend.turns.find(turn.id)
     if execution is not None:
@@ -181,7 +183,7 @@ def _stop(units: Units, turn: Any) -> Turn:
     return dump(views.turn_view(own, turn.conversation_id, turn.id)["turn"])
 
 
-def _wait_for_stop(units: Units, turn: Any) -> bool:
+def _wait_for_stop(units: Units, turn: TurnRow) -> bool:
     timing = units.backend.turns.timing
     deadline = time.monotonic() + timing.cancel_timeout
     while time.monotonic() < deadline:

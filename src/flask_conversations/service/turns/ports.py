@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ...counters import Counters
+from ...store.rows import TurnRow
 from ...streams import Pause, Relay
 from .answers import Answer
 from .timing import Timing
@@ -16,7 +17,7 @@ from .types import StartedTurn, TurnView
 class Execution(Protocol):
     """A turn that this process executes: see `TurnExecution`."""
 
-    turn: Any
+    turn: TurnRow
     answer: Answer
     answer_started: bool
     pauses: Sequence[Pause]
@@ -32,7 +33,7 @@ class Execution(Protocol):
 
 
 class Registry(Protocol):
-    """The turns that this process executes: see `TurnRegistry`."""
+    """The turns that this process executes: see `TurnRegistry`. The types that are `Any` here import this module."""
 
     timing: Timing
     relay: Relay | None

@@ -11,13 +11,14 @@ from ...schemas.common import preview_of
 from ...schemas.types import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
+from ...store.rows import ConversationRow, MessageRow
 from .. import edits
 from .. import messages as message_rules
 from ..unit_of_work import UnitOfWork
 from .types import EDIT, HOST, RECORD, SEND, TurnRequest
 
 
-def put(work: UnitOfWork, conversation: Any, kind: str, stored: Mapping[str, Any]) -> Message | None:
+def put(work: UnitOfWork, conversation: ConversationRow, kind: str, stored: Mapping[str, Any]) -> Message | None:
     """Make the question the newest message of the active branch."""
     row, message_id = stored["row"], stored["message_id"]
     if kind in (SEND, HOST) and row is not None:
@@ -33,7 +34,7 @@ def put(work: UnitOfWork, conversation: Any, kind: str, stored: Mapping[str, Any
     return schema.dump(question)
 
 
-def check(work: UnitOfWork, conversation: Any, request: TurnRequest, row: Mapping[str, Any] | None) -> None:
+def check(work: UnitOfWork, conversation: ConversationRow, request: TurnRequest, row: Mapping[str, Any] | None) -> None:
     """Check a queued request early. Raises the error that `put` would raise later."""
     if request.kind == EDIT:
         _check_is_question(edits.get(work, conversation, request.message_id))
@@ -47,7 +48,7 @@ def check(work: UnitOfWork, conversation: Any, request: TurnRequest, row: Mappin
         raise ClientIdConflict("This id is taken.")
 
 
-def _put_edited(work: UnitOfWork, conversation: Any, original: Any, row: dict[str, Any]) -> Message:
+def _put_edited(work: UnitOfWork, conversation: ConversationRow, original: MessageRow, row: dict[str, Any]) -> Message:
     """Store the edited question as a sibling of *original*, which keeps its own branch."""
     _check_is_question(original)
     version = conversation.version + 1
@@ -59,13 +60,13 @@ def _put_edited(work: UnitOfWork, conversation: Any, original: Any, row: dict[st
     return message
 
 
-def _move_head(work: UnitOfWork, conversation: Any, head_id: str | None, content: str | None) -> None:
+def _move_head(work: UnitOfWork, conversation: ConversationRow, head_id: str | None, content: str | None) -> None:
     preview = preview_of(content) if content is not None else conversation.preview
     values = {"head_id": head_id, "branched": True, "preview": preview}
     conversation_rows.change(work.store, conversation.id, values)
 
 
-def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None) -> Any:
+def _question_before(work: UnitOfWork, conversation: ConversationRow, message_id: str | None) -> MessageRow:
     """The message itself if it is a question, else the question that it answers."""
     found = edits.get(work, conversation, message_id or conversation.head_id)
     while found.role != "user":
@@ -75,6 +76,6 @@ def _question_before(work: UnitOfWork, conversation: Any, message_id: str | None
     return found
 
 
-def _check_is_question(message: Any) -> None:
+def _check_is_question(message: MessageRow) -> None:
     if message.role != "user":
         raise ValidationFailed({"message_id": ["Only a question can be edited: this is an answer."]})

@@ -23,6 +23,7 @@ from ...schemas.types import Message
 from ...store import db_errors
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...store.rows import ConversationRow, PollRow, TurnRow
 from ...tables import AWAITING, INTERRUPTED, LIVE_STATES, WAITING
 from ..savepoints import savepoint
 from ..unit_of_work import UnitOfWork, Units
@@ -64,7 +65,7 @@ def recover_conversation(units: Units, conversation_id: str) -> bool:
         return False
 
 
-def poll_status(work: UnitOfWork, conversation_id: str) -> Any:
+def poll_status(work: UnitOfWork, conversation_id: str) -> PollRow:
     """Id, version and `rev` of a conversation, and whether a turn of it is dead: one statement."""
     found = turn_rows.poll_status(work.store, conversation_id)
     if found is None:
@@ -100,7 +101,7 @@ def stop_requests(work: UnitOfWork, tokens: Sequence[str]) -> set[str]:
     return turn_rows.stop_requests(work.store, tokens)
 
 
-def live_turns(work: UnitOfWork, conversation: Any) -> turn_rows.Live:
+def live_turns(work: UnitOfWork, conversation: ConversationRow) -> turn_rows.Live:
     """The live turns of a locked conversation, after dead ones were ended."""
     live = turn_rows.live(work.store, conversation)
     orphan = live.active if live.active is not None and live.active.state == AWAITING else None
@@ -113,14 +114,14 @@ def live_turns(work: UnitOfWork, conversation: Any) -> turn_rows.Live:
     return turn_rows.live(work.store, conversation)
 
 
-def _recoverable(work: UnitOfWork, live: turn_rows.Live) -> list[Any]:
+def _recoverable(work: UnitOfWork, live: turn_rows.Live) -> list[TurnRow]:
     """The dead turns. A database in memory renews no leases: there the turns that this process executes are not dead."""
     if not work.backend.shares_one_connection:
         return live.dead
     return [turn for turn in live.dead if work.backend.turns.find(turn.id) is None]
 
 
-def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_rows.Live) -> bool:
+def _interrupt(work: UnitOfWork, conversation_id: str, turn: TurnRow, live: turn_rows.Live) -> bool:
     conversation = work.store.lock(conversation_id, trash=True)
     if turn.state == WAITING:
         if any(each.state != WAITING and not each.dead for each in live):
@@ -139,7 +140,7 @@ def _interrupt(work: UnitOfWork, conversation_id: str, turn: Any, live: turn_row
     return True
 
 
-def store_question(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
+def store_question(work: UnitOfWork, conversation: ConversationRow, turn: TurnRow) -> TurnRow:
     """Store the question of a turn that never began: no message is lost with its worker."""
     request = dict(turn.request or {"row": None, "message_id": None})
     if request["row"]:
@@ -154,7 +155,9 @@ def store_question(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
     return turn_rows.move(work.store, turn, values) or turn
 
 
-def _put_if_possible(work: UnitOfWork, conversation: Any, kind: str, request: Mapping[str, Any]) -> Message | None:
+def _put_if_possible(
+    work: UnitOfWork, conversation: ConversationRow, kind: str, request: Mapping[str, Any]
+) -> Message | None:
     """Store the question in a savepoint; None if another message has its client id."""
     try:
         with savepoint(work.store):

@@ -50,7 +50,7 @@ class TurnRegistry:
         """Execute a turn in its own thread."""
         execution = self.adopt(units, started, token, responder)
         try:
-            threading.Thread(target=execution.main, name=f"turn-{started.turn.id}", daemon=True).start()
+            threading.Thread(target=execution.main, name=f"turn-{execution.turn.id}", daemon=True).start()
         except RuntimeError as error:
             execution.interrupt("This server cannot start another turn at the moment.")
             raise StorageUnavailable("No thread could be started for the turn.") from error
@@ -60,7 +60,7 @@ class TurnRegistry:
         """Renew the lease of a turn that the caller answers."""
         execution = TurnExecution(self, units, started, token, responder)
         with self._lock:
-            self._executions[started.turn.id] = execution
+            self._executions[execution.turn.id] = execution
             self._ensure_heartbeat("turn-heartbeat", self._poll)
             self._ensure_heartbeat("turn-leases", self._poll_leases)
         return execution

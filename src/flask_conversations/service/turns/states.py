@@ -21,6 +21,7 @@ from ...store import branches, requests
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...store.rows import ConversationRow, MessageRow, TurnRow
 from ...tables import AWAITING, CANCELLED, FAILED, INTERRUPTED, LIVE_STATES, STREAMING, WAITING
 from .. import messages as message_rules
 from ..unit_of_work import UnitOfWork
@@ -40,7 +41,7 @@ _STATUS = {
 EMPTY_ANSWER: dict[str, Any] = {"content": "", "content_is_parts": False, "parts": None}
 
 
-def lock_conversation(work: UnitOfWork, turn: Any) -> Any:
+def lock_conversation(work: UnitOfWork, turn: TurnRow) -> ConversationRow:
     """Lock the conversation of a turn. Raises `LeaseLost` if it was deleted.
 
     If the guest who began the turn has logged in meanwhile, the unit of work goes on as that user.
@@ -58,11 +59,13 @@ def lock_conversation(work: UnitOfWork, turn: Any) -> Any:
     return conversation
 
 
-def advance_own(work: UnitOfWork, turn: Any, values: Mapping[str, Any], token: str, states: tuple[str, ...]) -> Any:
+def advance_own(
+    work: UnitOfWork, turn: TurnRow, values: Mapping[str, Any], token: str, states: tuple[str, ...]
+) -> TurnRow:
     return advance(work, turn, values, token=token, states=states, lease=work.config.turn_lease)
 
 
-def advance(work: UnitOfWork, turn: Any, values: Mapping[str, Any], **conditions: Any) -> Any:
+def advance(work: UnitOfWork, turn: TurnRow, values: Mapping[str, Any], **conditions: Any) -> TurnRow:
     """Set columns of a turn; a new state is logged and announce_saved. Raises `LeaseLost`."""
     moved = turn_rows.move(work.store, turn, values, **conditions)
     if moved is None:
@@ -72,7 +75,7 @@ def advance(work: UnitOfWork, turn: Any, values: Mapping[str, Any], **conditions
     return moved
 
 
-def announce_state(work: UnitOfWork, turn: Any, before: Any | None) -> None:
+def announce_state(work: UnitOfWork, turn: TurnRow, before: TurnRow | None) -> None:
     """Log that a turn has reached another state, and send the signal after the commit."""
     was = before.state if before is not None else None
     seconds = (turn.updated_at - before.updated_at).total_seconds() if before is not None else 0.0
@@ -83,13 +86,13 @@ def announce_state(work: UnitOfWork, turn: Any, before: Any | None) -> None:
     work.announce(signals.turn_state_changed, turn=dump(turn), previous_state=previous)
 
 
-def step_version_once(work: UnitOfWork, conversation: Any) -> None:
+def step_version_once(work: UnitOfWork, conversation: ConversationRow) -> None:
     """Increment the version of a locked conversation unless a write has done so since: a new state is a new version."""
     if work.store.get(conversation.id).version == conversation.version:
         conversation_rows.change(work.store, conversation.id, {})
 
 
-def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
+def drop(work: UnitOfWork, conversation: ConversationRow, turn: TurnRow) -> TurnRow:
     """End a turn whose answer, or waiting question, was deleted."""
     values = {"state": CANCELLED, "token": None, "ended_at": now(), "request": None}
     moved = advance(work, turn, values)
@@ -98,7 +101,7 @@ def drop(work: UnitOfWork, conversation: Any, turn: Any) -> Any:
 
 
 def write_answer(
-    work: UnitOfWork, conversation: Any, turn: Any, moved: Any, columns: Mapping[str, Any]
+    work: UnitOfWork, conversation: ConversationRow, turn: TurnRow, moved: TurnRow, columns: Mapping[str, Any]
 ) -> Message | None:
     """Store the answer with the status that belongs to the new state of the turn; None if it was deleted."""
     if moved.error:
@@ -106,11 +109,17 @@ def write_answer(
     message = update_answer(work, conversation, moved.answer_id, columns, moved.state)
     if message is not None or turn.answer_id is not None:
         return message
+    assert moved.answer_id is not None, "each transition with an answer sets it"
     return append_answer(work, conversation, turn, moved.answer_id, columns, moved.state)
 
 
 def append_answer(
-    work: UnitOfWork, conversation: Any, turn: Any, message_id: str, columns: Mapping[str, Any], state: str
+    work: UnitOfWork,
+    conversation: ConversationRow,
+    turn: TurnRow,
+    message_id: str,
+    columns: Mapping[str, Any],
+    state: str,
 ) -> Message | None:
     """Store an answer below its question; None if there is no question, or it was deleted."""
     row = {
@@ -135,13 +144,15 @@ def append_answer(
     return _append_on_other_branch(work, conversation, turn.question_id, row)
 
 
-def _is_on_active_branch(work: UnitOfWork, conversation: Any, question: Any) -> bool:
+def _is_on_active_branch(work: UnitOfWork, conversation: ConversationRow, question: MessageRow) -> bool:
     """Whether the question is on the active branch."""
     path = rows.newest(work.store, conversation.id, limit=None, after=question.seq - 1, columns=("id", "seq"))
     return path is not None and bool(path.rows) and path.rows[0].id == question.id
 
 
-def _append_on_other_branch(work: UnitOfWork, conversation: Any, parent_id: str, row: dict[str, Any]) -> Message:
+def _append_on_other_branch(
+    work: UnitOfWork, conversation: ConversationRow, parent_id: str, row: dict[str, Any]
+) -> Message:
     row["updated_at"] = row["created_at"]
     values = {
         "last_seq": conversation.last_seq + 1,
@@ -155,7 +166,7 @@ def _append_on_other_branch(work: UnitOfWork, conversation: Any, parent_id: str,
 
 
 def update_answer(
-    work: UnitOfWork, conversation: Any, message_id: str | None, columns: Mapping[str, Any], state: str
+    work: UnitOfWork, conversation: ConversationRow, message_id: str | None, columns: Mapping[str, Any], state: str
 ) -> Message | None:
     """Update a stored answer; None if it does not exist."""
     message = rows.one(work.store, conversation.id, message_id) if message_id else None
@@ -178,7 +189,7 @@ def update_answer(
     return written
 
 
-def _log(turn: Any, was: str | None, counters: Counters) -> None:
+def _log(turn: TurnRow, was: str | None, counters: Counters) -> None:
     counters.add(turn.state)
     before = was if was == WAITING else public_state(was)
     after = turn.state if turn.state == WAITING else public_state(turn.state)

@@ -20,6 +20,7 @@ from ...schemas.types import Message
 from ...store import conversations as conversation_rows
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...store.rows import ConversationRow, TurnRow
 from ...tables import AWAITING, LIVE_STATES, PROCESSING, STREAMING, WAITING
 from .. import idempotency
 from .. import messages as message_rules
@@ -68,7 +69,7 @@ def begin_turn(work: UnitOfWork, request: TurnRequest, token: str) -> StartedTur
 
 
 def _earlier_turn(
-    work: UnitOfWork, conversation: Any, request: TurnRequest, row: dict[str, Any] | None
+    work: UnitOfWork, conversation: ConversationRow, request: TurnRequest, row: dict[str, Any] | None
 ) -> StartedTurn | None:
     """The turn that an earlier, equal request has begun."""
     if request.key is not None and (turn := turn_rows.find(work.store, conversation, "key", request.key)):
@@ -90,7 +91,7 @@ def _earlier_turn(
     return StartedTurn(turn, message, True)
 
 
-def _question_of(work: UnitOfWork, conversation: Any, turn: Any) -> Message | None:
+def _question_of(work: UnitOfWork, conversation: ConversationRow, turn: TurnRow) -> Message | None:
     found = rows.one(work.store, conversation.id, turn.question_id) if turn.question_id else None
     return schema.dump(found) if found is not None else None
 
@@ -104,8 +105,13 @@ def _refuse_to_wait(work: UnitOfWork, live: turn_rows.Live) -> None:
 
 
 def _enqueue(
-    work: UnitOfWork, conversation: Any, request: TurnRequest, live: turn_rows.Live, stored: dict[str, Any], token: str
-) -> Any:
+    work: UnitOfWork,
+    conversation: ConversationRow,
+    request: TurnRequest,
+    live: turn_rows.Live,
+    stored: dict[str, Any],
+    token: str,
+) -> TurnRow:
     row = stored["row"]
     questions.check(work, conversation, request, row)
     kept = {**stored, "row": {**row, "created_at": iso(row["created_at"])} if row else None}
@@ -117,12 +123,12 @@ def _enqueue(
 
 def _insert(
     work: UnitOfWork,
-    conversation: Any,
+    conversation: ConversationRow,
     request: TurnRequest,
     live: turn_rows.Live,
     values: dict[str, Any],
     stored: Mapping[str, Any],
-) -> Any:
+) -> TurnRow:
     row = {
         "conversation_id": conversation.id,
         "org_id": conversation.org_id,
@@ -142,7 +148,7 @@ def _insert(
     return turn_rows.insert(work.store, row, lease=work.config.turn_lease)
 
 
-def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None:
+def start_waiting(work: UnitOfWork, turn: TurnRow, token: str) -> StartedTurn | None:
     """Begin the first turn of the queue; None if *turn* is not the first. Raises `LeaseLost` if it was ended."""
     conversation = states.lock_conversation(work, turn)
     live = live_turns(work, conversation)
@@ -155,6 +161,7 @@ def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None
     if live.active is not None or live[0].number < mine.number:
         return None
     request = mine.request
+    assert request is not None, "a waiting turn has its request"
     if request["row"]:
         request["row"]["created_at"] = rules.moment(request["row"]["created_at"])
     question = questions.put(work, work.store.lock(conversation.id), mine.kind, request)
@@ -169,7 +176,7 @@ def start_waiting(work: UnitOfWork, turn: Any, token: str) -> StartedTurn | None
     return StartedTurn(moved, question)
 
 
-def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> Any:
+def begin_answer(work: UnitOfWork, turn: TurnRow, token: str, message_id: str, columns: Mapping[str, Any]) -> TurnRow:
     """Insert the answer with its first text, visible to readers; returns the turn. Raises `LeaseLost`."""
     conversation = states.lock_conversation(work, turn)
     # STREAMING too: the caller retries after an unknown outcome
@@ -183,7 +190,7 @@ def begin_answer(work: UnitOfWork, turn: Any, token: str, message_id: str, colum
     return moved
 
 
-def checkpoint(work: UnitOfWork, turn: Any, token: str, message_id: str, columns: Mapping[str, Any]) -> bool:
+def checkpoint(work: UnitOfWork, turn: TurnRow, token: str, message_id: str, columns: Mapping[str, Any]) -> bool:
     """Save the answer so far; returns whether the turn has a stop request. Raises `LeaseLost`."""
     conversation = states.lock_conversation(work, turn)
     moved = states.advance_own(work, turn, {}, token, (STREAMING,))
@@ -195,7 +202,7 @@ def checkpoint(work: UnitOfWork, turn: Any, token: str, message_id: str, columns
 
 def await_approval(
     work: UnitOfWork,
-    turn: Any,
+    turn: TurnRow,
     token: str,
     message_id: str,
     columns: Mapping[str, Any],
@@ -223,7 +230,7 @@ def decide_calls(
     *,
     key: str | None = None,
     answer_id: str | None = None,
-) -> tuple[Any, bool, bool]:
+) -> tuple[TurnRow, bool, bool]:
     """Decide tool calls, those of *answer_id* if that is given. Once all are decided the turn goes on, with *token*.
 
     Returns the turn, whether it goes on now, and whether an earlier request with *key* made the same decision.
@@ -237,7 +244,7 @@ def decide_calls(
     if unknown := [one for one in ids if one not in calls]:
         raise ToolCallNotFound(f"There is no tool call {unknown[0][:100]!r} to decide here.")
     known = {name for name, call in calls.items() if key is not None and call.get("key") == key}
-    if known:
+    if turn is not None and known:
         if known != set(ids) or any(calls[one]["decision"] != decision for one in ids):
             raise IdempotencyKeyReused
         return turn, False, True
@@ -256,7 +263,7 @@ def decide_calls(
 
 
 def _decide_in_answer(
-    work: UnitOfWork, conversation: Any, turn: Any, calls: Mapping[str, Mapping[str, Any]]
+    work: UnitOfWork, conversation: ConversationRow, turn: TurnRow, calls: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
     message = rows.one(work.store, conversation.id, turn.answer_id)
     decided = {name: call["decision"] for name, call in calls.items()}
@@ -267,13 +274,13 @@ def _decide_in_answer(
 
 def end_turn(
     work: UnitOfWork,
-    turn: Any,
+    turn: TurnRow,
     token: str | None,
     message_id: str,
     columns: Mapping[str, Any] | None,
     state: str,
     error: Mapping[str, Any] | None = None,
-) -> tuple[Any, Message] | None:
+) -> tuple[TurnRow, Message] | None:
     """End the turn and store its answer. Without *token* the turn may belong to any worker. Raises `LeaseLost`.
 
     Without *columns* the answer stays as the last checkpoint saved it. The question of a waiting turn is stored. Returns
@@ -295,18 +302,18 @@ def end_turn(
     return moved, answer
 
 
-def _reload(work: UnitOfWork, conversation: Any, turn: Any) -> tuple[Any, Any]:
+def _reload(work: UnitOfWork, conversation: ConversationRow, turn: TurnRow) -> tuple[ConversationRow, TurnRow]:
     """Read the conversation and the turn again; the question of a waiting turn is stored. Raises `LeaseLost`."""
     live = turn_rows.live(work.store, conversation)
-    turn = next((each for each in live if each.id == turn.id), None)
-    if turn is None:
+    current = next((each for each in live if each.id == turn.id), None)
+    if current is None:
         raise LeaseLost
-    if turn.state != WAITING:
-        return conversation, turn
-    if live.active is not None or live[0].id != turn.id:
+    if current.state != WAITING:
+        return conversation, current
+    if live.active is not None or live[0].id != current.id:
         raise LeaseLost  # the turns before it have not ended: recovery stores its question once its lease has expired
-    turn = store_question(work, conversation, turn)
-    return work.store.lock(conversation.id), turn
+    current = store_question(work, conversation, current)
+    return work.store.lock(conversation.id), current
 
 
 def request_stop(work: UnitOfWork, conversation_id: str, key: tuple[str, str] | None = None) -> Outcome:
@@ -325,12 +332,12 @@ def request_stop(work: UnitOfWork, conversation_id: str, key: tuple[str, str] | 
     return Outcome(turn_rows.find(work.store, conversation, "id", once.result["turn_id"]), once.replayed)
 
 
-def _stored_stop(turn: Any | None) -> dict[str, Any]:
+def _stored_stop(turn: TurnRow | None) -> dict[str, Any]:
     """The stored answer of an idempotent stop request."""
     return {"turn_id": turn.id, "conversation_id": turn.conversation_id} if turn is not None else {"turn_id": None}
 
 
-def _request_stop(work: UnitOfWork, conversation_id: str) -> Any | None:
+def _request_stop(work: UnitOfWork, conversation_id: str) -> TurnRow | None:
     conversation = work.store.lock(conversation_id)
     live = live_turns(work, conversation)
     turn = live.active or (live[0] if live else None)

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from ...errors import ConversationsError
 from ...schemas.common import iso
 from ...schemas.types import Message, Turn
+from ...store.rows import TurnRow
 from ...streams import Timeline, parts_of, pauses_of
 from ...tables import CANCELLED, FAILED, LIVE_STATES, WAITING
 from ...turns import ResponderError
@@ -49,7 +50,7 @@ class TurnRequest:
 class StartedTurn:
     """A turn that this request or an earlier equal one has begun. `turn` is None for a question without a turn."""
 
-    turn: Any
+    turn: TurnRow | None
     question: Message | None
     replayed: bool = False
 
@@ -57,8 +58,7 @@ class StartedTurn:
 class TurnView(TypedDict):
     """A turn with its stored question and answer."""
 
-    turn: Any
-    """The row: see `store.turns`."""
+    turn: TurnRow
     question: Message | None
     answer: Message | None
 
@@ -98,7 +98,7 @@ def _problem(error: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def dump(turn: Any) -> Turn:
+def dump(turn: TurnRow) -> Turn:
     """The JSON of a turn."""
     return {
         "id": turn.id,

@@ -13,6 +13,7 @@ from ...schemas import types
 from ...schemas.types import Conversation, Message, State
 from ...store import messages as rows
 from ...store import turns as turn_rows
+from ...store.rows import TurnRow
 from ...tables import AWAITING, LIVE_STATES, WAITING
 from .. import branches as branch_rules
 from .. import reading
@@ -132,7 +133,7 @@ def current_turn(work: UnitOfWork, conversation_id: str) -> types.Turn | None:
     return dump(turn) if turn is not None else None
 
 
-def turn_context(work: UnitOfWork, turn: Any, question: Mapping[str, Any] | None) -> TurnContext:
+def turn_context(work: UnitOfWork, turn: TurnRow, question: Mapping[str, Any] | None) -> TurnContext:
     """The conversation, the question, and the messages up to it. *question* is read if it is None."""
     conversation = work.store.get(turn.conversation_id)
     if question is None and turn.question_id is not None:
@@ -144,7 +145,7 @@ def turn_context(work: UnitOfWork, turn: Any, question: Mapping[str, Any] | None
     return TurnContext(conversation_schema.dump(conversation), question, messages)
 
 
-def answer_parts(work: UnitOfWork, turn: Any) -> list[dict[str, Any]]:
+def answer_parts(work: UnitOfWork, turn: TurnRow) -> list[dict[str, Any]]:
     """The stored parts of the answer of a resumed turn."""
     answer = rows.one(work.store, turn.conversation_id, turn.answer_id) if turn.answer_id else None
     if answer is None:
@@ -153,7 +154,7 @@ def answer_parts(work: UnitOfWork, turn: Any) -> list[dict[str, Any]]:
     return list(message["parts"] or ([{"type": "text", "text": message["content"]}] if message["content"] else []))
 
 
-def _pending_actions(turn: Any) -> list[dict[str, Any]]:
+def _pending_actions(turn: TurnRow | None) -> list[dict[str, Any]]:
     if turn is None or turn.state != AWAITING:
         return []
     return [
@@ -169,7 +170,7 @@ def _pending_actions(turn: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _waiting_turn(turn: Any) -> dict[str, Any]:
+def _waiting_turn(turn: TurnRow) -> dict[str, Any]:
     row = (turn.request or {}).get("row") or {}
     content = schema.content_of(row.get("content", ""), row.get("content_is_parts", False), row.get("parts"))
     return {"turn_id": turn.id, "kind": turn.kind, "client_id": turn.client_id, "content": content}
