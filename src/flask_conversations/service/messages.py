@@ -146,7 +146,7 @@ def _parent(work: UnitOfWork, conversation: Any, batch: list[dict[str, Any]]) ->
     parent = rows.one(work.store, conversation.id, wanted[0])
     if parent is None:
         raise ValidationFailed({"parent_id": ["There is no such message in this conversation."]})
-    return parent.id  # type: ignore[no-any-return]
+    return parent.id
 
 
 def insert(
