@@ -218,7 +218,11 @@ def _after_create(session: Session, begun: SessionTransaction) -> None:
 
 
 def _after_end(session: Session, ended: SessionTransaction) -> None:
-    """Callbacks of a released savepoint move to the transaction around it; those of a rolled back one are discarded."""
+    """The end of a transaction or savepoint of *session*.
+
+    A released savepoint hands its callbacks and changes to the transaction around it; a rolled back one discards them. A root
+    transaction runs its callbacks if it was committed; else the outcome of a commit that had begun is unknown here.
+    """
     work: SessionWork | None = session.info.get(_KEY)
     if work is None or not (ended.nested or ended.parent is None):
         return

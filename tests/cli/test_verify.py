@@ -298,11 +298,11 @@ def test_rows_of_a_conversation_that_is_not_there(app, ada, chat, kind):
         spoil(app, STRAYS[kind], own=six_messages(ada), never=never, key=key)
     before = rows(app)
     for batch in ("1", "100"):
-        stray = [finding for finding in verified(app, "--batch", batch, code=1)[0] if finding["kind"] == "stray"]
+        stray = [finding for finding in verified(app, "--batch", batch, code=1)[0] if finding["kind"] == "orphan"]
         assert sorted(finding["conversation_id"] for finding in stray) == [FIRST, LAST]
     for never in (FIRST, LAST):
         (one,) = verified(app, "--conversation", never, code=1)[0]
-        assert one["kind"] == "stray"
+        assert one["kind"] == "orphan"
 
     verified(app, "--repair", "--yes", code=1 if kind == "message" else 0)
     after = rows(app)

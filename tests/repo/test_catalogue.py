@@ -62,6 +62,23 @@ def test_the_numbers_in_cache_entries_keep_their_meaning():
     assert {name: MESSAGE[name].default for name in CACHE_NUMBERS} == {**dict.fromkeys(CACHE_NUMBERS), **plain}
 
 
+def test_what_a_deleted_message_keeps():
+    """Its place, its kind and what it has cost: nothing that anyone has written."""
+    kept = {name for name, field in MESSAGE.items() if field.kept}
+    place = {
+        "id",
+        "conversation_id",
+        "client_id",
+        "seq",
+        "parent_id",
+        "version",
+        "created_at",
+        "updated_at",
+        "edited_at",
+    }
+    assert kept == place | {"role", "type", "status", "tokens_used", "latency_ms"}
+
+
 @pytest.mark.parametrize(
     ("noun", "arguments", "named"),
     [

@@ -18,6 +18,7 @@ PAGE = TREE / "docs" / "howto" / "add-a-noun.md"
 ABOVE = re.compile(r'<!-- not run: goes into .* above "(.+)" -->')
 
 USE = """
+import asyncio
 import runpy
 import sys
 from flask import Flask
@@ -49,6 +50,7 @@ user = "ada"
 with app.app_context():
     service = conversations.as_user("ada")
     assert [note["text"] for note in service.notes.list(chat)["notes"]] == ["Ask again in spring."]
+    assert asyncio.run(service.aio.notes.list(chat)) == service.notes.list(chat)
     service.delete_conversation(chat, permanent=True)
 assert "all is well" in run("verify")
 

@@ -75,7 +75,7 @@ def verify(
         )
         for one in batches:
             report.add(one)
-    report.close(repair_requested=repair, cache=getattr(state.backend, "cache", None) is not None)
+    report.close(repair_requested=repair, cache=state.backend.cache is not None)
     context.exit(1 if report.left or report.unanswered else 0)
 
 

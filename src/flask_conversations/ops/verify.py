@@ -137,7 +137,7 @@ class Verification:
                 text, repairs = str(table.orphans).format(count=count), repair and table.repairable
                 deleted = repairs and self._units.write(_query, rows.delete_orphan_rows, table.model, conversation_id)
                 findings.append(
-                    Finding("stray", FAIL, text, conversation_id, repairable=table.repairable, repaired=bool(deleted))
+                    Finding("orphan", FAIL, text, conversation_id, repairable=table.repairable, repaired=bool(deleted))
                 )
         return findings
 

@@ -40,6 +40,8 @@ class Field:
     """Whether it is a column of the same name which the store reads with each row."""
     shown: bool = True
     """Whether it is a member of the noun's JSON."""
+    kept: bool = False
+    """Whether a deleted message keeps it: all others are cleared."""
     default: Any = REQUIRED
     """The member's value in a plain message."""
     cached: int | None = None
@@ -55,37 +57,50 @@ _object = rules.optional(rules.json_object)
 _list = rules.optional(rules.json_list)
 
 MESSAGE: dict[str, Field] = {
-    "id": Field("Given by the server, a UUIDv7, unless a client chose a UUID."),
-    "conversation_id": Field("The conversation that the message belongs to."),
+    "id": Field("Given by the server, a UUIDv7, unless a client chose a UUID.", kept=True),
+    "conversation_id": Field("The conversation that the message belongs to.", kept=True),
     "client_id": Field(
         "Makes a retry safe: the same message with the same id is saved once.",
         rules.optional(rules.client_id),
         CLIENT,
         default=None,
         cached=1,
+        kept=True,
     ),
-    "seq": Field("1, 2, 3, ... in the order in which the messages of the conversation were saved."),
+    "seq": Field("1, 2, 3, ... in the order in which the messages of the conversation were saved.", kept=True),
     "parent_id": Field(
         "The message that this one answers, if not the newest.",
         rules.optional(rules.text(rules.MAX_CLIENT_ID)),
         CLIENT,
         default=None,
         cached=0,
+        kept=True,
     ),
-    "version": Field("The version of the conversation that this message's last change made."),
-    "role": Field(rule=rules.one_of(ROLES), set_by=CLIENT),
+    "version": Field("The version of the conversation that this message's last change made.", kept=True),
+    "role": Field(rule=rules.one_of(ROLES), set_by=CLIENT, kept=True),
     "type": Field(
         "The kind of message this is to the app, `text` if not given.",
         rules.text(32, blank=False),
         CLIENT,
         default="text",
         cached=2,
+        kept=True,
     ),
     "content": Field("Text, or a list of parts.", rules.content(), CLIENT),
-    "parts": Field("The parts of the content, if it has any.", _list, CLIENT, True, default=None, cached=3),
-    "raw": Field("A framework's own item, given back equal.", _object, CLIENT, True, default=None, cached=4),
+    "parts": Field(
+        "The parts of the content, if it has any.", _list, CLIENT, set_by_turns=True, default=None, cached=3
+    ),
+    "raw": Field(
+        "A framework's own item, given back equal.", _object, CLIENT, set_by_turns=True, default=None, cached=4
+    ),
     "status": Field(
-        "`delivered` if not given.", rules.one_of(MESSAGE_STATUSES), CLIENT, True, default="delivered", cached=5
+        "`delivered` if not given.",
+        rules.one_of(MESSAGE_STATUSES),
+        CLIENT,
+        set_by_turns=True,
+        default="delivered",
+        cached=5,
+        kept=True,
     ),
     "action_type": Field(rule=_label, set_by=CLIENT, default=None, cached=6),
     "action_params": Field(rule=_json, set_by=CLIENT, default=None, cached=7),
@@ -97,13 +112,15 @@ MESSAGE: dict[str, Field] = {
     "contexts": Field(rule=_list, set_by=CLIENT, default=[], cached=13),
     "metadata": Field("The app's own, kept as it is.", _object, CLIENT, default=None, cached=14),
     "model": Field("The model that wrote it.", _label, CLIENT, default=None, cached=15),
-    "tokens_used": Field(rule=rules.optional(rules.integer(0)), set_by=CLIENT, default=None, cached=16),
+    "tokens_used": Field(rule=rules.optional(rules.integer(0)), set_by=CLIENT, default=None, cached=16, kept=True),
     "usage": Field("The provider's account of tokens.", _object, CLIENT, default=None, cached=17),
-    "latency_ms": Field("In milliseconds.", rules.optional(rules.milliseconds), CLIENT, default=None, cached=18),
+    "latency_ms": Field(
+        "In milliseconds.", rules.optional(rules.milliseconds), CLIENT, default=None, cached=18, kept=True
+    ),
     "rating": Field("The owner's rating.", rules.optional(rules.rating), default=None, cached=19),
-    "created_at": Field(rule=rules.optional(rules.moment), set_by=HOST, set_by_turns=True),
-    "updated_at": Field("When any of its fields changed last."),
-    "edited_at": Field("When its content changed last.", default=None, cached=21),
+    "created_at": Field(rule=rules.optional(rules.moment), set_by=HOST, set_by_turns=True, kept=True),
+    "updated_at": Field("When any of its fields changed last.", kept=True),
+    "edited_at": Field("When its content changed last.", default=None, cached=21, kept=True),
     "feedback": Field("The owner's rating, reason and comment.", stored=False, default=None, cached=20),
     "rating_reason": Field(shown=False),
     "rating_comment": Field(shown=False),

@@ -13,6 +13,7 @@ from marshmallow import RAISE, Schema, ValidationError, post_load
 from marshmallow.fields import List, Nested, Raw
 
 from . import fields, rules, types
+from .messages import KEPT_BY_SERVER
 from .types import Conversation, Count, Id, Message
 
 PROTOCOLS = ("events", "ui")
@@ -101,18 +102,15 @@ class MessageIn(Form):
         include = of_fields(fields.MESSAGE, role={"load_default": "user"}, content={"required": True})
 
 
-_KEPT_MESSAGE = [
-    n for n, field in fields.MESSAGE.items() if field.shown and field.set_by == fields.SERVER and n != "id"
-]
-
-
 class MessageOfSnapshot(MessageIn):
     """A message in a client's copy. Members that the server keeps may be sent back, and are ignored."""
 
     id = text(rules.MAX_CLIENT_ID, "The message's id, or a client id.")
 
     class Meta(Form.Meta):
-        include = of_fields(fields.MESSAGE, "role", "created_at", role={"required": True}) | echoes(*_KEPT_MESSAGE)
+        include = of_fields(fields.MESSAGE, "role", "created_at", role={"required": True}) | echoes(
+            *sorted(KEPT_BY_SERVER - {"parent_id"})
+        )
 
 
 _AT_CREATION = [n for n, f in fields.CONVERSATION.items() if f.set_by == fields.CLIENT and n != "status"]

@@ -75,7 +75,7 @@ def _create(
         rows.set_tags(work.store, row, values["tags"])
     created = schema.dump(row)
     saved = message_rules.insert(work, batch, row, first_seq=1, parent_id=None)
-    work.appended(row.id, row.version, work.store.owner, saved)
+    work.mark_as_append(row.id, row.version, work.store.owner, saved)
     work.announce(signals.conversation_created, conversation=created)
     return Outcome(created, False)
 

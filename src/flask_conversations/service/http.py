@@ -45,11 +45,7 @@ def create_conversation(
 
 def save_message(units: Units, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
     """Like the service's with one mapping, with `replayed` if the message existed before."""
-    return units.write_as("save_message", _save_message, conversation_id, message)
-
-
-def _save_message(work: UnitOfWork, conversation_id: str, message: Mapping[str, Any]) -> Outcome:
-    return messages.save(work, conversation_id, message)
+    return units.write_as("save_message", messages.save, conversation_id, message)
 
 
 def save_snapshot(

@@ -93,7 +93,7 @@ def append(work: UnitOfWork, conversation_id: str, row: dict[str, Any]) -> Messa
     if not conversation_rows.append(work.store, conversation_id, row, _step([row])):
         return replayed(work, conversation_id, row)
     saved = announce_saved(work, [row])
-    work.appended(row["conversation_id"], row["version"], row, saved)
+    work.mark_as_append(row["conversation_id"], row["version"], row, saved)
     return saved[0]
 
 
@@ -131,7 +131,7 @@ def append_many(work: UnitOfWork, conversation_id: str, batch: list[dict[str, An
             parent_id=parent_id or advanced.previous_head_id,
         )
         if parent_id in (None, conversation.head_id):
-            work.appended(advanced.id, advanced.version, fresh[-1], saved)
+            work.mark_as_append(advanced.id, advanced.version, fresh[-1], saved)
         by_id = {message["id"]: message for message in saved}
     return [known[row["client_id"]] if row.get("client_id") in known else by_id[row["id"]] for row in batch]
 

@@ -74,7 +74,7 @@ class UnitOfWork:
             set_up=backend.set_up,
             lock_timeout=self.config.lock_timeout,
             foreign_status=self.config.foreign_status,
-            note=None if backend.cache is None else self._record_change,
+            on_change=None if backend.cache is None else self._record_change,
         )
 
     def undo(self) -> None:
@@ -98,7 +98,7 @@ class UnitOfWork:
         assert cache is not None
         transaction.record_change(self.session, self.store.connection, cache, Change(conversation_id, version, rev))
 
-    def appended(
+    def mark_as_append(
         self, conversation_id: str, version: int, owner: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
     ) -> None:
         """Record that the change to *version* only appended *messages*: the cache can apply them to its entry."""
@@ -290,6 +290,7 @@ def _write(units: Units, backend: Backend, call: _Call) -> Any:
     hosted = outer.depth > 0 or units.leaves_commit_to_host(backend, outer)
     attempts = _Attempts()
     while True:
+        # in a transaction that the host has open, a savepoint; the commit below then commits the host's work too
         own = not session.in_transaction()
         try:
             work = UnitOfWork(units, backend, session)

@@ -20,7 +20,7 @@ from ..tables import NO_ORG
 Build = TypeVar("Build", bound=Callable[..., Any])
 
 
-Note = Callable[[str, int, int], None]
+OnChange = Callable[[str, int, int], None]
 """Called with the id, the version and the `rev` of each conversation that a statement has changed."""
 
 
@@ -50,7 +50,7 @@ class Store:
         set_up: Callable[[sa.Connection], None],
         lock_timeout: float,
         foreign_status: int,
-        note: Note | None = None,
+        on_change: OnChange | None = None,
     ) -> None:
         self.session = session
         self.models = models
@@ -58,7 +58,7 @@ class Store:
         self.system = identity is None
         self._set_up = set_up
         self._foreign_status = foreign_status
-        self._note = note
+        self._on_change = on_change
         self._connection: sa.Connection | None = None
         self._parameters: dict[str, Any] = {"lock_timeout": f"{round(lock_timeout * 1000)}ms"}
         if identity is not None:
@@ -100,10 +100,10 @@ class Store:
         name = str(getattr(level, "name", level) or self.connection.default_isolation_level)
         return self.dialect == "postgresql" and name.replace("_", " ").upper() == "READ COMMITTED"
 
-    def changed(self, conversation_id: str, version: int, rev: int) -> None:
+    def record_change(self, conversation_id: str, version: int, rev: int) -> None:
         """Report a new version of a conversation, or its removal. Every such statement has to."""
-        if self._note is not None:
-            self._note(conversation_id, version, rev)
+        if self._on_change is not None:
+            self._on_change(conversation_id, version, rev)
 
     def execute(self, query: Any, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run one statement of ours in the session's transaction."""

@@ -55,7 +55,7 @@ class ExaminedMessage(Protocol):
     deleted_at: dt.datetime | None
 
 
-MESSAGE = tuple(ExaminedMessage.__annotations__)
+EXAMINED = tuple(ExaminedMessage.__annotations__)
 
 
 class ExaminedBranch(Protocol):
@@ -145,7 +145,7 @@ def messages_of(store: Store, ids: Sequence[str]) -> Sequence[ExaminedMessage]:
 @statement
 def _messages_of(models: Models) -> Any:
     m = models.Message.__table__.c
-    query = sa.select(*(m[name] for name in MESSAGE)).where(_of_these(m))
+    query = sa.select(*(m[name] for name in EXAMINED)).where(_of_these(m))
     return query.order_by(m.conversation_id, m.seq, m.id)
 
 
@@ -161,7 +161,7 @@ def window(
 @statement
 def _window(models: Models, after: bool) -> Any:
     m = models.Message.__table__.c
-    query = sa.select(*(m[name] for name in MESSAGE)).where(_here(m))
+    query = sa.select(*(m[name] for name in EXAMINED)).where(_here(m))
     if after:
         # where the primary key is missing, two messages may have one seq: the id tells them apart
         seq, own_id = sa.bindparam("seq", type_=sa.BigInteger), sa.bindparam("after", type_=m.id.type)

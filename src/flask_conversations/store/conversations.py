@@ -23,7 +23,7 @@ def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
     row = {name: values.get(name) for name in conversation_schema.STORED}
     inserted = store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
     if inserted is not None:
-        store.changed(inserted.id, inserted.version, inserted.rev)
+        store.record_change(inserted.id, inserted.version, inserted.rev)
     return inserted
 
 
@@ -74,7 +74,7 @@ def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | 
     stepping = _stepping(key, step)
     advanced = store.execute(query, {**stepping, "parent": parent_id}).first()
     if advanced is not None:
-        store.changed(advanced.id, advanced.version, stepping["new_rev"])
+        store.record_change(advanced.id, advanced.version, stepping["new_rev"])
     return advanced
 
 
@@ -90,14 +90,14 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
     shape = (store.dialect, store.system, id_column, step.title is not None, False, client_id is not None)
     parameters = {**_stepping(key, step), "message_client_id": client_id}
     if is_one_statement:
-        names = MESSAGE if message.keys() == set(MESSAGE) else WHOLE_MESSAGE
+        names = ALWAYS_FILLED if message.keys() == set(ALWAYS_FILLED) else WHOLE_MESSAGE
         parameters.update((f"its_{name}", message.get(name)) for name in names)
         place = store.execute(_append(store.models, names, *shape), parameters).first()
     else:
         place = store.execute(_advance(store.models, *shape), parameters).first()
     if place is None:
         return False
-    store.changed(place.id, place.version, parameters["new_rev"])
+    store.record_change(place.id, place.version, parameters["new_rev"])
     message.update(
         conversation_id=place.id,
         org_id=place.org_id,
@@ -111,11 +111,14 @@ def append(store: Store, conversation_id: Any, message: dict[str, Any], step: St
     return True
 
 
-MESSAGE = ("id", "digest", "role", "type", "content", "content_is_parts", "status", "created_at", "updated_at")
+ALWAYS_FILLED = ("id", "digest", "role", "type", "content", "content_is_parts", "status", "created_at", "updated_at")
 """The columns that every message fills, besides those of its place."""
 
 _PLACE = ("conversation_id", "seq", "parent_id", "version")
-WHOLE_MESSAGE = (*MESSAGE, *(name for name in message_schema.STORED if name not in (*MESSAGE, *_PLACE)))
+WHOLE_MESSAGE = (
+    *ALWAYS_FILLED,
+    *(name for name in message_schema.STORED if name not in (*ALWAYS_FILLED, *_PLACE)),
+)
 
 
 @statement
@@ -226,7 +229,7 @@ def change(store: Store, conversation_id: str, values: Mapping[str, Any]) -> sa.
     parameters = {f"set_{name}": value for name, value in values.items()}
     parameters.update(key=conversation_id, moment=now(), new_rev=new_rev())
     changed = store.execute(_change(store.models, store.system, tuple(values)), parameters).one()
-    store.changed(changed.id, changed.version, changed.rev)
+    store.record_change(changed.id, changed.version, changed.rev)
     return changed
 
 
@@ -262,7 +265,7 @@ def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
     query = _restore(store.models, store.dialect, store.system, id_column)
     restored = store.execute(query, {"key": key, "moment": now(), "new_rev": new_rev()}).first()
     if restored is not None:
-        store.changed(restored.id, restored.version, restored.rev)
+        store.record_change(restored.id, restored.version, restored.rev)
     return restored
 
 
@@ -291,7 +294,7 @@ def remove(store: Store, conversation: Any) -> None:
     for model in store.models.of_conversations:
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
     store.execute(_remove(store.models), {"conversation": conversation.id})
-    store.changed(conversation.id, DELETED_VERSION, 0)
+    store.record_change(conversation.id, DELETED_VERSION, 0)
 
 
 DELETED_VERSION = 0
@@ -396,7 +399,7 @@ def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
         for model in tables.owned:
             store.execute(_handed_over(tables, model.__table__), parameters)
     for row in moved:
-        store.changed(row.id, row.version, row.rev)
+        store.record_change(row.id, row.version, row.rev)
     return moved
 
 
@@ -473,7 +476,7 @@ def _overdue(models: Models, system: bool, locking_on: str | None) -> Any:
 def set_version(store: Store, conversation: Any, version: int) -> None:
     """Set the version of a locked conversation: several statements of one call are one step."""
     store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
-    store.changed(conversation.id, version, 0)
+    store.record_change(conversation.id, version, 0)
 
 
 @statement

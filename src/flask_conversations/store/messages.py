@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ..models import Models
+from ..schemas import fields, rules
 from ..schemas import messages as message_schema
-from ..schemas import rules
 from . import Store, constant, keyed, mine, statement, visible
 from .rows import Columns, ConversationRow, MessageRow, Placed, SavedMessageRow
 
@@ -301,31 +301,12 @@ def _in_conversation(m: Columns) -> tuple[sa.ColumnElement[bool]]:
 
 
 EMPTIED: dict[str, Any] = {
+    **{name: None for name in STORED if not fields.MESSAGE[name].kept},
     "content": "",
     "content_is_parts": False,
     "digest": 0,
-    **dict.fromkeys(
-        [
-            "parts",
-            "raw",
-            "action_type",
-            "action_params",
-            "action_result",
-            "action_status",
-            "component_type",
-            "component_data",
-            "attachments",
-            "contexts",
-            "metadata",
-            "model",
-            "usage",
-            "rating",
-            "rating_reason",
-            "rating_comment",
-        ]
-    ),
 }
-"""The columns that a deletion clears: only the fact that there was a message remains."""
+"""The columns that a deletion clears."""
 
 
 def soft_delete(
