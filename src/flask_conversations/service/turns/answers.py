@@ -12,7 +12,7 @@ from typing import Any
 from ...schemas import messages as schema
 from ...schemas import rules
 from ...schemas.common import encoded
-from ...turns import Component, Event, Reasoning, ResponderError, ToolCall, ToolResult, Usage
+from ...turns import Component, Reasoning, ResponderError, ToolCall, ToolResult, Usage
 
 JSON = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Answer:
         if isinstance(output, Usage):
             self._add_usage(output)
             return True
-        if isinstance(output, Event):
+        if isinstance(output, (ToolCall, ToolResult, Component)):
             self._add_part(output)
             return True
         raise ResponderError(f"The responder yielded a {type(output).__name__}, which is neither text nor an event.")
