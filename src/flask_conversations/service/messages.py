@@ -14,6 +14,7 @@ from ..schemas.common import preview_of, title_from
 from ..schemas.types import Message
 from ..store import conversations as conversation_rows
 from ..store import messages as rows
+from ..store.rows import ConversationRow
 from . import titles
 from .guards import GuardContext, guarded
 from .outcome import Outcome
@@ -136,7 +137,7 @@ def append_many(work: UnitOfWork, conversation_id: str, batch: list[dict[str, An
     return [known[row["client_id"]] if row.get("client_id") in known else by_id[row["id"]] for row in batch]
 
 
-def _parent(work: UnitOfWork, conversation: Any, batch: list[dict[str, Any]]) -> str | None:
+def _parent(work: UnitOfWork, conversation: ConversationRow, batch: list[dict[str, Any]]) -> str | None:
     """The parent that the first message of a batch names; the others have none."""
     wanted = [row.pop("parent_id", None) for row in batch]
     if any(wanted[1:]):

@@ -16,6 +16,7 @@ from ..models import Models
 from ..schemas import conversations as conversation_schema
 from ..schemas import rules
 from ..tables import NO_ORG
+from .rows import ConversationRow
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 
@@ -121,18 +122,18 @@ class Store:
         query = _insert_unless_taken(self.models, table, self.dialect, tuple(row), tuple(returning))
         return self.execute(query, {f"its_{name}": value for name, value in row.items()}).first()
 
-    def get(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
+    def get(self, conversation_id: Any, *, trash: bool = False) -> ConversationRow:
         """The conversation of that id, or `ConversationNotFound`: the only way from an id to a row.
 
         *trash* finds deleted ones too. With `CONVERSATIONS_FOREIGN_STATUS = 403` another user's raises `Forbidden`.
         """
         return self._row(conversation_id, trash, None)
 
-    def lock(self, conversation_id: Any, *, trash: bool = False) -> sa.Row[Any]:
+    def lock(self, conversation_id: Any, *, trash: bool = False) -> ConversationRow:
         """Like `get`, and no other transaction changes the conversation until this one ends."""
         return self._row(conversation_id, trash, self.dialect)
 
-    def _row(self, conversation_id: Any, trash: bool, locking_on: str | None) -> sa.Row[Any]:
+    def _row(self, conversation_id: Any, trash: bool, locking_on: str | None) -> ConversationRow:
         column, key = self.key(conversation_id)
         found = self.execute(_get(self.models, self.system, column, trash, locking_on), {"key": key}).first()
         if found is None:

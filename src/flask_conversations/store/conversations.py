@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ from ..schemas import conversations as conversation_schema
 from ..schemas import messages as message_schema
 from ..schemas.fields import DEFAULT_TITLE
 from . import Store, bounded_lock_wait, constant, conversation_columns, keyed, mine, statement, visible
+from .rows import AdvancedRow, ConversationRow, IdentifiedRow
 
 ORDERS = ("last_activity_at", "updated_at", "created_at", "title")
 
 
-def insert(store: Store, values: Mapping[str, Any]) -> sa.Row[Any] | None:
+def insert(store: Store, values: Mapping[str, Any]) -> ConversationRow | None:
     """A new conversation, or None if its id or client id is taken."""
     row = {name: values.get(name) for name in conversation_schema.STORED}
     inserted = store.insert_unless_taken(store.models.Conversation.__table__, row, conversation_columns(store.models))
@@ -40,7 +42,7 @@ def _version_of(models: Models, system: bool, column: str) -> Any:
     return sa.select(c.version, c.rev).where(keyed(models, column), mine(models, system), visible(models))
 
 
-def by_own_id(store: Store, own_id: str | None, client_id: str | None) -> sa.Row[Any] | None:
+def by_own_id(store: Store, own_id: str | None, client_id: str | None) -> ConversationRow | None:
     """The owner's conversation with that id or client id, in the trash or not."""
     column, key = ("id", own_id) if own_id else ("client_id", client_id)
     return store.execute(_by_own_id(store.models, store.system, column), {"key": key}).first()
@@ -60,10 +62,10 @@ class Step:
     head_id: str
     preview: str
     title: str | None
-    at: Any
+    at: dt.datetime
 
 
-def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | None = None) -> sa.Row[Any] | None:
+def advance(store: Store, conversation_id: Any, step: Step, *, parent_id: str | None = None) -> AdvancedRow | None:
     """Make room for messages: ownership, row lock, sequence, counters, title and preview in one statement.
 
     None if the conversation is not the owner's.
@@ -224,7 +226,7 @@ def _stepped(models: Models) -> dict[str, Any]:
     }
 
 
-def change(store: Store, conversation_id: str, values: Mapping[str, Any]) -> sa.Row[Any]:
+def change(store: Store, conversation_id: str, values: Mapping[str, Any]) -> ConversationRow:
     """Set columns of a locked conversation and step its version."""
     parameters = {f"set_{name}": value for name, value in values.items()}
     parameters.update(key=conversation_id, moment=now(), new_rev=new_rev())
@@ -245,7 +247,7 @@ def _change(models: Models, system: bool, names: tuple[str, ...]) -> Any:
     )
 
 
-def complete(store: Store, inserted: Any, values: Mapping[str, Any]) -> sa.Row[Any]:
+def complete(store: Store, inserted: ConversationRow, values: Mapping[str, Any]) -> ConversationRow:
     """Set columns of a conversation that this transaction has inserted: others never see it without them."""
     parameters = {f"set_{name}": value for name, value in values.items()}
     return store.execute(_complete(store.models, tuple(values)), {**parameters, "conversation": inserted.id}).one()
@@ -259,7 +261,7 @@ def _complete(models: Models, names: tuple[str, ...]) -> Any:
     return query.values(values).returning(*conversation_columns(models))
 
 
-def restore(store: Store, conversation_id: Any) -> sa.Row[Any] | None:
+def restore(store: Store, conversation_id: Any) -> ConversationRow | None:
     """Restore a conversation from the trash to the status it had; None if it is not in the trash."""
     id_column, key = store.key(conversation_id)
     query = _restore(store.models, store.dialect, store.system, id_column)
@@ -280,7 +282,7 @@ def _restore(models: Models, dialect: str, system: bool, column: str) -> Any:
     return query.values(values).returning(*conversation_columns(models))
 
 
-def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
+def set_tags(store: Store, conversation: ConversationRow, tags: Sequence[str]) -> None:
     """Replace the tags of a conversation in the table that the filter by tag uses."""
     table = store.models.Tag.__table__
     store.execute(_forget(store.models, table), {"conversation": conversation.id})
@@ -289,7 +291,7 @@ def set_tags(store: Store, conversation: Any, tags: Sequence[str]) -> None:
         store.insert(table, [{**owner, "tag": tag} for tag in tags])
 
 
-def remove(store: Store, conversation: Any) -> None:
+def remove(store: Store, conversation: IdentifiedRow) -> None:
     """Delete a locked conversation and all its rows: SQLite cascades only if the host has switched that on."""
     for model in store.models.of_conversations:
         store.execute(_forget(store.models, model.__table__), {"conversation": conversation.id})
@@ -385,7 +387,7 @@ def _filters(models: Models, names: tuple[str, ...]) -> list[sa.ColumnElement[bo
     return conditions
 
 
-def claim(store: Store, guest: Mapping[str, str]) -> Sequence[sa.Row[Any]]:
+def claim(store: Store, guest: Mapping[str, str]) -> Sequence[ConversationRow]:
     """Move a guest's conversations, the trash included, to this identity; all of a conversation's rows follow."""
     tables = store.models
     owner: dict[str, Any] = {"to_org": store.owner["org_id"], "to_user": store.owner["user_id"]}
@@ -447,8 +449,8 @@ def _to() -> dict[str, Any]:
 
 
 def overdue(
-    store: Store, *, trash_before: Any, temporary_before: Any, limit: int, locked: bool
-) -> Sequence[sa.Row[Any]]:
+    store: Store, *, trash_before: dt.datetime, temporary_before: dt.datetime, limit: int, locked: bool
+) -> Sequence[IdentifiedRow]:
     """Conversations whose time in the trash, or as temporary ones, is over.
 
     With *locked* they stay overdue until this transaction ends, and those that another transaction has locked are left out.
@@ -473,7 +475,7 @@ def _overdue(models: Models, system: bool, locking_on: str | None) -> Any:
     return query.where(bounded_lock_wait(locking_on)).with_for_update(skip_locked=True) if locking_on else query
 
 
-def set_version(store: Store, conversation: Any, version: int) -> None:
+def set_version(store: Store, conversation: ConversationRow, version: int) -> None:
     """Set the version of a locked conversation: several statements of one call are one step."""
     store.execute(_set_version(store.models), {"conversation": conversation.id, "the_version": version})
     store.record_change(conversation.id, version, 0)

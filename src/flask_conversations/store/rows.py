@@ -54,6 +54,23 @@ class ConversationRow(Row, Protocol):
     branch: str
 
 
+class IdentifiedRow(Protocol):
+    """The id of a row."""
+
+    id: str
+
+
+class AdvancedRow(Protocol):
+    """The place that `advance` has made for messages, and their owner."""
+
+    id: str
+    version: int
+    last_seq: int
+    previous_head_id: str | None
+    org_id: str
+    user_id: str
+
+
 class MessageRow(Row, Protocol):
     """A message: all columns that the store reads of one."""
 
