@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import time
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -165,6 +166,10 @@ def test_nothing_is_sent_empty_or_twice(person):
     ada.page.keyboard.press("Enter")
     expect(send).to_be_disabled()
     expect(ada.messages).to_have_text(["Only once"])
+    # the page shows the question before its request is on the way
+    deadline = time.monotonic() + 10
+    while not waiting and time.monotonic() < deadline:
+        ada.page.wait_for_timeout(20)
     assert len(waiting) == 1
     waiting[0].continue_()
     ada.wait_for_state()
