@@ -31,7 +31,7 @@ def with_password(name: str, password: str) -> User | None:
     """The user *name*, if that is their password."""
     user = db.session.scalar(sa.select(User).where(User.name == name))
     # the hash is computed for unknown names too: the time of an answer does not reveal which accounts exist
-    known = check_password_hash(user.password_hash if user else _NO_HASH, password)
+    known = check_password_hash(user.password_hash if user else _UNKNOWN_USER_HASH, password)
     return user if user and known else None
 
 
@@ -52,4 +52,4 @@ def add_people_command() -> None:
     add_people()
 
 
-_NO_HASH = generate_password_hash("nobody")
+_UNKNOWN_USER_HASH = generate_password_hash("nobody")

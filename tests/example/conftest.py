@@ -25,7 +25,7 @@ def make_example(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Makes the example app, migrated and with its two people: `make_example(MAX_HISTORY=4)`."""
     # hashed as ever, but with little work: that of the default is most of what an app and a login would take here
     monkeypatch.setattr(people, "generate_password_hash", partial(generate_password_hash, method="pbkdf2:sha256:1"))
-    monkeypatch.setattr(people, "_NO_HASH", generate_password_hash("nobody", method="pbkdf2:sha256:1"))
+    monkeypatch.setattr(people, "_UNKNOWN_USER_HASH", generate_password_hash("nobody", method="pbkdf2:sha256:1"))
     made: list[Flask] = []
 
     def make(**config: Any) -> Flask:

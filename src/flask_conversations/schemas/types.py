@@ -7,6 +7,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, TypedDict
 
+from . import fields, rules
+
 
 class Keywords:
     """Keywords of JSON Schema for the annotated type."""
@@ -20,14 +22,12 @@ Moment: TypeAlias = Annotated[str, Keywords(format="date-time")]
 Count: TypeAlias = Annotated[int, Keywords(minimum=0)]
 Number: TypeAlias = Annotated[int, Keywords(minimum=1)]
 Checksum: TypeAlias = Annotated[str, Keywords(pattern="^[0-9a-f]{16}$")]
-Content: TypeAlias = Annotated[
-    Any, Keywords(oneOf=[{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}])
-]
+Content: TypeAlias = Annotated[Any, Keywords(**rules.content().schema)]
 Rating: TypeAlias = Annotated[
     str | int | None,
     Keywords(oneOf=[{"enum": ["up", "down", None]}, {"type": "integer", "minimum": -10, "maximum": 10}]),
 ]
-Role: TypeAlias = Annotated[str, Keywords(enum=["user", "assistant", "system", "tool", "developer"])]
+Role: TypeAlias = Annotated[str, Keywords(enum=[*fields.ROLES])]
 TurnState: TypeAlias = Annotated[
     str, Keywords(enum=["idle", "processing", "streaming", "awaiting_approval", "failed", "cancelled"])
 ]
@@ -43,7 +43,7 @@ class Conversation(TypedDict):
     title: str
     title_source: Annotated[str, Keywords(enum=["default", "auto", "user"])]
     preview: str | None
-    status: Annotated[str, Keywords(enum=["active", "archived", "resolved", "deleted"])]
+    status: Annotated[str, Keywords(enum=[*fields.STATUSES, "deleted"])]
     starred: bool
     folder: str | None
     tags: list[str]
@@ -87,7 +87,7 @@ class Message(TypedDict):
     content: Content
     parts: list[Any] | None
     raw: dict[str, Any] | None
-    status: Annotated[str, Keywords(enum=["pending", "streaming", "delivered", "interrupted", "failed"])]
+    status: Annotated[str, Keywords(enum=[*fields.MESSAGE_STATUSES])]
     action_type: str | None
     action_params: Any
     action_result: Any
